@@ -1,0 +1,37 @@
+# make demo: set up and run the main job.   make test: lint, types, floors, tests.
+PYTHON ?= python3
+BIN := .venv/bin
+ROOMS := shell graph imaging train export engines runtime
+
+.PHONY: demo test lint types floors unit format clean
+
+test: lint types floors unit
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy sees the rooms under their installed names through links in build/types.
+types: .venv/installed
+	@mkdir -p build/types/mlzsl
+	@for room in $(ROOMS); do ln -sfn ../../../$$room build/types/mlzsl/$$room; done
+	MYPYPATH=build/types $(BIN)/mypy $(foreach room,$(ROOMS),-p mlzsl.$(room))
+
+floors: .venv/installed
+	$(BIN)/lint-imports
+
+unit: .venv/installed
+	$(BIN)/python -m pytest
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[train,cpu,dev]'
+	@touch $@
+
+clean:
+	rm -rf build mlzsl-cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
