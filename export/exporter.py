@@ -1,0 +1,192 @@
+"""Checkpoint + label set -> one checked model file."""
+
+import io
+import tempfile
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+
+from mlzsl.engines.engine import open_engine
+from mlzsl.engines.manifest import Label, Manifest
+from mlzsl.engines.modelfile import write_model_file
+from mlzsl.export.cost_sheet import CostSheet, multiply_adds
+from mlzsl.export.folding import fold
+from mlzsl.export.network import FrozenNetwork, example_images
+from mlzsl.export.reference import Reference, open_same_embeddings, testing_graph
+from mlzsl.export.written_head import WrittenHead
+from mlzsl.graph.classgraph import ClassGraph
+from mlzsl.graph.labelsets import LabelSet
+from mlzsl.shell.errors import FailureError
+from mlzsl.shell.outputs import sha256_of_file
+from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
+from mlzsl.train.data.scenes import golden_scenes
+from mlzsl.train.models.tensors import graph_tensors
+
+OPSET = 20
+TOLERANCE = 1e-5  # of a score, from the PyTorch reference, in fp32
+GOLDEN_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export made."""
+
+    path: Path
+    graph: ClassGraph
+    cost: CostSheet
+    seconds: float
+
+
+def export_model(
+    checkpoint_path: Path,
+    labels: LabelSet,
+    output: Path,
+    embeddings: str | None = None,
+    folded: bool = True,
+) -> Export:
+    """Freeze a trained system for a label set and write it as a model file that has passed its checks.
+
+    The file is checked by `onnx.checker`, run in ONNX Runtime on the golden sample against the PyTorch reference,
+    and run on the same pictures one by one and in other places of the batch. It appears at `output` only then.
+
+    Args:
+        checkpoint_path: what `mlzsl-train` wrote.
+        labels: the labels to tag with, whether training saw them or not.
+        output: the `.onnx` file to write.
+        embeddings: where the training's embeddings are now, None for where they were.
+        folded: False exports the head as the paper writes it, for comparison.
+
+    Raises:
+        UsageError: the checkpoint or the embeddings are unfit.
+        FailureError: the file does not reproduce the reference, or cannot be written.
+    """
+    started = time.perf_counter()
+    checkpoint = load_checkpoint(checkpoint_path)
+    vectors = open_same_embeddings(checkpoint.embeddings, embeddings)
+    graph = testing_graph(checkpoint, labels, vectors)
+    size = checkpoint.backbone.preprocessing.size
+    images = golden_scenes(GOLDEN_IMAGES, size)
+    reference = Reference(checkpoint, graph)
+    golden = reference.scores(images)
+
+    head = fold(checkpoint.model, reference.graph) if folded else WrittenHead(checkpoint.model, reference.graph)
+    network = to_onnx(FrozenNetwork(checkpoint.backbone, head), size)
+    manifest = _manifest(checkpoint, checkpoint_path, labels, graph)
+    with tempfile.TemporaryDirectory(prefix="mlzsl-export-") as folder:
+        candidate = Path(folder) / "model.onnx"
+        write_model_file(candidate, network, manifest, images, golden)
+        difference = _check(candidate, images, golden)
+    write_model_file(output, network, manifest, images, golden)
+    cost = _cost_sheet(checkpoint, reference, head, graph, output, difference)
+    return Export(output, graph, cost, time.perf_counter() - started)
+
+
+def to_onnx(network: nn.Module, size: int) -> bytes:
+    """Serialize a network as ONNX: input `images` uint8 [N, S, S, 3], output `scores`, dynamic N."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes about its own dependencies
+        program = torch.onnx.export(
+            network.eval(),
+            (example_images(size),),
+            input_names=["images"],
+            output_names=["scores"],
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            verbose=False,
+        )
+    assert program is not None  # only with a file name is nothing returned
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # stack traces of the tracer: this machine's paths
+        node.doc_string = ""
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    onnx.checker.check_model(model, full_check=True)
+    buffer = io.BytesIO()
+    onnx.save_model(model, buffer)
+    return buffer.getvalue()
+
+
+def _manifest(checkpoint: Checkpoint, path: Path, labels: LabelSet, graph: ClassGraph) -> Manifest:
+    return Manifest(
+        schema_version=1,
+        system=checkpoint.model.system,
+        backbone=checkpoint.backbone.name,
+        labels=tuple(
+            Label(name, synset, bool(seen), None)
+            for name, synset, seen in zip(graph.targets, graph.target_synsets, graph.seen, strict=True)
+        ),
+        preprocessing=checkpoint.backbone.preprocessing.to_json(),
+        graph={
+            "label_set": labels.name,
+            "threshold": graph.threshold,
+            "targets": len(graph.targets),
+            "externals": len(graph.externals),
+            "edges": graph.edges,
+            "sources": graph.sources,
+            "embeddings": asdict(checkpoint.embeddings) | {"path": None},
+        },
+        precision="fp32",
+        sources={"checkpoint": sha256_of_file(path), "backbone": checkpoint.backbone.weights_sha256()},
+        network_sha256="",
+        golden_sha256="",
+    )
+
+
+def _check(
+    candidate: Path, images: npt.NDArray[np.uint8], golden: npt.NDArray[np.float32]
+) -> float:
+    """The largest score difference from the reference in ONNX Runtime, in whatever batch a picture stands."""
+    engine = open_engine(candidate, device="cpu", backend="onnxruntime")
+    try:
+        together = engine.scores(images)
+        alone = np.concatenate([engine.scores(images[i : i + 1]) for i in range(len(images))])
+        backwards = engine.scores(np.ascontiguousarray(images[::-1]))[::-1]
+    finally:
+        engine.close()
+    differences = {
+        "from the PyTorch reference": np.abs(together - golden).max(),
+        "between a picture alone and in a batch": np.abs(together - alone).max(),
+        "between two places in a batch": np.abs(together - backwards).max(),
+    }
+    for what, difference in differences.items():
+        if not difference <= TOLERANCE:
+            raise FailureError(
+                f"the exported network's scores differ by {difference:.1e} {what}, where {TOLERANCE:.0e} is allowed; "
+                "nothing was written."
+            )
+    return float(differences["from the PyTorch reference"])
+
+
+def _cost_sheet(
+    checkpoint: Checkpoint,
+    reference: Reference,
+    head: nn.Module,
+    graph: ClassGraph,
+    output: Path,
+    difference: float,
+) -> CostSheet:
+    with torch.inference_mode():
+        image = example_images(checkpoint.backbone.preprocessing.size, count=1)
+        features, logits = checkpoint.backbone(image)
+    return CostSheet(
+        targets=len(graph.targets),
+        externals=len(graph.externals),
+        edges=graph.edges,
+        reached=getattr(head, "reached", (len(graph.embeddings),)),
+        backbone=multiply_adds(checkpoint.backbone, image),
+        written=multiply_adds(WrittenHead(checkpoint.model, reference.graph), features, logits),
+        folded=multiply_adds(head, features, logits),
+        file_bytes=output.stat().st_size,
+        largest_difference=difference,
+    )

@@ -1,0 +1,63 @@
+"""The frozen network: uint8 photos in, scores out, every label-dependent tensor a constant."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from mlzsl.train.backbone import Backbone
+
+
+class FrozenNetwork(nn.Module):
+    """images uint8 (N, S, S, 3) RGB -> scores float32 (N, L): the backbone and a head."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = without_batch_norm(backbone)
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        features, logits = self.backbone(images)
+        scores: Tensor = self.head(features, logits)
+        return scores
+
+
+def without_batch_norm(module: nn.Module) -> nn.Module:
+    """A copy of a network in evaluation mode with each batch norm folded in the convolution before it.
+
+    The new weights are computed in float64 and rounded once. A convolution is paired with the batch norm that is
+    registered right after it in the same module, which is the order of torchvision's ResNets.
+    """
+    folded = copy.deepcopy(module).eval()
+    for parent in folded.modules():
+        previous: tuple[str, nn.Module] | None = None
+        for name, child in list(parent.named_children()):
+            if previous and isinstance(previous[1], nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
+                setattr(parent, previous[0], _fused(previous[1], child))
+                setattr(parent, name, nn.Identity())
+            previous = (name, child)
+    return folded
+
+
+def _fused(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    fused = copy.deepcopy(convolution)
+    assert norm.running_mean is not None and norm.running_var is not None  # torchvision's track statistics
+    bias = None if convolution.bias is None else convolution.bias.double()
+    weight, bias = fuse_conv_bn_weights(
+        convolution.weight.double(),
+        bias,
+        norm.running_mean.double(),
+        norm.running_var.double(),
+        norm.eps,
+        norm.weight.double(),
+        norm.bias.double(),
+    )
+    fused.weight = nn.Parameter(weight.float(), requires_grad=False)
+    fused.bias = nn.Parameter(bias.float(), requires_grad=False)
+    return fused
+
+
+def example_images(size: int, count: int = 2) -> Tensor:
+    """Zero pictures of the right shape, for tracing and counting only; uint8 (count, S, S, 3)."""
+    return torch.zeros(count, size, size, 3, dtype=torch.uint8)

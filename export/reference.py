@@ -1,0 +1,105 @@
+"""The PyTorch reference: a checkpoint's own system on the testing graph of a label set, nothing folded."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mlzsl.engines.modelfile import read_manifest
+from mlzsl.graph.classgraph import ClassGraph, build_class_graph
+from mlzsl.graph.embeddings import EmbeddingSource, Embeddings, open_embeddings
+from mlzsl.graph.labelsets import LabelSet
+from mlzsl.shell.errors import UsageError
+from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
+from mlzsl.train.models.tensors import graph_tensors
+
+EMBEDDED = "taxonomy"
+
+
+class Reference(nn.Module):
+    """uint8 images (B, S, S, 3) -> scores (B, N_t): backbone, external probabilities, system."""
+
+    def __init__(self, checkpoint: Checkpoint, graph: ClassGraph) -> None:
+        super().__init__()
+        self.backbone = checkpoint.backbone
+        self.system = checkpoint.model
+        self.graph = graph_tensors(graph)
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        features, logits = self.backbone(images)
+        scores: Tensor = self.system(features, self.graph.external_probabilities(logits), self.graph)
+        return scores
+
+    def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Score a batch, uint8 [n, S, S, 3] -> float32 [n, N_t]."""
+        scores: npt.NDArray[np.float32] = self(torch.from_numpy(images)).numpy()
+        return scores
+
+
+def testing_graph(checkpoint: Checkpoint, labels: LabelSet, embeddings: Embeddings) -> ClassGraph:
+    """The class graph for a label set: seen where training saw a label with the same synset, else unseen."""
+    synset_of = dict(zip(checkpoint.labels.labels, checkpoint.labels.synsets, strict=True))
+    seen_synsets = {synset_of[label] for label in checkpoint.seen}
+    seen = {
+        label for label, synset in zip(labels.labels, labels.synsets, strict=True) if synset in seen_synsets
+    }
+    return build_class_graph(
+        labels, seen, checkpoint.backbone.external, embeddings, threshold=checkpoint.threshold
+    )
+
+
+def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Embeddings:
+    """Open the embeddings that a checkpoint was trained with.
+
+    Args:
+        trained_with: the source that the checkpoint names.
+        spec: a path or "taxonomy"; None takes the place the checkpoint recorded.
+
+    Raises:
+        UsageError: they are no longer there, or are others than those of the training.
+    """
+    if spec is None:
+        spec = trained_with.path or EMBEDDED
+        if trained_with.path is not None and not Path(spec).is_file():
+            raise UsageError(
+                f"{spec}: the embeddings that the checkpoint was trained with are not there; "
+                "name the file with --embeddings."
+            )
+    embeddings = open_embeddings(spec)
+    if embeddings.source.sha256 != trained_with.sha256:
+        raise UsageError(
+            f"--embeddings {spec}: SHA-256 {embeddings.source.sha256[:12]}…, but the checkpoint was trained with "
+            f"{trained_with.name} ({trained_with.dimension}-d, SHA-256 {trained_with.sha256[:12]}…); name that source."
+        )
+    return embeddings
+
+
+def reference_scores(
+    checkpoint: Path, model: Path, images: Iterable[npt.NDArray[np.uint8]], embeddings: str | None = None
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Score batches with the checkpoint's system for the labels of a model file.
+
+    Args:
+        checkpoint: the checkpoint that the model file was exported from.
+        model: an exported model; its manifest gives the labels and their synsets.
+        images: batches, uint8 [n, S, S, 3].
+        embeddings: as for `open_same_embeddings`.
+
+    Yields:
+        float32 [n, L] for each batch, labels in the model's order.
+    """
+    manifest = read_manifest(model)
+    trained = load_checkpoint(checkpoint)
+    labels = LabelSet(
+        "manifest",
+        tuple(label.name for label in manifest.labels),
+        tuple(label.synset for label in manifest.labels),
+    )
+    graph = testing_graph(trained, labels, open_same_embeddings(trained.embeddings, embeddings))
+    reference = Reference(trained, graph)
+    for batch in images:
+        yield reference.scores(batch)

@@ -1,0 +1,204 @@
+"""The training loop: Adam on L_all (eq. 9) over cached features, resumable to the same result.
+
+Every epoch draws its order and its noise from (seed, epoch) alone, so a run that was broken and resumed ends with
+the very tensors of one that was not.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mlzsl.shell.errors import FailureError, UsageError
+from mlzsl.shell.outputs import sha256_of_bytes, written_atomically
+from mlzsl.shell.progress import progress
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.systems import config_of
+from mlzsl.train.models.tensors import GraphTensors
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a system is trained; the defaults are the paper's (section 4.1) where it states them.
+
+    Attributes:
+        epochs: passes over the photos.
+        batch_size: photos a step.
+        learning_rate: Adam's initial learning rate.
+        plateau_decay: the factor on the learning rate when the epoch's mean loss plateaus.
+        plateau_patience: epochs without a better loss (by 1 ‰) that make a plateau.
+        seed: of parameters, photo order and noise.
+    """
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    plateau_decay: float = 0.1
+    plateau_patience: int = 3
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the loop sees of the photos: seen labels only.
+
+    Attributes:
+        features: x, float32 [n, F].
+        external_probabilities: p^a, float32 [n, N_a].
+        truths: I(y) for the seen labels in graph order, float32 [n, N_t].
+    """
+
+    features: Tensor
+    external_probabilities: Tensor
+    truths: Tensor
+
+    def key(self) -> str:
+        """A hash of all of it: resuming on other data is refused."""
+        return sha256_of_bytes(
+            *(tensor.numpy().tobytes() for tensor in (self.features, self.external_probabilities, self.truths))
+        )
+
+
+def train(
+    model: RGCNPosVAE,
+    graph: GraphTensors,
+    data: TrainingData,
+    config: TrainingConfig,
+    state_path: Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> list[dict[str, float]]:
+    """Train `model` in place and return each epoch's mean losses and learning rate.
+
+    Args:
+        model: freshly made (after `torch.manual_seed(config.seed)`), or of any state when resuming.
+        graph: the training graph: seen and external classes.
+        data: cached features, external probabilities and seen truths of the training photos.
+        config: how to train.
+        state_path: where the state after each epoch is kept, written atomically; None keeps nothing.
+        resume: go on from `state_path`.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: there is nothing to resume from, or the state belongs to another run.
+        FailureError: the loss is not finite, or the disk is full.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=config.plateau_decay, patience=config.plateau_patience, threshold=1e-3
+    )
+    run_key = _run_key(model, graph, data, config)
+    history: list[dict[str, float]] = []
+    if resume:
+        history = _load_state(_existing(state_path), run_key, model, optimizer, plateau)
+    steps = -(-len(data.features) // config.batch_size)
+    model.train()
+    with progress("training", config.epochs * steps, "steps", quiet) as bar:
+        bar.advance(len(history) * steps)
+        for epoch in range(len(history), config.epochs):
+            torch.manual_seed(config.seed * 1_000_003 + epoch)
+            sums: dict[str, float] = {}
+            for chosen in torch.randperm(len(data.features)).split(config.batch_size):
+                losses = model.losses(
+                    data.features[chosen], data.external_probabilities[chosen], graph, data.truths[chosen]
+                )
+                optimizer.zero_grad()
+                losses["loss"].backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + value.item() * len(chosen)
+                bar.advance(1, note=f"epoch {epoch + 1}/{config.epochs}, loss {losses['loss'].item():.4f}")
+            means = {name: total / len(data.features) for name, total in sums.items()}
+            if not all(torch.isfinite(torch.tensor(list(means.values())))):
+                raise FailureError(
+                    f"the loss became {means} in epoch {epoch + 1}; lower the learning rate (--learning-rate)."
+                )
+            history.append(means | {"learning_rate": optimizer.param_groups[0]["lr"]})
+            plateau.step(means["loss"])
+            if state_path is not None:
+                _save_state(state_path, run_key, model, optimizer, plateau, history)
+    model.eval()
+    return history
+
+
+def _run_key(model: RGCNPosVAE, graph: GraphTensors, data: TrainingData, config: TrainingConfig) -> str:
+    """What must be the same for a resumed run to end like an unbroken one; the number of epochs may grow."""
+    settings = {"model": config_of(model), "training": asdict(config) | {"epochs": None}}
+    return sha256_of_bytes(
+        json.dumps(settings, sort_keys=True).encode(),
+        graph.embeddings.numpy().tobytes(),
+        graph.edges.numpy().tobytes(),
+        data.key().encode(),
+    )
+
+
+def _save_state(
+    path: Path,
+    run_key: str,
+    model: RGCNPosVAE,
+    optimizer: torch.optim.Adam,
+    plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
+    history: list[dict[str, float]],
+) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    optimizer_state = optimizer.state_dict()
+    for index, moments in optimizer_state["state"].items():
+        tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
+    header = {
+        "run": run_key,
+        "groups": [
+            {name: value for name, value in group.items() if isinstance(value, int | float | bool | list | tuple)}
+            for group in optimizer_state["param_groups"]
+        ],
+        "plateau": {
+            name: value for name, value in plateau.state_dict().items() if isinstance(value, int | float | list)
+        },
+        "history": history,
+    }
+    with written_atomically(path) as temporary:
+        save_file(tensors, temporary, metadata={"mlzsl training": json.dumps(header)})
+
+
+def _existing(path: Path | None) -> Path:
+    if path is None or not path.is_file():
+        raise UsageError(f"{path}: there is no training state to resume from; train without --resume first.")
+    return path
+
+
+def _load_state(
+    path: Path,
+    run_key: str,
+    model: RGCNPosVAE,
+    optimizer: torch.optim.Adam,
+    plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
+) -> list[dict[str, float]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, Any] = json.loads((file.metadata() or {})["mlzsl training"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise UsageError(f"{path}: is not a readable training state ({error}); train without --resume.") from error
+    if header.get("run") != run_key:
+        raise UsageError(
+            f"{path}: belongs to a run with other photos, labels, embeddings or settings; "
+            "resume with the flags it began with, or train without --resume."
+        )
+    model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("adam."):
+            _, index, moment = name.split(".")
+            moments.setdefault(int(index), {})[moment] = tensor
+    groups = [
+        fresh | kept
+        for fresh, kept in zip(optimizer.state_dict()["param_groups"], header["groups"], strict=True)
+    ]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    plateau.load_state_dict(header["plateau"])
+    history: list[dict[str, float]] = header["history"]
+    return history

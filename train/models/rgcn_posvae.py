@@ -1,0 +1,150 @@
+"""RGCN-PosVAE, the paper's full model (sections 3.2 to 3.4, equations 1 to 9).
+
+    photo ── backbone ──► x, p^a
+    x  with s_y for each target y   ── TargetEncoder ──► H^d ┐
+    p_y with s_y for each external y ─ PosVAE ─────────► H^a ┴─► H ── RGCN layers ──► target rows ── MLP ──► scores
+
+States of nodes are kept node-major, (N, B, d): a graph layer is then one matrix product Â @ (N, B·d).
+Where the paper is silent, docs/model.md tells which reading was taken.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mlzsl.train.models.layers import ConcatLinear, EdgeWeights, GraphConvolution, normalize
+from mlzsl.train.models.tensors import GraphTensors
+
+
+@dataclass(frozen=True)
+class RGCNPosVAEConfig:
+    """Widths of the model; the defaults are the paper's (section 4.1).
+
+    Attributes:
+        feature_dim: F, the width of the backbone's features x.
+        embedding_dim: d_s, the width of class embeddings.
+        hidden_dim: d_h, the width of node states and of every hidden layer.
+        layers: the number of RGCN layers.
+        vae_weight: λ in eq. 9.
+    """
+
+    feature_dim: int
+    embedding_dim: int
+    hidden_dim: int = 256
+    layers: int = 2
+    vae_weight: float = 1.0
+
+
+class TargetEncoder(nn.Module):
+    """H^d = MLP([x; s_y]): the initial states of target nodes (section 3.2)."""
+
+    def __init__(self, config: RGCNPosVAEConfig) -> None:
+        super().__init__()
+        self.hidden = ConcatLinear(config.feature_dim, config.embedding_dim, config.hidden_dim)
+        self.out = nn.Linear(config.hidden_dim, config.hidden_dim)
+
+    def forward(self, features: Tensor, embeddings: Tensor) -> Tensor:
+        """x (B, F), S_d (N_t, d_s) -> H^d (N_t, B, d_h)."""
+        return self.out(self.hidden(features, embeddings[:, None]).relu())
+
+
+class PosVAE(nn.Module):
+    """Q(h_y | p_y, s_y) = N(μ, σ²): the states of external nodes by variational inference (section 3.3)."""
+
+    def __init__(self, config: RGCNPosVAEConfig) -> None:
+        super().__init__()
+        d_s, d_h = config.embedding_dim, config.hidden_dim
+        self.projection = nn.Linear(1, d_s)  # p_y into the space of s_y
+        self.encoder_hidden = ConcatLinear(d_s, d_s, d_h)
+        self.encoder_out = nn.Linear(d_h, 2 * d_h)  # (μ, log σ)
+        self.decoder_hidden = ConcatLinear(d_h, d_s, d_h)
+        self.decoder_out = nn.Linear(d_h, 1)
+
+    def encode(self, probabilities: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """(μ, log σ) = Encoder(p_y, s_y) of eq. 5; p (B, N_a), S_a (N_a, d_s) -> 2 × (N_a, B, d_h)."""
+        projected = self.projection(probabilities.T[..., None])  # (N_a, B, d_s)
+        hidden = self.encoder_hidden(projected, embeddings[:, None]).relu()
+        mean, log_sigma = self.encoder_out(hidden).chunk(2, dim=-1)
+        return mean, log_sigma
+
+    def decode(self, states: Tensor, embeddings: Tensor) -> Tensor:
+        """p̂_y = Decoder(h_y, s_y); h (N_a, B, d_h), S_a (N_a, d_s) -> (B, N_a)."""
+        hidden = self.decoder_hidden(states, embeddings[:, None]).relu()
+        return self.decoder_out(hidden).squeeze(-1).T
+
+    @staticmethod
+    def sample(mean: Tensor, log_sigma: Tensor) -> Tensor:
+        """h_y = μ + exp(log σ / 2) ⊙ z with z ~ N(0, 1) (eq. 5)."""
+        return mean + (log_sigma / 2).exp() * torch.randn_like(mean)
+
+    @staticmethod
+    def loss(probabilities: Tensor, decoded: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
+        """L_VAE (eq. 4): reconstruction as mean-square error, and KL[Q || N(0, 1)] summed over d_h.
+
+        Both are means over external classes and photos. Eq. 5 scales z by exp(log σ / 2), so the variance that
+        the divergence sees is exp(log σ).
+        """
+        reconstruction = nn.functional.mse_loss(decoded, probabilities)
+        divergence = 0.5 * (mean.square() + log_sigma.exp() - log_sigma - 1).sum(dim=-1)  # (N_a, B)
+        return reconstruction + divergence.mean()
+
+
+class RGCNPosVAE(nn.Module):
+    """Scores for target labels from features x, external probabilities p^a and a class graph.
+
+    The same parameters serve any graph: more labels, other labels, other external classes. In evaluation mode
+    the model is a function of one photo: h = μ, nothing is sampled.
+    """
+
+    system = "RGCN-PosVAE"
+
+    def __init__(self, config: RGCNPosVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.target_encoder = TargetEncoder(config)
+        self.posvae = PosVAE(config)
+        self.edge_weights = EdgeWeights(config.embedding_dim, config.hidden_dim)
+        self.graph_layers = nn.ModuleList(
+            GraphConvolution(config.hidden_dim, config.hidden_dim) for _ in range(config.layers)
+        )
+        self.classifier_hidden = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.classifier_out = nn.Linear(config.hidden_dim, 1)
+
+    def normalized_adjacency(self, graph: GraphTensors) -> Tensor:
+        """Â = normalize(Ŵ ⊙ A), [N, N] (section 3.4)."""
+        return normalize(self.edge_weights(graph))
+
+    def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
+        """x (B, F), p^a (B, N_a) -> scores (B, N_t) in [0, 1]; deterministic, h = μ."""
+        mean, _ = self.posvae.encode(external_probabilities, graph.external_embeddings)
+        return self._logits(features, mean, graph).sigmoid()
+
+    def losses(
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss terms on a batch; "loss" is the one to minimize, L_all of eq. 9.
+
+        Args:
+            features: x, float [B, F].
+            external_probabilities: p^a, float [B, N_a].
+            graph: the training graph: seen and external classes.
+            truths: I(y), float [B, N_t], 1 where the photo carries the label.
+        """
+        S_a = graph.external_embeddings
+        mean, log_sigma = self.posvae.encode(external_probabilities, S_a)
+        states = self.posvae.sample(mean, log_sigma)
+        vae = self.posvae.loss(external_probabilities, self.posvae.decode(states, S_a), mean, log_sigma)
+        logits = self._logits(features, states, graph)
+        rgcn = nn.functional.binary_cross_entropy_with_logits(logits, truths)  # eq. 8
+        return {"loss": rgcn + self.config.vae_weight * vae, "rgcn": rgcn, "vae": vae}
+
+    def _logits(self, features: Tensor, external_states: Tensor, graph: GraphTensors) -> Tensor:
+        """H^d and H^a joined, the graph layers, and the final MLP on target nodes; -> (B, N_t)."""
+        target_states = self.target_encoder(features, graph.target_embeddings)
+        node_states = torch.cat([target_states, external_states])  # H^0, (N, B, d_h)
+        adjacency = self.normalized_adjacency(graph)
+        for layer in self.graph_layers[:-1]:
+            node_states = layer(adjacency, node_states)
+        node_states = self.graph_layers[-1](adjacency[: graph.targets], node_states)  # (N_t, B, d_h)
+        return self.classifier_out(self.classifier_hidden(node_states).relu()).squeeze(-1).T
