@@ -44,7 +44,10 @@ class CostSheet:
             ("nodes computed, layer by layer", " → ".join(f"{count:,}" for count in self.reached)),
             ("backbone, multiply-adds an image", _millions(self.backbone)),
             ("head as written, multiply-adds an image", _millions(self.written)),
-            ("head folded, multiply-adds an image", f"{_millions(self.folded)} (÷ {self.written / self.folded:.1f})"),
+            (
+                "head folded, multiply-adds an image",
+                f"{_millions(self.folded)} (÷ {self.written / self.folded:.1f})",
+            ),
             ("file size", f"{self.file_bytes / 1e6:.1f} MB"),
             ("largest score difference from PyTorch", f"{self.largest_difference:.1e}"),
         ]

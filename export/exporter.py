@@ -27,7 +27,6 @@ from mlzsl.shell.errors import FailureError
 from mlzsl.shell.outputs import sha256_of_file
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.data.scenes import golden_scenes
-from mlzsl.train.models.tensors import graph_tensors
 
 OPSET = 20
 TOLERANCE = 1e-5  # of a score, from the PyTorch reference, in fp32
@@ -46,7 +45,7 @@ class Export:
 
 def export_model(
     checkpoint_path: Path,
-    labels: LabelSet,
+    labels: LabelSet | None,
     output: Path,
     embeddings: str | None = None,
     folded: bool = True,
@@ -58,7 +57,7 @@ def export_model(
 
     Args:
         checkpoint_path: what `mlzsl-train` wrote.
-        labels: the labels to tag with, whether training saw them or not.
+        labels: the labels to tag with, whether training saw them or not; None takes the training's.
         output: the `.onnx` file to write.
         embeddings: where the training's embeddings are now, None for where they were.
         folded: False exports the head as the paper writes it, for comparison.
@@ -70,6 +69,7 @@ def export_model(
     started = time.perf_counter()
     checkpoint = load_checkpoint(checkpoint_path)
     vectors = open_same_embeddings(checkpoint.embeddings, embeddings)
+    labels = labels or checkpoint.labels
     graph = testing_graph(checkpoint, labels, vectors)
     size = checkpoint.backbone.preprocessing.size
     images = golden_scenes(GOLDEN_IMAGES, size)
@@ -143,9 +143,7 @@ def _manifest(checkpoint: Checkpoint, path: Path, labels: LabelSet, graph: Class
     )
 
 
-def _check(
-    candidate: Path, images: npt.NDArray[np.uint8], golden: npt.NDArray[np.float32]
-) -> float:
+def _check(candidate: Path, images: npt.NDArray[np.uint8], golden: npt.NDArray[np.float32]) -> float:
     """The largest score difference from the reference in ONNX Runtime, in whatever batch a picture stands."""
     engine = open_engine(candidate, device="cpu", backend="onnxruntime")
     try:

@@ -42,7 +42,8 @@ def without_batch_norm(module: nn.Module) -> nn.Module:
 
 def _fused(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     fused = copy.deepcopy(convolution)
-    assert norm.running_mean is not None and norm.running_var is not None  # torchvision's track statistics
+    assert norm.running_mean is not None  # torchvision's batch norms track their statistics
+    assert norm.running_var is not None
     bias = None if convolution.bias is None else convolution.bias.double()
     weight, bias = fuse_conv_bn_weights(
         convolution.weight.double(),

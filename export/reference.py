@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mlzsl.engines.modelfile import read_manifest
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
-from mlzsl.graph.embeddings import EmbeddingSource, Embeddings, open_embeddings
+from mlzsl.graph.embeddings import Embeddings, EmbeddingSource, open_embeddings
 from mlzsl.graph.labelsets import LabelSet
 from mlzsl.shell.errors import UsageError
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
@@ -44,12 +44,8 @@ def testing_graph(checkpoint: Checkpoint, labels: LabelSet, embeddings: Embeddin
     """The class graph for a label set: seen where training saw a label with the same synset, else unseen."""
     synset_of = dict(zip(checkpoint.labels.labels, checkpoint.labels.synsets, strict=True))
     seen_synsets = {synset_of[label] for label in checkpoint.seen}
-    seen = {
-        label for label, synset in zip(labels.labels, labels.synsets, strict=True) if synset in seen_synsets
-    }
-    return build_class_graph(
-        labels, seen, checkpoint.backbone.external, embeddings, threshold=checkpoint.threshold
-    )
+    seen = {label for label, synset in zip(labels.labels, labels.synsets, strict=True) if synset in seen_synsets}
+    return build_class_graph(labels, seen, checkpoint.backbone.external, embeddings, threshold=checkpoint.threshold)
 
 
 def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Embeddings:

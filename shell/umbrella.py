@@ -15,7 +15,7 @@ class _InstalledCommands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         names = [script.name.removeprefix(PREFIX) for script in _scripts()]
-        return sorted(names, key=lambda name: (IN_ORDER_OF_USE + [name]).index(name))
+        return sorted(names, key=lambda name: [*IN_ORDER_OF_USE, name].index(name))
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         for script in _scripts():

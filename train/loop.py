@@ -195,8 +195,7 @@ def _load_state(
             _, index, moment = name.split(".")
             moments.setdefault(int(index), {})[moment] = tensor
     groups = [
-        fresh | kept
-        for fresh, kept in zip(optimizer.state_dict()["param_groups"], header["groups"], strict=True)
+        fresh | kept for fresh, kept in zip(optimizer.state_dict()["param_groups"], header["groups"], strict=True)
     ]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     plateau.load_state_dict(header["plateau"])

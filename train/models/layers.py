@@ -31,9 +31,7 @@ class ConcatLinear(nn.Linear):
         return self.weight[:, self.first :]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:  # type: ignore[override]
-        return nn.functional.linear(a, self.first_weight) + nn.functional.linear(
-            b, self.second_weight, self.bias
-        )
+        return nn.functional.linear(a, self.first_weight) + nn.functional.linear(b, self.second_weight, self.bias)
 
 
 class EdgeWeights(nn.Module):

@@ -1,0 +1,70 @@
+"""`mlzsl-export`: parse, export, print."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from mlzsl.shell.command import command
+
+
+@command("mlzsl-export")
+@click.argument("checkpoint", default="checkpoint.safetensors", type=click.Path(path_type=Path))
+@click.option(
+    "--labels",
+    metavar="NAME|FILE",
+    help="The labels to tag with, seen in training or not: coco80, nuswide81, voc20, imagenet1k, "
+    "or a text file with a label a line.  [default: those of the training]",
+)
+@click.option(
+    "--embeddings",
+    metavar="taxonomy|FILE",
+    help="Where the embeddings of the training are now.  [default: where they were]",
+)
+@click.option(
+    "-o",
+    "--output",
+    default=Path("model.onnx"),
+    type=click.Path(path_type=Path),
+    help="The model file to write.",
+)
+@click.option("--as-written", is_flag=True, help="Export the head as the paper writes it, unfolded, to compare.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the cost sheet as JSON.")
+def main(
+    checkpoint: Path,
+    labels: str | None,
+    embeddings: str | None,
+    output: Path,
+    as_written: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Freeze a CHECKPOINT for a label set and write one checked ONNX file.
+
+    The file takes uint8 photos and returns scores; its class graph, normalization and every label-dependent tensor
+    are constants. It is written only after ONNX Runtime has reproduced the PyTorch scores.
+
+    \b
+    Examples:
+      mlzsl-export --labels coco80
+      mlzsl-export --labels my_labels.txt --output my_tagger.onnx
+      mlzsl-export run1.safetensors --labels voc20 --embeddings glove.6B.300d.txt
+    """
+    from mlzsl.export.exporter import export_model  # torch is heavy: --help must not wait for it
+    from mlzsl.graph.labelsets import load_label_set
+
+    label_set = load_label_set(labels) if labels else None
+    export = export_model(checkpoint, label_set, output, embeddings=embeddings, folded=not as_written)
+    if as_json:
+        sheet = asdict(export.cost) | {"path": str(export.path), "seconds": round(export.seconds, 2)}
+        click.echo(json.dumps(sheet, indent=2))
+    elif not quiet:
+        Console().print(export.cost.table())
+        seen = int(export.graph.seen.sum())
+        click.echo(
+            f"wrote {export.path} in {export.seconds:.1f} s: {len(export.graph.targets)} labels, "
+            f"{seen} seen in training, {len(export.graph.targets) - seen} unseen; next: mlzsl-infer images/ --engine {export.path}"
+        )

@@ -1,0 +1,229 @@
+"""One training from photos to checkpoint: the steps of `mlzsl-train`, in order."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlzsl.graph.classgraph import ClassGraph, build_class_graph
+from mlzsl.graph.embeddings import open_embeddings
+from mlzsl.graph.labelsets import UNSEEN, LabelSet, load_label_set
+from mlzsl.shell.errors import UsageError
+from mlzsl.shell.progress import say
+from mlzsl.train.backbone import Backbone, open_backbone
+from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
+from mlzsl.train.data.folder import check_labels, load_folder
+from mlzsl.train.data.photoset import PhotoSet
+from mlzsl.train.data.scenes import generate_scenes
+from mlzsl.train.features import Features, extract
+from mlzsl.train.loop import TrainingConfig, TrainingData, train
+from mlzsl.train.metrics import Metrics, evaluate
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.systems import SYSTEMS, make_system
+from mlzsl.train.models.tensors import GraphTensors, graph_tensors
+from mlzsl.train.pretraining import pretrain_small_backbone
+
+SCENES = "scenes"
+SMALL = "small"
+TRAINING_SCENES, HELD_OUT_SCENES = 2000, 600
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, on what, and where everything goes.
+
+    Attributes:
+        data: "scenes" for the generated set, or a folder of images with a labels.json.
+        labels: a label set's name or file: Y.
+        unseen: a named split or a text file of labels; None takes the split of the label set's own name, "none" none.
+        system: a name of `SYSTEMS`.
+        backbone: "small" (pretrained here on generated pictures) or one of torchvision's ResNets.
+        backbone_weights: a local weights file, None for torchvision's.
+        image_size: side S of the squashed picture; None for the backbone's own.
+        embeddings: "taxonomy" or a text file in GloVe's format.
+        threshold: the WUP similarity above which two classes share an edge.
+        hidden_dim, layers, vae_weight: of the system (d_h, RGCN layers, λ).
+        held_out: the share of a folder's photos kept for evaluation.
+        training: the loop's settings.
+        cache: the folder for what can be made again.
+        output: the checkpoint to write.
+        resume: go on from the state beside `output`.
+    """
+
+    data: str = SCENES
+    labels: str = "coco80"
+    unseen: str | None = None
+    system: str = RGCNPosVAE.system
+    backbone: str = SMALL
+    backbone_weights: Path | None = None
+    image_size: int | None = None
+    embeddings: str = "taxonomy"
+    threshold: float = 0.5
+    hidden_dim: int = 256
+    layers: int = 2
+    vae_weight: float = 1.0
+    held_out: float = 0.2
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    cache: Path = Path("mlzsl-cache")
+    output: Path = Path("checkpoint.safetensors")
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training made.
+
+    Attributes:
+        checkpoint: the file written.
+        metrics: "seen" and "unseen" on the held-out photos.
+        record: the training record that the checkpoint carries (JSON).
+    """
+
+    checkpoint: Path
+    metrics: dict[str, Metrics]
+    record: dict[str, Any]
+
+
+def run(job: Job, quiet: bool = False) -> Outcome:
+    """Train a system and write its checkpoint.
+
+    Raises:
+        UsageError: a name, file or folder of the job is unfit.
+        FailureError: the training diverged or a file could not be written.
+    """
+    started = time.perf_counter()
+    labels = load_label_set(job.labels)
+    unseen = unseen_labels(job.unseen, labels)
+    seen = tuple(label for label in labels.labels if label not in unseen)
+    embeddings = open_embeddings(job.embeddings)
+    backbone = _backbone(job, quiet)
+    graph = build_class_graph(labels, seen, backbone.external, embeddings, threshold=job.threshold)
+    say(_describe(graph), quiet)
+    training_photos, held_out_photos = _photos(job, labels, quiet)
+
+    training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
+    held_out_features = extract(backbone, held_out_photos, job.cache, quiet=quiet)
+    model = fresh_system(job, backbone.feature_dim, graph)
+    history = train(
+        model,
+        graph_tensors(graph.training()),
+        training_data(graph.training(), training_photos, training_features),
+        job.training,
+        state_path=job.output.with_name(job.output.stem + ".training.safetensors"),
+        resume=job.resume,
+        quiet=quiet,
+    )
+    trained_after = time.perf_counter() - started
+    scores = score(model, graph_tensors(graph), held_out_features)
+    metrics = evaluate(scores, truth_matrix(graph, held_out_photos), graph.seen)
+    record = {
+        "data": {"name": job.data, "training_photos": len(training_photos.paths), "held_out": len(scores)},
+        "settings": asdict(job.training),
+        "history": history,
+        "metrics": {part: asdict(values) for part, values in metrics.items()},
+        "seconds": round(trained_after, 1),
+        "torch": torch.__version__,
+    }
+    save_checkpoint(
+        job.output,
+        Checkpoint(model, backbone, labels, seen, embeddings.source, job.threshold, record),
+    )
+    return Outcome(job.output, metrics, record)
+
+
+def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
+    """Y^u: the labels of a named split or a file; by default the split of the label set's own name, if it has one.
+
+    Raises:
+        UsageError: an unknown split, or a label that the label set does not have.
+    """
+    if spec == "none" or (spec is None and labels.name not in UNSEEN):
+        return frozenset()
+    unseen = UNSEEN.get(spec or labels.name)
+    if unseen is None:
+        if not Path(str(spec)).is_file():
+            raise UsageError(
+                f"--unseen {spec}: expected one of {', '.join(UNSEEN)}, none, or a text file with a label a line."
+            )
+        unseen = load_label_set(str(spec)).labels
+    strangers = sorted(set(unseen) - set(labels.labels))
+    if strangers:
+        raise UsageError(
+            f"--unseen {spec or labels.name}: {', '.join(strangers[:5])} is not in the label set {labels.name}."
+        )
+    return frozenset(unseen)
+
+
+def fresh_system(job: Job, feature_dim: int, graph: ClassGraph) -> RGCNPosVAE:
+    """An untrained system, its parameters drawn from the job's seed."""
+    if job.system not in SYSTEMS:
+        raise UsageError(f"--system {job.system}: expected one of {', '.join(SYSTEMS)}.")
+    torch.manual_seed(job.training.seed)
+    return make_system(
+        job.system,
+        {
+            "feature_dim": feature_dim,
+            "embedding_dim": graph.embeddings.shape[1],
+            "hidden_dim": job.hidden_dim,
+            "layers": job.layers,
+            "vae_weight": job.vae_weight,
+        },
+    )
+
+
+def training_data(graph: ClassGraph, photos: PhotoSet, features: Features) -> TrainingData:
+    """Features and truths of the photos that carry a label of the training graph; only its labels are looked at."""
+    truths = truth_matrix(graph, photos)
+    labelled = truths.any(axis=1)
+    tensors = graph_tensors(graph)
+    return TrainingData(
+        features=torch.from_numpy(features.features[labelled]),
+        external_probabilities=tensors.external_probabilities(torch.from_numpy(features.logits[labelled])),
+        truths=torch.from_numpy(truths[labelled].astype(np.float32)),
+    )
+
+
+def truth_matrix(graph: ClassGraph, photos: PhotoSet) -> np.ndarray:  # type: ignore[type-arg]
+    """I(y): bool [n, N_t], whether a photo carries a target label."""
+    return np.array([[label in carried for label in graph.targets] for carried in photos.labels])
+
+
+@torch.inference_mode()
+def score(model: RGCNPosVAE, graph: GraphTensors, features: Features, batch_size: int = 64) -> np.ndarray:  # type: ignore[type-arg]
+    """Scores of cached features on a graph, float32 [n, N_t]."""
+    model.eval()
+    batches = zip(
+        torch.from_numpy(features.features).split(batch_size),
+        torch.from_numpy(features.logits).split(batch_size),
+        strict=True,
+    )
+    return torch.cat([model(x, graph.external_probabilities(logits), graph) for x, logits in batches]).numpy()
+
+
+def _backbone(job: Job, quiet: bool) -> Backbone:
+    if job.backbone == SMALL:
+        return pretrain_small_backbone(job.cache, quiet=quiet)
+    return open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
+
+
+def _photos(job: Job, labels: LabelSet, quiet: bool) -> tuple[PhotoSet, PhotoSet]:
+    """The training photos and the held-out ones."""
+    if job.data == SCENES:
+        folder = job.cache / "scenes"
+        return (
+            generate_scenes(folder / "train", TRAINING_SCENES, job.training.seed, quiet=quiet),
+            generate_scenes(folder / "test", HELD_OUT_SCENES, job.training.seed + 1, quiet=quiet),
+        )
+    photos = load_folder(Path(job.data))
+    check_labels(photos, labels.labels)
+    return photos.split(job.held_out, job.training.seed)
+
+
+def _describe(graph: ClassGraph) -> str:
+    return (
+        f"class graph: {int(graph.seen.sum())} seen + {int((~graph.seen).sum())} unseen labels, "
+        f"{len(graph.externals)} external classes, {graph.edges:,} edges at WUP > {graph.threshold}"
+    )
