@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 ROWS_FOR_FREE = 48  # reading a block's columns costs about as much as this many more rows of products with them
+BLOCK_FOR_FREE = 4096  # starting one more product costs about as much as this many multiply-adds a column
 LARGEST_CLUSTERING = 4096  # pairwise merging is quadratic in memory
 
 
@@ -57,7 +58,10 @@ def _block(nonzero: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> Block
 
 
 def _merges(supports: npt.NDArray[np.bool_], sizes: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """The merges (kept, gone) of greedy clustering under the cost (rows + ROWS_FOR_FREE) · columns of a group."""
+    """The merges (kept, gone) of greedy clustering.
+
+    A group costs (rows + ROWS_FOR_FREE) · columns + BLOCK_FOR_FREE.
+    """
     bits = supports.astype(np.float32)  # (G, N)
     rows = sizes.astype(np.float32)  # (G,)
     widths = bits.sum(axis=1)
@@ -66,7 +70,7 @@ def _merges(supports: npt.NDArray[np.bool_], sizes: npt.NDArray[np.int64]) -> li
 
     def savings(g: int) -> npt.NDArray[np.float32]:
         apart = (rows[g] + ROWS_FOR_FREE) * widths[g] + (rows + ROWS_FOR_FREE) * widths
-        gain = apart - (rows[g] + rows + ROWS_FOR_FREE) * unions[g]
+        gain = apart - (rows[g] + rows + ROWS_FOR_FREE) * unions[g] + BLOCK_FOR_FREE
         gain[~alive] = -np.inf
         gain[g] = -np.inf
         return gain.astype(np.float32)

@@ -66,5 +66,6 @@ def main(
         seen = int(export.graph.seen.sum())
         click.echo(
             f"wrote {export.path} in {export.seconds:.1f} s: {len(export.graph.targets)} labels, "
-            f"{seen} seen in training, {len(export.graph.targets) - seen} unseen; next: mlzsl-infer images/ --engine {export.path}"
+            f"{seen} seen in training, {len(export.graph.targets) - seen} unseen; "
+            f"next: mlzsl-infer images/ --engine {export.path}"
         )

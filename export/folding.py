@@ -41,7 +41,11 @@ def reach(adjacency: Tensor, targets: int, layers: int) -> Reach:
 
 
 class BlockProduct(nn.Module):
-    """Â @ X over dense blocks (step 7); X (columns, width) -> (rows, width)."""
+    """Â @ X over dense blocks (step 7); X (columns, width) -> (rows, width), rows in the order of the blocks.
+
+    Attributes:
+        row_order: int64 [rows], the row of the matrix that stands at each place of the result.
+    """
 
     def __init__(self, matrix: Tensor) -> None:
         super().__init__()
@@ -53,9 +57,7 @@ class BlockProduct(nn.Module):
             rows, columns = torch.from_numpy(block.rows), torch.from_numpy(block.columns)
             self.register_buffer(f"matrix_{index}", matrix[rows][:, columns].float())
             self.register_buffer(f"columns_{index}", columns)
-        order = torch.from_numpy(np.concatenate([block.rows for block in blocks]))
-        in_order = bool((order == torch.arange(len(order))).all())
-        self.register_buffer("place_of_row", None if in_order else order.argsort())
+        self.row_order = torch.from_numpy(np.concatenate([block.rows for block in blocks]))
 
     def forward(self, states: Tensor) -> Tensor:
         products = []
@@ -63,8 +65,7 @@ class BlockProduct(nn.Module):
             block, columns = getattr(self, f"matrix_{index}"), getattr(self, f"columns_{index}")
             taken = states[bounds[0] : bounds[1]] if bounds else states.index_select(0, columns)
             products.append(block @ taken)
-        joined = torch.cat(products) if len(products) > 1 else products[0]
-        return joined if self.place_of_row is None else joined.index_select(0, self.place_of_row)
+        return torch.cat(products) if len(products) > 1 else products[0]
 
 
 def _range(columns: np.ndarray) -> tuple[int, int] | None:  # type: ignore[type-arg]
@@ -117,12 +118,15 @@ class FoldedHead(nn.Module):
                 (mean_bias @ W[0]).expand(len(externals), -1),
             ]
         )  # what step 5 left over, (n_0, d_h)
-        first_rows = adjacency[reached.nodes[1]][:, first]
-        self._keep("first_bias", (first_rows @ node_bias)[:, None])
-        self.propagations = nn.ModuleList(
-            BlockProduct(adjacency[rows][:, columns])
-            for columns, rows in zip(reached.nodes, reached.nodes[1:], strict=False)
-        )
+        self.propagations = nn.ModuleList()
+        nodes = first
+        for rows in reached.nodes[1:]:
+            product = BlockProduct(adjacency[rows][:, nodes])
+            nodes = rows[product.row_order]  # the next layer's columns come in the order of these blocks
+            self.propagations.append(product)
+            if len(self.propagations) == 1:
+                self._keep("first_bias", (adjacency[nodes][:, first] @ node_bias)[:, None])
+        self._keep("target_places", nodes.argsort())
         for index, weight in enumerate(W[1:], start=1):
             self._keep(f"layer_weight_{index}", weight)
 
@@ -150,7 +154,8 @@ class FoldedHead(nn.Module):
             # Fewer rows come out than go in, so Â goes first and W after it.
             states = (self._propagate(index, states) @ getattr(self, f"layer_weight_{index}")).relu()
         hidden = (states @ self.classifier_weight + self.classifier_bias).relu()  # (N_t, B, d_h)
-        return (hidden @ self.score_weight + self.score_bias).squeeze(2).T.sigmoid()
+        scores = (hidden @ self.score_weight + self.score_bias).squeeze(2).sigmoid()  # (N_t, B)
+        return scores.index_select(0, self.target_places).T
 
     def _propagate(self, index: int, states: Tensor) -> Tensor:
         propagated: Tensor = self.propagations[index](states.flatten(1))
