@@ -1,0 +1,145 @@
+"""The class graph (section 3.2 of the paper): target and external labels, their embeddings, and who is near whom."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlzsl.graph.embeddings import Embeddings, Origin
+from mlzsl.graph.labelsets import LabelSet
+from mlzsl.graph.taxonomy import Taxonomy
+from mlzsl.graph.wup import wup_adjacency
+from mlzsl.shell.errors import UsageError
+
+THRESHOLD = 0.5  # the paper's, section 4.1
+
+
+@dataclass(frozen=True, eq=False)
+class ClassGraph:
+    """Nodes and edges; targets first in every node order, external classes after them. N = N_t + N_a."""
+
+    targets: tuple[str, ...]  # Y, [N_t]
+    target_synsets: tuple[str, ...]  # [N_t]
+    seen: NDArray[np.bool_]  # [N_t], which targets have training labels
+    externals: tuple[str, ...]  # Y^a, [N_a]
+    external_synsets: tuple[str, ...]  # [N_a]
+    external_logits: NDArray[np.int64]  # [N_a], place of each external class in the backbone's logits
+    embeddings: NDArray[np.float32]  # S, [N, d_s]
+    origins: tuple[Origin, ...]  # [N], how each embedding was found
+    adjacency: NDArray[np.bool_]  # A, [N, N], symmetric, self-connections in
+    threshold: float  # an edge joins classes whose WUP similarity is greater
+    sources: dict[str, str]  # names and hashes: label set, external label set, taxonomy, embeddings
+
+    @property
+    def nodes(self) -> int:
+        """N, the number of targets and externals."""
+        return len(self.adjacency)
+
+    @property
+    def edges(self) -> int:
+        """The number of pairs of different nodes that are joined."""
+        return (int(np.count_nonzero(self.adjacency)) - self.nodes) // 2
+
+    @property
+    def target_neighbours(self) -> NDArray[np.int64]:
+        """[N]: how many other targets each node is joined with."""
+        counts = self.adjacency[:, : len(self.targets)].sum(axis=1)
+        counts[: len(self.targets)] -= 1
+        return counts
+
+    @property
+    def external_neighbours(self) -> NDArray[np.int64]:
+        """[N]: how many other external classes each node is joined with."""
+        counts = self.adjacency[:, len(self.targets) :].sum(axis=1)
+        counts[len(self.targets) :] -= 1
+        return counts
+
+    def training(self) -> "ClassGraph":
+        """Return the graph that training sees: seen targets and external classes, without the unseen targets."""
+        if self.seen.all():
+            return self
+        kept = np.concatenate([np.flatnonzero(self.seen), np.arange(len(self.targets), self.nodes)])
+        seen_targets = kept[: int(self.seen.sum())]
+        return replace(
+            self,
+            targets=tuple(self.targets[node] for node in seen_targets),
+            target_synsets=tuple(self.target_synsets[node] for node in seen_targets),
+            seen=self.seen[seen_targets],
+            embeddings=self.embeddings[kept],
+            origins=tuple(self.origins[node] for node in kept),
+            adjacency=self.adjacency[np.ix_(kept, kept)],
+        )
+
+    def stand_ins(self) -> tuple[str, ...]:
+        """Return a sentence for each target whose vector is another name's; whoever trains should know."""
+        return tuple(
+            f"the label {label!r} has no vector of its own in {self.sources['embeddings']}; "
+            f"that of its {origin.how} {origin.via!r} stands in."
+            for label, origin in zip(self.targets, self.origins, strict=False)
+            if origin.stands_in
+        )
+
+
+def build_class_graph(
+    labels: LabelSet,
+    seen: Collection[str],
+    external: LabelSet,
+    embeddings: Embeddings,
+    threshold: float = THRESHOLD,
+) -> ClassGraph:
+    """Join target and external classes whose WUP similarity is greater than `threshold`.
+
+    External classes that are the same synset as a target are left out, as in the paper. An edge goes both ways
+    if the similarity is greater than the threshold in either direction: nltk's WUP breaks some ties by order.
+
+    Args:
+        labels: the target labels Y, in output order.
+        seen: those of them that have training labels.
+        external: the backbone's classes, in the order of its logits.
+        embeddings: where the vectors come from.
+        threshold: in [0, 1].
+
+    Raises:
+        UsageError: `seen` names a label that is not a target, the threshold is out of range, or a label has no
+            vector.
+    """
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"the WUP threshold is {threshold}; it must lie between 0 and 1.")
+    if strangers := sorted(set(seen) - set(labels.labels)):
+        raise UsageError(f"{', '.join(strangers)}: seen, but not in the label set {labels.name}.")
+    taxonomy = Taxonomy.shipped()
+    kept = [place for place, synset in enumerate(external.synsets) if synset not in set(labels.synsets)]
+    rest = LabelSet(
+        external.name,
+        tuple(external.labels[place] for place in kept),
+        tuple(external.synsets[place] for place in kept),
+    )
+    embeddings.gather(labels, rest)
+    target_vectors = embeddings.embed(labels, "target")
+    external_vectors = embeddings.embed(rest, "external")
+    similar = wup_adjacency(taxonomy, labels.synsets + rest.synsets, threshold)
+    adjacency = similar | similar.T
+    np.fill_diagonal(adjacency, True)  # WUP of a synset with itself can be below 1, even below the threshold
+    return ClassGraph(
+        targets=labels.labels,
+        target_synsets=labels.synsets,
+        seen=np.array([label in set(seen) for label in labels.labels], np.bool_),
+        externals=rest.labels,
+        external_synsets=rest.synsets,
+        external_logits=np.array(kept, np.int64),
+        embeddings=np.concatenate([target_vectors.vectors, external_vectors.vectors]),
+        origins=target_vectors.origin + external_vectors.origin,
+        adjacency=adjacency,
+        threshold=threshold,
+        sources={
+            "labels": labels.name,
+            "labels_sha256": labels.sha256,
+            "external": external.name,
+            "external_sha256": external.sha256,
+            "taxonomy": "WordNet 3.0 nouns",
+            "taxonomy_sha256": taxonomy.sha256,
+            "embeddings": embeddings.source.name,
+            "embeddings_sha256": embeddings.source.sha256,
+        },
+    )

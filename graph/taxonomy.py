@@ -1,0 +1,221 @@
+"""The noun hierarchy of WordNet 3.0: synsets, what they are kinds of, their lemmas and glosses.
+
+The package ships it as compact data (`graph/data`, made by tools/build_taxonomy.py), so nobody needs a WordNet.
+A synset goes by its name, `dog.n.01`; inside, by its place in WordNet's own order.
+"""
+
+import difflib
+import functools
+import lzma
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlzsl.shell.errors import UsageError
+from mlzsl.shell.outputs import sha256_of_bytes
+
+DATA = Path(__file__).parent / "data"
+
+_WNID = re.compile(r"n\d{8}")
+_SENSE = re.compile(r"(.+)\.n\.(\d{1,3})")
+_EXAMPLES = re.compile(r'"[^"]*"?')
+
+
+class UnknownSynsetError(UsageError):
+    """A synset was named that WordNet 3.0 does not have among its nouns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Taxonomy:
+    """Noun synsets and their hypernyms (instance hypernyms included)."""
+
+    offsets: NDArray[np.int32]  # [M], byte offsets in WordNet's data.noun, ascending; they make the wnids
+    hypernym_starts: NDArray[np.int32]  # [M + 1], where each synset's hypernyms begin in `hypernyms`
+    hypernyms: NDArray[np.int32]  # [H], places of the hypernyms, each synset's in WordNet's order
+    hyponym_counts: NDArray[np.int32]  # [M], how many synsets stand below each, at any depth
+    lemma_lines: tuple[str, ...]  # M lines: a synset's lemmas, blanks as "_", separated by blanks
+    lemma_senses: NDArray[np.uint8]  # for each lemma of each line, which of the lemma's senses this is, from 1
+    folder: Path = field(default=DATA, repr=False)  # where glosses and plurals lie, read when asked for
+
+    @staticmethod
+    def shipped() -> "Taxonomy":
+        """Return all 82,115 noun synsets of WordNet 3.0, read once from the package's data."""
+        return _shipped()
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __contains__(self, synset: str) -> bool:
+        return synset in self.places
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The name of every synset: its first lemma, `.n.`, and which of the lemma's senses it is."""
+        counts = np.array([line.count(" ") + 1 for line in self.lemma_lines])
+        first_senses = self.lemma_senses[np.cumsum(counts) - counts].tolist()
+        return tuple(
+            f"{line.partition(' ')[0].lower()}.n.{sense:02d}"
+            for line, sense in zip(self.lemma_lines, first_senses, strict=True)
+        )
+
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """Where each synset name stands in the taxonomy's arrays."""
+        return {name: place for place, name in enumerate(self.names)}
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The hash of what similarity and embeddings are made from: hierarchy, lemmas and senses."""
+        arrays = (self.offsets, self.hypernym_starts, self.hypernyms, self.hyponym_counts, self.lemma_senses)
+        lemmas = "\n".join(self.lemma_lines).encode("utf-8")
+        return sha256_of_bytes(*(array.astype("<i4").tobytes() for array in arrays), lemmas)
+
+    def place(self, synset: str) -> int:
+        """Return where a synset stands in the arrays.
+
+        It may be named as `dog.n.01`, by any of its lemmas and that lemma's sense (`cellphone.n.01`), or by its
+        wnid, `n02084071`.
+
+        Raises:
+            UnknownSynsetError: there is no such noun synset; the sentence names the nearest that exist.
+        """
+        if synset in self.places:
+            return self.places[synset]
+        if _WNID.fullmatch(synset):
+            offset = int(synset[1:])
+            place = int(np.searchsorted(self.offsets, offset))
+            if place < len(self) and self.offsets[place] == offset:
+                return place
+        if sense := _SENSE.fullmatch(synset.lower()):
+            senses = self.senses_of_lemmas.get(sense[1], [])
+            if 1 <= int(sense[2]) <= len(senses):
+                return senses[int(sense[2]) - 1]
+        raise UnknownSynsetError(f"{synset!r} is no noun synset of WordNet 3.0{self._instead_of(synset)}")
+
+    def name(self, synset: str) -> str:
+        """Return the name of a synset given by name or wnid. Raises UnknownSynsetError."""
+        return self.names[self.place(synset)]
+
+    def wnid(self, synset: str) -> str:
+        """Return the ImageNet id of a synset, such as `n02084071`. Raises UnknownSynsetError."""
+        return f"n{self.offsets[self.place(synset)]:08d}"
+
+    def lemmas(self, synset: str) -> tuple[str, ...]:
+        """Return a synset's lemmas (synonyms) in WordNet's order and spelling, blanks as `_`."""
+        return tuple(self.lemma_lines[self.place(synset)].split(" "))
+
+    def gloss(self, synset: str) -> str:
+        """Return the definition of a synset, without WordNet's examples."""
+        return _EXAMPLES.sub("", self._glosses[self.place(synset)]).strip("; ")
+
+    def senses(self, lemma: str) -> tuple[str, ...]:
+        """Return the noun synsets of a lemma, first sense first; none when WordNet lacks the lemma.
+
+        Case does not matter, and a blank is the same as `_`.
+        """
+        return tuple(self.names[place] for place in self.senses_of_lemmas.get(_as_key(lemma), ()))
+
+    def parents(self, place: int) -> list[int]:
+        """Return the places of a synset's direct hypernyms, in WordNet's order."""
+        parents: list[int] = self.hypernyms[self.hypernym_starts[place] : self.hypernym_starts[place + 1]].tolist()
+        return parents
+
+    def ancestors(self, place: int) -> dict[int, int]:
+        """Return every hypernym of a synset, itself included, with the fewest steps up to it, nearest first."""
+        steps = {place: 0}
+        reached = [place]
+        for synset in reached:  # grows while it is walked: breadth first
+            for parent in self.parents(synset):
+                if parent not in steps:
+                    steps[parent] = steps[synset] + 1
+                    reached.append(parent)
+        return steps
+
+    @functools.cached_property
+    def min_depths(self) -> NDArray[np.int32]:
+        """[M]: steps of the shortest way from each synset to the root."""
+        return self._depths(np.minimum)
+
+    @functools.cached_property
+    def max_depths(self) -> NDArray[np.int32]:
+        """[M]: steps of the longest way from each synset to the root."""
+        return self._depths(np.maximum)
+
+    @functools.cached_property
+    def senses_of_lemmas(self) -> dict[str, list[int]]:
+        """For each lemma in lower case, the places of its synsets, first sense first."""
+        numbered: dict[str, dict[int, int]] = {}
+        senses = iter(self.lemma_senses.tolist())
+        for place, line in enumerate(self.lemma_lines):
+            for lemma in line.lower().split(" "):
+                numbered.setdefault(lemma, {})[next(senses)] = place
+        return {
+            lemma: [places[sense] for sense in sorted(places)] if len(places) > 1 else list(places.values())
+            for lemma, places in numbered.items()
+        }
+
+    @functools.cached_property
+    def irregular_plurals(self) -> dict[str, tuple[str, ...]]:
+        """WordNet's list of plurals that no ending gives away: `geese` -> (`goose`,)."""
+        lines = (line.split(" ") for line in _lines(self.folder / "plurals.txt.xz"))
+        return {plural: tuple(singulars) for plural, *singulars in lines}
+
+    @functools.cached_property
+    def _glosses(self) -> tuple[str, ...]:
+        return _lines(self.folder / "glosses.txt.xz")
+
+    def _depths(self, choose: np.ufunc) -> NDArray[np.int32]:
+        """Longest (np.maximum) or shortest (np.minimum) ways to the root, relaxed until nothing changes."""
+        starts = self.hypernym_starts[:-1]
+        below_root = np.flatnonzero(np.diff(self.hypernym_starts))
+        depths = np.zeros(len(self), np.int32)
+        for _ in range(len(self)):
+            deeper = depths.copy()
+            deeper[below_root] = 1 + choose.reduceat(depths[self.hypernyms], starts[below_root])
+            if np.array_equal(deeper, depths):
+                return depths
+            depths = deeper
+        raise ValueError("the hypernyms go round in a circle")
+
+    def _instead_of(self, synset: str) -> str:
+        """Return what a sentence about an unknown synset ends with: the senses of its lemma, or near lemmas."""
+        lemma = synset.rsplit(".", 2)[0]
+        near = self.senses(lemma)[:5] or tuple(
+            f"{word}.n.01" for word in nearest(_as_key(lemma), self.senses_of_lemmas, 3)
+        )
+        return f"; the nearest are {', '.join(near)}." if near else "; give a name such as dog.n.01, or a wnid."
+
+
+def nearest(word: str, words: Iterable[str], count: int) -> list[str]:
+    """Return up to `count` of the words that are spelled most like `word`, the most alike first."""
+    if not word:
+        return []
+    # Only words that begin alike are compared: 117,000 lemmas would take seconds.
+    alike = [other for other in words if other[:1] == word[:1] and abs(len(other) - len(word)) <= 3]
+    return difflib.get_close_matches(word, alike, count, cutoff=0.6)
+
+
+@functools.cache  # the data never changes, and many callers need it
+def _shipped() -> Taxonomy:
+    with np.load(DATA / "hierarchy.npz", allow_pickle=False) as arrays:
+        counts = arrays["hypernym_counts"]
+        return Taxonomy(
+            offsets=np.cumsum(arrays["offset_steps"], dtype=np.int32),
+            hypernym_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+            hypernyms=arrays["hypernyms"],
+            hyponym_counts=arrays["hyponym_counts"],
+            lemma_lines=_lines(DATA / "lemmas.txt.xz"),
+            lemma_senses=arrays["senses"],
+        )
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    return tuple(lzma.decompress(path.read_bytes()).decode("utf-8").splitlines())
+
+
+def _as_key(lemma: str) -> str:
+    return "_".join(lemma.lower().split())
