@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tinymodel import TinyModel, write_tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,9 @@ def kit() -> Path:
     if not (Path(folder) / "README.md").is_file():
         pytest.fail(f"MLZSL_KIT={folder}: no kit there (README.md is missing)")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """A model file of a small real network, and its scores by the formulas; read it only."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model.onnx")

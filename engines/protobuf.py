@@ -1,0 +1,85 @@
+"""Protobuf's wire format, as much of it as finding the fields of a message takes. Never reads out of bounds.
+
+Source: https://protobuf.dev/programming-guides/encoding/
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 are groups, long deprecated
+LONGEST_VARINT = 10
+
+
+class MalformedError(Exception):
+    """Bytes that are no message; the text is the middle of a sentence about them ("it ends within …")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a message: all of it lies in [start, end), its payload in [body, end)."""
+
+    number: int
+    wire_type: int
+    start: int
+    body: int
+    end: int
+
+
+def fields_of(view: memoryview, start: int, end: int, most: int) -> Iterator[Field]:
+    """The fields of the message in `view[start:end]`, in order, nested ones unopened.
+
+    Raises:
+        MalformedError: a tag or a length does not make sense, a field reaches beyond `end`, or there are more than
+            `most` fields: a hostile file must not keep us busy.
+    """
+    position = start
+    for _ in range(most + 1):
+        if position == end:
+            return
+        tag, body = _varint(view, position, end)
+        number, wire_type = tag >> 3, tag & 7
+        if not 1 <= number < 2**29:
+            raise MalformedError(f"byte {position} starts no field")
+        if wire_type == VARINT:
+            _, after = _varint(view, body, end)
+        elif wire_type == FIXED64:
+            after = body + 8
+        elif wire_type == FIXED32:
+            after = body + 4
+        elif wire_type == BYTES:
+            length, body = _varint(view, body, end)
+            after = body + length
+        else:
+            raise MalformedError(f"byte {position} starts a field of unknown kind")
+        if after > end:
+            raise MalformedError(f"the field at byte {position} claims {after - body} bytes of {end - body}")
+        yield Field(number, wire_type, position, body, after)
+        position = after
+    raise MalformedError(f"it has more than {most:,} fields")
+
+
+def encode_field(number: int, payload: bytes) -> bytes:
+    """A field of bytes (or text, or a nested message)."""
+    return _encode_varint(number << 3 | BYTES) + _encode_varint(len(payload)) + payload
+
+
+def _varint(view: memoryview, position: int, end: int) -> tuple[int, int]:
+    """The number that starts at `position`, and where it ends."""
+    value = 0
+    for count in range(LONGEST_VARINT):
+        if position + count >= end:
+            raise MalformedError(f"it ends within the number at byte {position}")
+        byte = view[position + count]
+        value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80:
+            return value, position + count + 1
+    raise MalformedError(f"the number at byte {position} does not end")
+
+
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
