@@ -44,14 +44,14 @@ class ClassGraph:
     @property
     def target_neighbours(self) -> NDArray[np.int64]:
         """[N]: how many other targets each node is joined with."""
-        counts = self.adjacency[:, : len(self.targets)].sum(axis=1)
+        counts: NDArray[np.int64] = self.adjacency[:, : len(self.targets)].sum(axis=1)
         counts[: len(self.targets)] -= 1
         return counts
 
     @property
     def external_neighbours(self) -> NDArray[np.int64]:
         """[N]: how many other external classes each node is joined with."""
-        counts = self.adjacency[:, len(self.targets) :].sum(axis=1)
+        counts: NDArray[np.int64] = self.adjacency[:, len(self.targets) :].sum(axis=1)
         counts[len(self.targets) :] -= 1
         return counts
 

@@ -71,6 +71,9 @@ class Embeddings(Protocol):
             UsageError: a label that neither its name, its synonyms nor its hypernyms give a vector.
         """
 
+    def find(self, label: str, synset: str) -> Origin | None:
+        """Return how one label of a gathered set gets its vector; None where it gets none."""
+
 
 def open_embeddings(spec: str) -> Embeddings:
     """Return the embeddings that `spec` names: `taxonomy` (the default, nothing to download) or a text file.

@@ -25,7 +25,7 @@ class LabelFile:
 
     path: str
     lines: tuple[LabelLine, ...]
-    problems: tuple[str, ...]
+    problems: tuple[tuple[int, str], ...]  # line, sentence
 
 
 def read_label_file(path: str | Path) -> LabelFile:
@@ -36,7 +36,7 @@ def read_label_file(path: str | Path) -> LabelFile:
     """
     text = _text(Path(path))
     lines: list[LabelLine] = []
-    problems: list[str] = []
+    problems: list[tuple[int, str]] = []
     first_seen: dict[str, int] = {}
     for number, row in enumerate(text.splitlines(), start=1):
         where = f"{path}, line {number}"
@@ -44,11 +44,11 @@ def read_label_file(path: str | Path) -> LabelFile:
         label = " ".join(label.split())
         key = label.casefold().replace("_", " ")
         if not row.strip():
-            problems.append(f"{where}: is blank; remove the line.")
+            problems.append((number, f"{where}: is blank; remove the line."))
         elif problem := _unfit(label, bool(tab), synset):
-            problems.append(f"{where}: {problem}")
+            problems.append((number, f"{where}: {problem}"))
         elif key in first_seen:
-            problems.append(f"{where}: {label!r} is already on line {first_seen[key]}; remove one of them.")
+            problems.append((number, f"{where}: {label!r} is already on line {first_seen[key]}; remove one of them."))
         else:
             first_seen[key] = number
             lines.append(LabelLine(number, label, synset or None))

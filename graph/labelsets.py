@@ -70,7 +70,7 @@ def place_label_file(file: LabelFile) -> tuple[list[Placement | None], list[str]
     """Place every label of a file; None where that fails.
 
     Returns:
-        a placement for each of `file.lines`, and all problems: those of reading, then those of placing.
+        a placement for each of `file.lines`, and a sentence for every problem of reading or placing, by line.
     """
     taxonomy = Taxonomy.shipped()
     known = known_names()
@@ -81,8 +81,8 @@ def place_label_file(file: LabelFile) -> tuple[list[Placement | None], list[str]
             placements.append(place_label(taxonomy, line.label, line.synset, known))
         except UsageError as error:
             placements.append(None)
-            problems.append(f"{file.path}, line {line.line}: {error}")
-    return placements, problems
+            problems.append((line.line, f"{file.path}, line {line.line}: {error}"))
+    return placements, [sentence for _, sentence in sorted(problems)]
 
 
 def known_names() -> Mapping[str, str]:

@@ -87,12 +87,13 @@ def singulars(taxonomy: Taxonomy, name: str) -> Iterator[str]:
 
 
 def candidates(taxonomy: Taxonomy, label: str) -> tuple[str, ...]:
-    """Return up to four synsets that a name may have meant: by spelling, then by its head noun."""
+    """Return up to four synsets that a name may have meant: typing errors, its head noun, other spellings."""
     lemma = "_".join(label.lower().split())
-    names = [f"{word}.n.01" for word in nearest(lemma, taxonomy.senses_of_lemmas, 2)]
+    alike = [f"{word}.n.01" for word in nearest(lemma, taxonomy.senses_of_lemmas, 3)]
+    typos = [f"{word}.n.01" for word in nearest(lemma, taxonomy.senses_of_lemmas, 2, cutoff=0.85)]
     head = lemma.rpartition("_")[2]
-    for word in (head, *singulars(taxonomy, head)):
-        names += taxonomy.senses(word)[:2]
+    of_head = [sense for word in (head, *singulars(taxonomy, head)) for sense in taxonomy.senses(word)[:2]]
+    names = typos + of_head + alike
     return tuple(dict.fromkeys(names))[:4]
 
 

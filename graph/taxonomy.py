@@ -190,13 +190,13 @@ class Taxonomy:
         return f"; the nearest are {', '.join(near)}." if near else "; give a name such as dog.n.01, or a wnid."
 
 
-def nearest(word: str, words: Iterable[str], count: int) -> list[str]:
-    """Return up to `count` of the words that are spelled most like `word`, the most alike first."""
+def nearest(word: str, words: Iterable[str], count: int, cutoff: float = 0.6) -> list[str]:
+    """Return up to `count` of the words that are spelled like `word` (difflib's ratio), the most alike first."""
     if not word:
         return []
     # Only words that begin alike are compared: 117,000 lemmas would take seconds.
     alike = [other for other in words if other[:1] == word[:1] and abs(len(other) - len(word)) <= 3]
-    return difflib.get_close_matches(word, alike, count, cutoff=0.6)
+    return difflib.get_close_matches(word, alike, count, cutoff)
 
 
 @functools.cache  # the data never changes, and many callers need it

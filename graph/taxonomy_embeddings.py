@@ -46,6 +46,9 @@ class TaxonomyEmbeddings:
             vectors[row] = self._vector(self.taxonomy.place(synset), directions)
         return EmbeddedLabels(vectors, tuple(Origin("taxonomy", synset) for synset in labels.synsets))
 
+    def find(self, label: str, synset: str) -> Origin | None:
+        return Origin("taxonomy", self.taxonomy.name(synset))
+
     def _vector(self, place: int, directions: dict[int, NDArray[np.float64]]) -> NDArray[np.float64]:
         """Return the unit vector of one synset, float64 [512]; `directions` keeps what was already drawn."""
         vector = np.zeros(DIMENSION)
@@ -54,7 +57,7 @@ class TaxonomyEmbeddings:
                 weight = math.sqrt(_information_content(self.taxonomy, ancestor))
                 directions[ancestor] = weight * _signs(int(self.taxonomy.offsets[ancestor]))
             vector += directions[ancestor]
-        return vector / np.linalg.norm(vector)
+        return vector / float(np.linalg.norm(vector))
 
 
 def _information_content(taxonomy: Taxonomy, place: int) -> float:

@@ -61,9 +61,10 @@ class TextEmbeddings:
                 "for their synonyms and hypernyms; choose a file with more words, or `taxonomy`."
             )
         pairs = [pair for pair in found if pair is not None]
-        return EmbeddedLabels(
-            np.stack([vector for vector, _ in pairs]).astype(np.float32), tuple(origin for _, origin in pairs)
-        )
+        vectors = np.empty((len(pairs), self.source.dimension), np.float32)
+        for row, (vector, _) in enumerate(pairs):
+            vectors[row] = vector
+        return EmbeddedLabels(vectors, tuple(origin for _, origin in pairs))
 
     def find(self, label: str, synset: str) -> Origin | None:
         """Return how one label gets its vector, None where it gets none; `gather` its set before."""
@@ -112,7 +113,7 @@ def _of_name(vectors: dict[str, NDArray[np.float32]], name: str) -> tuple[NDArra
     keys = [word for word in words if word is not None]
     if not keys or len(keys) < len(words):
         return None
-    average = np.mean([vectors[key] for key in keys], axis=0, dtype=np.float64)
+    average: NDArray[np.float64] = np.stack([vectors[key] for key in keys]).mean(axis=0, dtype=np.float64)
     return average.astype(np.float32), "words", " + ".join(keys)
 
 
