@@ -1,0 +1,147 @@
+"""OpenVINO on a CPU: as many batches in flight as the library has streams for."""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mlzsl.engines.engine import Running, check_images, check_signature, one_line, signature
+from mlzsl.engines.manifest import Manifest
+from mlzsl.engines.modelfile import Images, Scores
+from mlzsl.shell.errors import FailureError, UsageError
+
+DEVICE = "CPU"
+TYPE_NAME = {"fp32": "f32", "bf16": "bf16"}  # our precisions in OpenVINO's words
+NUMPY_NAME = {"u8": "uint8", "f32": "float32"}
+
+
+def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, threads: int | None) -> "OpenVINOEngine":
+    """Compile a model file with OpenVINO; arguments as `open_engine`, with the precision decided.
+
+    Raises:
+        UsageError: OpenVINO is not installed, the device or the precision is not there, or the network does not
+            load.
+    """
+    if device != "cpu":
+        raise UsageError(f"--backend openvino: runs with --device cpu, not {device}; use --backend onnxruntime.")
+    openvino = _import_openvino()
+    core = openvino.Core()
+    capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    if precision not in TYPE_NAME:
+        raise UsageError(
+            f"{path}: is a file of precision {precision}, and --backend openvino runs {' and '.join(TYPE_NAME)} here."
+        )
+    if precision == "bf16" and "BF16" not in capabilities:
+        raise UsageError(
+            f"--precision bf16: this CPU ({_cpu_name(core)}) has no bf16 arithmetic; leave the flag out to run fp32."
+        )
+    settings = {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        # Never left to the library: on CPUs with bf16 arithmetic it would run an fp32 network in bf16.
+        "INFERENCE_PRECISION_HINT": TYPE_NAME[precision],
+    }
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    try:
+        network = core.read_model(path)
+        check_signature(path, manifest, _signature(network))
+        compiled = core.compile_model(network, DEVICE, settings)
+        really = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    except RuntimeError as error:
+        raise UsageError(f"{path}: OpenVINO cannot load the network: {one_line(error)}") from error
+    if really != TYPE_NAME[precision]:
+        raise UsageError(f"{path}: {precision} was asked for, but OpenVINO would run {really} on this CPU.")
+    running = Running("openvino", openvino.__version__.split("-")[0], DEVICE, _cpu_name(core), precision)
+    return OpenVINOEngine(manifest, running, compiled)
+
+
+class OpenVINOEngine:
+    """A network compiled by OpenVINO; answers `Engine`."""
+
+    def __init__(self, manifest: Manifest, running: Running, compiled: Any) -> None:
+        self.manifest = manifest
+        self.running = running
+        # One more than there are streams, so that none is idle while the next batch is put together.
+        self.in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
+        self._compiled = compiled
+
+    def run(self, batches: Iterable[Images]) -> Iterator[Scores]:
+        """Score batches with one request a batch; see `Engine.run`."""
+        idle: list[Any] = []
+        started: deque[tuple[Any, Images]] = deque()  # a request reads its batch until it is done
+        try:
+            for batch in batches:
+                images = check_images(batch, self.manifest)
+                if len(started) == self.in_flight:
+                    yield _finish(started, idle)
+                with _failing_clearly():
+                    request = idle.pop() if idle else self._compiled.create_infer_request()
+                    request.start_async([images], share_inputs=True)
+                started.append((request, images))
+            while started:
+                yield _finish(started, idle)
+        finally:
+            for request, _ in started:
+                with contextlib.suppress(RuntimeError):  # the first error has been raised already
+                    request.wait()
+
+    def scores(self, images: Images) -> Scores:
+        """Score one batch; see `Engine.scores`."""
+        return next(iter(self.run([images])))
+
+    def close(self) -> None:
+        """Let go of the compiled network; see `Engine.close`."""
+        self._compiled = None
+
+
+def _finish(started: deque[tuple[Any, Images]], idle: list[Any]) -> Scores:
+    """Wait for the oldest request and copy its scores, as the next batch overwrites them."""
+    request, _ = started.popleft()
+    with _failing_clearly():
+        request.wait()
+        scores: Scores = np.array(request.get_output_tensor(0).data, dtype=np.float32)
+    idle.append(request)
+    return scores
+
+
+@contextlib.contextmanager
+def _failing_clearly() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise FailureError(f"OpenVINO failed on a batch: {one_line(error)}") from error
+
+
+def _signature(network: Any) -> str:
+    def ports(of: Any) -> list[tuple[str, str, list[int | None]]]:
+        return [
+            (
+                min(port.get_names(), default="?"),
+                NUMPY_NAME.get(port.get_element_type().get_type_name(), port.get_element_type().get_type_name()),
+                [None if side.is_dynamic else side.get_length() for side in port.get_partial_shape()],
+            )
+            for port in of
+        ]
+
+    return signature(ports(network.inputs), ports(network.outputs))
+
+
+def _cpu_name(core: Any) -> str:
+    return str(core.get_property(DEVICE, "FULL_DEVICE_NAME")).strip()
+
+
+def _import_openvino() -> ModuleType:
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        if error.name != "openvino":
+            raise
+        raise UsageError(
+            "--backend openvino: OpenVINO is not installed; run `pip install 'mlzsl[cpu]'`, or name another --backend."
+        ) from error
+    module: ModuleType = openvino
+    return module

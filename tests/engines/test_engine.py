@@ -1,0 +1,288 @@
+"""What a user relies on whichever engine runs: right scores, in order, the same whatever the batch."""
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+
+import numpy as np
+import onnx
+import pytest
+from tinymodel import LABELS, SIZE, network, random_images, reference_scores, write_tiny_model
+
+from mlzsl.engines import onnxruntime_engine
+from mlzsl.engines.engine import BACKENDS, open_engine
+from mlzsl.shell.errors import FailureError, MlzslError, UsageError
+
+
+@pytest.fixture(params=BACKENDS)
+def engine(request, tiny_model):
+    with closing(open_engine(tiny_model.path, backend=request.param, threads=2)) as opened:
+        yield opened
+
+
+def openvino_has_bf16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def test_scores_are_those_of_the_formulas(engine):
+    images = random_images(9)
+    scores = engine.scores(images)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, reference_scores(images), atol=2e-6, rtol=0)
+
+
+def test_same_scores_whatever_the_batch_and_the_place_in_it(engine):
+    images = random_images(13)
+    together = engine.scores(images)
+    for size in (1, 2, 5, 13):
+        batches = [images[start : start + size] for start in range(0, 13, size)]
+        np.testing.assert_allclose(np.concatenate(list(engine.run(batches))), together, atol=1e-6, rtol=0)
+    order = np.random.default_rng(0).permutation(13)
+    np.testing.assert_allclose(engine.scores(images[order]), together[order], atol=1e-6, rtol=0)
+
+
+def test_results_come_in_the_order_of_the_batches_though_their_sizes_differ(engine):
+    batches = [random_images(1 + 17 * i % 40, seed=i) for i in range(25)]
+    for batch, scores in zip(batches, engine.run(iter(batches)), strict=True):
+        np.testing.assert_allclose(scores, reference_scores(batch), atol=2e-6, rtol=0)
+
+
+def test_scores_stay_as_they_were_while_later_batches_run(engine):
+    batches = [random_images(4, seed=i) for i in range(12)]
+    kept = list(engine.run(batches))
+    np.testing.assert_allclose(kept[0], reference_scores(batches[0]), atol=2e-6, rtol=0)
+
+
+def test_batches_are_pulled_no_further_ahead_than_can_run(engine):
+    pulled = 0
+
+    def source():
+        nonlocal pulled
+        for _ in range(50):
+            pulled += 1
+            yield random_images(1)
+
+    results = engine.run(source())
+    for taken in range(1, 20):
+        next(results)
+        assert pulled <= taken + engine.in_flight
+    results.close()
+
+
+def test_stopping_early_leaves_the_engine_usable(engine):
+    images = random_images(2)
+    results = engine.run(random_images(8, seed=i) for i in range(100))
+    next(results)
+    results.close()
+    np.testing.assert_allclose(engine.scores(images), reference_scores(images), atol=2e-6, rtol=0)
+
+
+def test_two_runs_at_once_do_not_mix(engine):
+    first = engine.run([random_images(3, seed=i) for i in range(6)])
+    second = engine.run([random_images(3, seed=100 + i) for i in range(6)])
+    for i, (one, other) in enumerate(zip(first, second, strict=True)):
+        np.testing.assert_allclose(one, reference_scores(random_images(3, seed=i)), atol=2e-6, rtol=0)
+        np.testing.assert_allclose(other, reference_scores(random_images(3, seed=100 + i)), atol=2e-6, rtol=0)
+
+
+def test_an_error_in_the_source_of_batches_comes_through_as_it_is(engine):
+    def source():
+        yield random_images(1)
+        raise RuntimeError("the camera is on fire")
+
+    with pytest.raises(RuntimeError, match="the camera is on fire"):
+        list(engine.run(source()))
+
+
+def test_no_batches_no_scores(engine):
+    assert list(engine.run([])) == []
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((1, SIZE, SIZE, 3), np.float32),
+        np.zeros((SIZE, SIZE, 3), np.uint8),
+        np.zeros((1, 3, SIZE, SIZE), np.uint8),
+        np.zeros((1, SIZE + 1, SIZE, 3), np.uint8),
+        np.zeros((0, SIZE, SIZE, 3), np.uint8),
+        [[0]],
+    ],
+)
+def test_pictures_of_another_shape_or_type_are_refused_in_a_sentence(engine, images):
+    with pytest.raises(MlzslError, match=r"expected pictures as uint8 \[n, 32, 32, 3\]"):
+        engine.scores(images)
+    with pytest.raises(FailureError, match="expected pictures"):
+        list(engine.run([random_images(1), images]))
+
+
+def test_pictures_that_are_a_view_of_others_are_read_right(engine):
+    images = random_images(6)
+    np.testing.assert_allclose(engine.scores(images[::-2]), reference_scores(images[::-2]), atol=2e-6, rtol=0)
+
+
+def test_what_really_runs_is_told(tiny_model):
+    with closing(open_engine(tiny_model.path)) as engine:
+        assert (engine.running.backend, engine.running.provider, engine.running.precision) == (
+            "openvino",
+            "CPU",
+            "fp32",
+        )
+    with closing(open_engine(tiny_model.path, backend="onnxruntime")) as engine:
+        assert engine.running.provider == "CPUExecutionProvider"
+        assert "onnxruntime" in str(engine.running)
+        assert "fp32" in str(engine.running)
+
+
+def test_fp32_runs_as_fp32_where_the_library_would_take_bf16(tiny_model):
+    """On CPUs with bf16 arithmetic the difference to the formulas would be a thousand times larger."""
+    images = random_images(50, seed=3)
+    with closing(open_engine(tiny_model.path)) as engine:
+        assert np.abs(engine.scores(images) - reference_scores(images)).max() < 2e-6
+
+
+def test_bf16_runs_where_the_cpu_has_it_and_is_an_error_elsewhere(tiny_model):
+    if openvino_has_bf16():
+        with closing(open_engine(tiny_model.path, precision="bf16")) as engine:
+            assert engine.running.precision == "bf16"
+            np.testing.assert_allclose(
+                engine.scores(tiny_model.images), tiny_model.scores(tiny_model.images), atol=0.05, rtol=0
+            )
+    else:
+        with pytest.raises(UsageError, match="has no bf16 arithmetic"):
+            open_engine(tiny_model.path, precision="bf16")
+
+
+def test_a_bf16_file_runs_in_bf16_without_being_asked(tmp_path):
+    if not openvino_has_bf16():
+        pytest.skip("needs a CPU with bf16 arithmetic")
+    model = write_tiny_model(tmp_path / "model.onnx", precision="bf16")
+    with closing(open_engine(model.path)) as engine:
+        assert engine.running.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"precision": "int8"}, "--precision int8: .* is a file of precision fp32, which runs as it is or in bf16"),
+        ({"precision": "bf16", "backend": "onnxruntime"}, "--backend onnxruntime runs fp32 files"),
+        ({"device": "tpu"}, "--device tpu: unknown; the devices are cpu and cuda"),
+        ({"backend": "tvm"}, "--backend tvm: unknown; the backends are openvino and onnxruntime"),
+        ({"device": "cuda", "backend": "openvino"}, "runs with --device cpu, not cuda; use --backend onnxruntime"),
+        ({"threads": 0}, "--threads 0: at least one thread"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_with_its_flag(tiny_model, asked, expected):
+    with pytest.raises(UsageError, match=expected):
+        open_engine(tiny_model.path, **asked)
+
+
+def test_a_file_is_never_run_in_more_precision_than_it_has(tmp_path):
+    model = write_tiny_model(tmp_path / "model.onnx", precision="bf16")
+    with pytest.raises(UsageError, match=r"--precision fp32: .* is a file of precision bf16"):
+        open_engine(model.path, precision="fp32")
+
+
+def test_cuda_is_never_replaced_by_the_cpu(tiny_model):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(UsageError, match=r"--device cuda: .* no CUDAExecutionProvider; .*mlzsl\[gpu\]"):
+        open_engine(tiny_model.path, device="cuda")
+
+
+def test_a_cuda_provider_that_does_not_start_is_an_error(tiny_model, monkeypatch):
+    """ONNX Runtime itself only logs it and goes on with the CPU."""
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    with pytest.warns(UserWarning, match="not in available provider names"), pytest.raises(UsageError) as caught:
+        open_engine(tiny_model.path, device="cuda")
+    assert "could not start its CUDAExecutionProvider" in str(caught.value)
+
+
+@pytest.mark.parametrize(("backend", "package"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime")])
+def test_a_package_that_is_missing_is_named_with_the_extra_that_installs_it(tiny_model, monkeypatch, backend, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=r"is not installed; run `pip install 'mlzsl\[cpu\]'`"):
+        open_engine(tiny_model.path, backend=backend)
+    if backend == "onnxruntime":
+        with pytest.raises(UsageError, match=r"mlzsl\[gpu\]"):
+            open_engine(tiny_model.path, device="cuda")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_thread_limit_holds(tiny_model, backend):
+    with closing(open_engine(tiny_model.path, backend=backend, threads=1)) as engine:
+        np.testing.assert_allclose(
+            engine.scores(tiny_model.images), tiny_model.scores(tiny_model.images), atol=2e-6, rtol=0
+        )
+        if backend == "onnxruntime":
+            assert engine.in_flight == 1
+        else:
+            assert engine._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+@pytest.mark.parametrize(("threads", "in_flight"), [(1, 1), (2, 2), (64, onnxruntime_engine.MOST_IN_FLIGHT)])
+def test_onnxruntime_keeps_a_bounded_number_of_batches(tiny_model, threads, in_flight):
+    with closing(open_engine(tiny_model.path, backend="onnxruntime", threads=threads)) as engine:
+        assert engine.in_flight == in_flight
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "changes",
+    [{"output": "probabilities"}, {"input_type": onnx.TensorProto.FLOAT}],
+)
+def test_a_network_that_is_not_what_its_manifest_promises_is_refused(tmp_path, backend, changes):
+    if "input_type" in changes:
+        serialized = network(**changes)
+        expected = r"maps images float32 \[N, 32, 32, 3\]"
+    else:
+        serialized = network(**changes)
+        expected = r"→ probabilities float32 \[N, 6\], but its manifest promises images uint8"
+    model = write_tiny_model(tmp_path / "model.onnx", serialized)
+    with pytest.raises(UsageError, match=expected):
+        open_engine(model.path, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_network_that_does_not_load_is_refused_in_one_sentence(tmp_path, backend):
+    broken = onnx.load_from_string(network())
+    broken.graph.node[4].op_type = "Convolve"
+    model = write_tiny_model(tmp_path / "model.onnx", broken.SerializeToString())
+    with pytest.raises(UsageError, match="cannot load the network") as caught:
+        open_engine(model.path, backend=backend)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_kind_of_file_is_refused(tmp_path):
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(b"ftrt")
+    with pytest.raises(UsageError, match=r"no kind of engine known here; name an \.onnx file"):
+        open_engine(plan)
+    with pytest.raises(UsageError, match="no model file is there"):
+        open_engine(tmp_path / "missing.onnx")
+
+
+def test_neither_torch_nor_the_onnx_package_is_needed(tiny_model):
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['onnx'] = None\n"
+        "import mlzsl.engines.engine as engines\n"
+        "assert 'openvino' not in sys.modules and 'onnxruntime' not in sys.modules\n"
+        f"for backend in engines.BACKENDS: engines.open_engine({str(tiny_model.path)!r}, backend=backend).close()\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
+
+
+def test_the_reference_of_these_tests_tells_labels_apart():
+    scores = reference_scores(random_images(20))
+    assert scores.shape == (20, len(LABELS))
+    assert scores.std(axis=0).min() > 0.02
