@@ -40,8 +40,8 @@ def read_label_file(path: str | Path) -> LabelFile:
     first_seen: dict[str, int] = {}
     for number, row in enumerate(text.splitlines(), start=1):
         where = f"{path}, line {number}"
-        label, tab, synset = (part.strip() for part in row.partition("\t"))
-        label = " ".join(label.split())
+        before, tab, after = row.partition("\t")
+        label, synset = " ".join(before.split()), after.strip()
         key = label.casefold().replace("_", " ")
         if not row.strip():
             problems.append((number, f"{where}: is blank; remove the line."))

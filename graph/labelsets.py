@@ -61,8 +61,7 @@ def load_label_set(name_or_path: str | Path) -> LabelSet:
     file = read_label_file(name_or_path)
     placements, problems = place_label_file(file)
     if problems:
-        others = f" There are {len(problems) - 1} more; `mlzsl-labels {file.path}` lists all." * (len(problems) > 1)
-        raise UsageError(problems[0] + others)
+        raise UsageError(problems[0] + _others(len(problems) - 1, file.path))
     return LabelSet(file.path, tuple(line.label for line in file.lines), tuple(p.synset for p in placements if p))
 
 
@@ -99,6 +98,12 @@ def known_names() -> Mapping[str, str]:
 def _named(name: str) -> LabelSet:
     rows = [row.split("\t") for row in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()]
     return LabelSet(name, tuple(label for label, _ in rows), tuple(synset for _, synset in rows))
+
+
+def _others(count: int, path: str) -> str:
+    if count == 0:
+        return ""
+    return f" There {'is' if count == 1 else 'are'} {count} more; `mlzsl-labels {path}` lists all."
 
 
 def _unknown(name: str) -> str:

@@ -110,7 +110,7 @@ class Taxonomy:
 
     def gloss(self, synset: str) -> str:
         """Return the definition of a synset, without WordNet's examples."""
-        return _EXAMPLES.sub("", self._glosses[self.place(synset)]).strip("; ")
+        return _EXAMPLES.sub("", self.glosses[self.place(synset)]).strip("; ")
 
     def senses(self, lemma: str) -> tuple[str, ...]:
         """Return the noun synsets of a lemma, first sense first; none when WordNet lacks the lemma.
@@ -165,7 +165,8 @@ class Taxonomy:
         return {plural: tuple(singulars) for plural, *singulars in lines}
 
     @functools.cached_property
-    def _glosses(self) -> tuple[str, ...]:
+    def glosses(self) -> tuple[str, ...]:
+        """Definition and examples of every synset, as WordNet has them."""
         return _lines(self.folder / "glosses.txt.xz")
 
     def _depths(self, choose: np.ufunc) -> NDArray[np.int32]:

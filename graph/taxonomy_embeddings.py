@@ -3,7 +3,7 @@
 Every synset a has a fixed direction r(a), 512 pseudo-random signs. A label is the weighted sum over its synset's
 hypernyms (itself included), at unit length:
 
-    v(s) ∝ Σ_{a ∈ hypernyms(s)} √IC(a) · r(a),    IC(a) = 1 − ln(1 + hyponyms(a)) / ln(number of synsets)
+    v(s) ∝ Σ_{a ∈ hypernyms(s)} √IC(a) · r(a),    IC(a) = 1 − ln(1 + hyponyms(a)) / ln(1 + number of synsets)
 
 Different directions are nearly orthogonal, so the cosine of two labels is nearly the share of information that
 their common hypernyms hold (IC: Seco, Veale and Hayes 2004): near 1 for close kinds, near 0 for unrelated things.
@@ -61,7 +61,7 @@ class TaxonomyEmbeddings:
 
 
 def _information_content(taxonomy: Taxonomy, place: int) -> float:
-    return 1 - math.log(1 + int(taxonomy.hyponym_counts[place])) / math.log(len(taxonomy))
+    return 1 - math.log(1 + int(taxonomy.hyponym_counts[place])) / math.log(1 + len(taxonomy))
 
 
 def _signs(offset: int) -> NDArray[np.float64]:
@@ -70,4 +70,5 @@ def _signs(offset: int) -> NDArray[np.float64]:
     numpy promises the stream of Philox's raw words for good, which it does not for its normal deviates.
     """
     words = np.random.Philox(key=offset).random_raw(DIMENSION // 64).astype("<u8")
-    return 2.0 * np.unpackbits(words.view(np.uint8), bitorder="little") - 1.0
+    bits = np.unpackbits(words.view(np.uint8), bitorder="little")
+    return 2 * bits.astype(np.float64) - 1

@@ -24,11 +24,11 @@ LEXNAMES = "".join(f"{number:02d}\t{name.replace(' ', chr(9))}\n" for number, na
 
 NOUN_TOPS = 3  # lexicographer files are not in our data; this one stands for all
 PREAMBLE = "  1 WordNet 3.0 Copyright 2006 by Princeton University; nouns only.\n"
-EMPTY_FILES = ("cntlist.rev", "index.sense", "adj.exc", "adv.exc", "verb.exc", "noun.exc")
+EMPTY_FILES = ("cntlist.rev", "index.sense", "adj.exc", "adv.exc", "verb.exc")
 
 
 def write_wordnet(taxonomy: Taxonomy, folder: str | Path, synsets: Iterable[str] | None = None) -> None:
-    """Write data.noun, index.noun, lexnames and the other files that nltk's reader wants into a folder.
+    """Write data.noun, index.noun, noun.exc, lexnames and the other files that nltk's reader wants into a folder.
 
     Args:
         taxonomy: what to write.
@@ -44,6 +44,8 @@ def write_wordnet(taxonomy: Taxonomy, folder: str | Path, synsets: Iterable[str]
     for part_of_speech in ("adj", "adv", "verb"):
         (folder / f"data.{part_of_speech}").write_text(PREAMBLE, encoding="ascii")
         (folder / f"index.{part_of_speech}").write_text(PREAMBLE, encoding="ascii")
+    plurals = (f"{plural} {' '.join(bases)}\n" for plural, bases in taxonomy.irregular_plurals.items())
+    (folder / "noun.exc").write_text("".join(plurals), encoding="ascii")
     for name in EMPTY_FILES:
         (folder / name).touch()
 
@@ -56,29 +58,31 @@ def _closure(taxonomy: Taxonomy, synsets: Iterable[str]) -> list[int]:
 def _data(taxonomy: Taxonomy, places: Iterable[int]) -> bytes:
     """Put each line at the byte that its synset is known by, with blank lines between."""
     content = bytearray(PREAMBLE.encode("ascii"))
+    offsets = taxonomy.offsets.tolist()
     for place in places:
-        gap = int(taxonomy.offsets[place]) - len(content)
+        gap = offsets[place] - len(content)
         content += b" " * (gap - 1) + b"\n" if gap else b""
-        content += _line(taxonomy, place).encode("ascii")
+        content += _line(taxonomy, place, offsets).encode("ascii")
     return bytes(content)
 
 
-def _line(taxonomy: Taxonomy, place: int) -> str:
+def _line(taxonomy: Taxonomy, place: int, offsets: list[int]) -> str:
     lemmas = taxonomy.lemma_lines[place].split(" ")
     words = "".join(f"{lemma} 0 " for lemma in lemmas)
     parents = taxonomy.parents(place)
-    pointers = "".join(f"@ {taxonomy.offsets[parent]:08d} n 0000 " for parent in parents)
+    pointers = "".join(f"@ {offsets[parent]:08d} n 0000 " for parent in parents)
     return (
-        f"{taxonomy.offsets[place]:08d} {NOUN_TOPS:02d} n {len(lemmas):02x} {words}"
-        f"{len(parents):03d} {pointers}| {taxonomy.gloss(taxonomy.names[place])}\n"
+        f"{offsets[place]:08d} {NOUN_TOPS:02d} n {len(lemmas):02x} {words}"
+        f"{len(parents):03d} {pointers}| {taxonomy.glosses[place]}\n"
     )
 
 
 def _index(taxonomy: Taxonomy, places: Iterable[int]) -> str:
     lemmas = {lemma for place in places for lemma in taxonomy.lemma_lines[place].lower().split(" ")}
+    offsets = taxonomy.offsets.tolist()
     lines = [PREAMBLE]
     for lemma in sorted(lemmas):
         senses = taxonomy.senses_of_lemmas[lemma]
-        offsets = " ".join(f"{taxonomy.offsets[sense]:08d}" for sense in senses)
-        lines.append(f"{lemma} n {len(senses)} 0 {len(senses)} 0 {offsets}\n")
+        numbers = " ".join(f"{offsets[sense]:08d}" for sense in senses)
+        lines.append(f"{lemma} n {len(senses)} 0 {len(senses)} 0 {numbers}\n")
     return "".join(lines)

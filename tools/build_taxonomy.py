@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import nltk
 import numpy as np
 
 from mlzsl.shell.outputs import written_atomically
@@ -38,7 +37,7 @@ def main() -> None:
         read = _wordnet(arguments.wordnet, arguments.download)
         synsets = list(_synsets(read("data.noun")))
         senses = dict(_senses(read("index.noun")))
-        plurals = list(read("noun.exc"))
+        plurals = dict(line.split(maxsplit=1) for line in read("noun.exc"))
     except (OSError, LookupError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         sys.exit(
@@ -49,7 +48,7 @@ def main() -> None:
     _write_hierarchy(arguments.out / "hierarchy.npz", synsets, senses)
     _write_text(arguments.out / "lemmas.txt.xz", (" ".join(synset.lemmas) for synset in synsets))
     _write_text(arguments.out / "glosses.txt.xz", (synset.gloss for synset in synsets))
-    _write_text(arguments.out / "plurals.txt.xz", (line.strip() for line in plurals))
+    _write_text(arguments.out / "plurals.txt.xz", (f"{plural} {bases.strip()}" for plural, bases in plurals.items()))
     for path in sorted(arguments.out.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")
 
@@ -64,14 +63,16 @@ def _arguments() -> argparse.Namespace:
 
 def _wordnet(folder: Path | None, download: bool) -> Reader:
     """Return a function that reads the lines of one of WordNet's files, wherever WordNet is."""
-    if download and folder is None:
+    if folder is not None:
+        return lambda name: (folder / name).read_text(encoding="utf-8").splitlines()
+    import nltk  # only here: a system WordNet needs no nltk
+
+    if download:
         answer = input("Download WordNet 3.0 (about 11 MB) into nltk's data folder? [y/N] ")
         if answer.strip().lower() not in {"y", "yes"}:
             sys.exit("build_taxonomy: nothing was downloaded.")
         if not nltk.download("wordnet"):
             raise LookupError("the download failed")
-    if folder is not None:
-        return lambda name: (folder / name).read_text(encoding="utf-8").splitlines()
     try:
         root = nltk.data.find("corpora/wordnet")
     except LookupError:
