@@ -1,0 +1,203 @@
+"""The frozen ImageNet classifier in front of every system: photos -> features x and external class logits.
+
+ResNet: He et al., "Deep Residual Learning for Image Recognition", 2016; its modules and tensor names are torchvision's,
+whose ImageNet weights load unchanged. The paper's section 3.2 takes x and p^a from one such network.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18, resnet34, resnet50, resnet101
+from torchvision.models.resnet import BasicBlock
+
+from mlzsl.graph.labelsets import LabelSet, load_label_set
+from mlzsl.imaging.preprocessing import Preprocessing
+from mlzsl.shell.errors import UsageError
+from mlzsl.shell.outputs import sha256_of_bytes
+from mlzsl.train.weights import SEEN_BATCHES, download_weights, fit_weights, read_weights
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class SmallResNet(nn.Module):
+    """A ResNet of ten layers for the demo: 16 MMAC and 1.2 M parameters at 64 px, modules named as torchvision's."""
+
+    WIDTHS = (32, 64, 128, 256)
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        stem = self.WIDTHS[0]
+        self.conv1 = nn.Conv2d(3, stem, kernel_size=3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.layer1 = _stage(stem, stem, stride=1)
+        self.layer2 = _stage(stem, self.WIDTHS[1], stride=2)
+        self.layer3 = _stage(self.WIDTHS[1], self.WIDTHS[2], stride=2)
+        self.layer4 = _stage(self.WIDTHS[2], self.WIDTHS[3], stride=2)
+        self.fc = nn.Linear(self.WIDTHS[3], num_classes)
+
+
+def _stage(width_in: int, width_out: int, stride: int) -> nn.Sequential:
+    downsample = None
+    if stride != 1 or width_in != width_out:
+        downsample = nn.Sequential(
+            nn.Conv2d(width_in, width_out, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(width_out)
+        )
+    return nn.Sequential(BasicBlock(width_in, width_out, stride, downsample))
+
+
+ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
+    "small": SmallResNet,
+    "resnet18": lambda classes: resnet18(num_classes=classes),
+    "resnet34": lambda classes: resnet34(num_classes=classes),
+    "resnet50": lambda classes: resnet50(num_classes=classes),
+    "resnet101": lambda classes: resnet101(num_classes=classes),
+}
+
+
+class Backbone(nn.Module):
+    """A frozen network from uint8 photos to features and logits; always in evaluation mode, never trained.
+
+    Attributes:
+        name: the architecture, a key of `ARCHITECTURES`.
+        feature_dim: F, the length of a feature vector.
+        external: the classes of the logits, in logit order.
+        preprocessing: how photos become the images that it takes.
+        network: the ResNet itself, with torchvision's tensor names.
+    """
+
+    def __init__(self, name: str, network: nn.Module, external: LabelSet, preprocessing: Preprocessing) -> None:
+        """Freeze `network`, one of `ARCHITECTURES[name]` with a logit for each of the `external` classes."""
+        super().__init__()
+        self.name, self.external, self.preprocessing = name, external, preprocessing
+        self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.normalize = Normalize()
+        self.feature_dim: int = network.fc.in_features  # type: ignore[union-attr, assignment]
+        self.train(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x and the logits of the external classes.
+
+        Args:
+            images: RGB, uint8 [B, S, S, 3].
+
+        Returns:
+            features x, float32 [B, F], the last feature map's average over all places; logits, float32 [B, C].
+        """
+        return features_and_logits(self.network, self.normalize(images))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever is asked: the backbone is frozen (section 4.1)."""
+        return super().train(False)
+
+    def weights_sha256(self) -> str:
+        """A hash of the network's tensors (name, shape, float32 values), the same whatever file they came from."""
+        parts: list[bytes] = []
+        for name, tensor in sorted(self.network.state_dict().items()):
+            if not name.endswith(SEEN_BATCHES):
+                values = tensor.cpu().contiguous().numpy().astype("<f4", copy=False)
+                parts += [name.encode(), str(values.shape).encode(), values.tobytes()]
+        return sha256_of_bytes(*parts)
+
+    def config(self) -> dict[str, Any]:
+        """All but the tensors, as JSON: `from_config` makes the same backbone from it and `state_dict()`."""
+        return {
+            "name": self.name,
+            "preprocessing": self.preprocessing.to_json(),
+            "external": asdict(self.external),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
+        """Rebuild a backbone from `config()` and the tensors of its `state_dict()`.
+
+        Raises:
+            UsageError: an unknown architecture, a malformed configuration, or tensors that do not fit it.
+        """
+        name = _known(config.get("name"))
+        try:
+            external = LabelSet(
+                str(config["external"]["name"]),
+                tuple(map(str, config["external"]["labels"])),
+                tuple(map(str, config["external"]["synsets"])),
+            )
+            preprocessing = Preprocessing.from_json(dict(config["preprocessing"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"the backbone's configuration is unfit ({error!r}).") from error
+        network = _skeleton(name, len(external))
+        tensors = {key.removeprefix("network."): tensor for key, tensor in state.items()}
+        fit_weights(network, tensors, "the backbone", _title(name, external))
+        return cls(name, network, external, preprocessing)
+
+
+class Normalize(nn.Module):
+    """RGB uint8 [B, S, S, 3] -> float32 [B, 3, S, S], ImageNet's mean and deviation taken out of each channel."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        self.register_buffer("scale", (1 / (255 * std))[:, None, None], persistent=False)
+        self.register_buffer("offset", (-mean / std)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        # The cast comes first: TensorRT's parser takes uint8 in no other operator.
+        return images.float().permute(0, 3, 1, 2) * self.scale + self.offset
+
+
+def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a ResNet on normalized images, float32 [B, 3, S, S] -> features [B, F], logits [B, C]."""
+    net: Any = network
+    maps = net.maxpool(net.relu(net.bn1(net.conv1(images))))
+    maps = net.layer4(net.layer3(net.layer2(net.layer1(maps))))  # (B, F, S/32, S/32)
+    features = maps.mean(dim=(2, 3))  # global average pooling, (B, F)
+    return features, net.fc(features)
+
+
+def open_backbone(
+    name: str, weights: Path | None = None, image_size: int | None = None, quiet: bool = False
+) -> Backbone:
+    """Open an ImageNet ResNet with published weights.
+
+    Args:
+        name: resnet18, resnet34, resnet50 or resnet101. (The small one is pretrained instead, in `pretraining`.)
+        weights: a local file with torchvision's tensor names; None downloads torchvision's IMAGENET1K_V1.
+        image_size: S, the side of the images that photos become; None takes the default, 224 px.
+        quiet: show no download progress.
+
+    Raises:
+        UsageError: an unknown name, or a weights file that is missing, unreadable or of another network.
+        FailureError: the weights cannot be downloaded.
+    """
+    if _known(name) == "small":
+        raise UsageError("backbone small has no published weights: mlzsl-train --backbone small pretrains it itself.")
+    external = load_label_set("imagenet1k")
+    state = download_weights(name, quiet) if weights is None else read_weights(weights)
+    network = _skeleton(name, len(external))
+    fit_weights(network, state, str(weights or f"torchvision's weights of {name}"), _title(name, external))
+    preprocessing = Preprocessing() if image_size is None else Preprocessing(size=image_size)
+    return Backbone(name, network, external, preprocessing)
+
+
+def _skeleton(name: str, classes: int) -> nn.Module:
+    """The network without memory for its tensors, which costs nothing and draws no random numbers."""
+    with torch.device("meta"):
+        return ARCHITECTURES[name](classes)
+
+
+def _title(name: str, external: LabelSet) -> str:
+    return f"{name} with {len(external)} classes, named as torchvision names them"
+
+
+def _known(name: Any) -> str:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise UsageError(f"backbone {name!r} is not known; expected one of {', '.join(ARCHITECTURES)}.")
+    return name
