@@ -1,7 +1,7 @@
 """What every engine answers, and how one is opened: what was asked for runs, or an error says why it cannot."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -54,7 +54,7 @@ class Engine(Protocol):
     def in_flight(self) -> int:
         """How many batches `run` keeps running at once."""
 
-    def run(self, batches: Iterable[Images]) -> Iterator[Scores]:
+    def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
         """Score batches, `in_flight` at a time, results in the order of the batches.
 
         A batch is pulled from `batches` only when there is room for it, so that its source is never far ahead.
@@ -140,6 +140,11 @@ def _precision_to_run(path: Path, manifest: Manifest, asked: str | None) -> str:
         + (f" or in {', '.join(LESS_THAN_FP32)}" if manifest.precision == "fp32" else "")
         + "; leave the flag out."
     )
+
+
+def available_cpus() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_images(images: Images, manifest: Manifest) -> Images:

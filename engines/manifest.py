@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from mlzsl.imaging import Preprocessing
 from mlzsl.shell.errors import UsageError
 
 SCHEMA_VERSION = 1
@@ -44,8 +45,7 @@ class Manifest:
         system: the trained system, such as "RGCN-PosVAE".
         backbone: its feature extractor, such as "resnet50".
         labels: in the order of the network's outputs; names differ from each other.
-        preprocessing: how a photo becomes the network's input, as `imaging.Preprocessing` writes itself;
-            `size` is the side S of the picture in pixels.
+        preprocessing: how a photo becomes the network's input, as `imaging.Preprocessing` writes itself.
         graph: provenance of the class graph: threshold, sources, node and edge counts.
         precision: one of PRECISIONS, which an engine must run.
         sources: what the file was made from, name to SHA-256.
@@ -67,7 +67,7 @@ class Manifest:
     @property
     def image_size(self) -> int:
         """S, the side in pixels of the pictures that the network takes."""
-        return int(self.preprocessing["size"])
+        return Preprocessing.from_json(self.preprocessing).size
 
     def to_json(self) -> str:
         """The manifest as JSON text; `from_json` reads it back equal."""
@@ -157,9 +157,10 @@ def _label(place: int, entry: object) -> Label:
 
 def _preprocessing(value: object) -> dict[str, Any]:
     preprocessing = _object("preprocessing", value)
-    size = preprocessing.get("size")
-    if type(size) is not int or not 1 <= size <= 4096:
-        raise _UnfitError(f"preprocessing.size is {_shown(size)}, not a whole number of pixels from 1 to 4096")
+    try:
+        Preprocessing.from_json(preprocessing)
+    except UsageError as error:
+        raise _UnfitError(str(error).rstrip(".")) from error
     return preprocessing
 
 

@@ -1,14 +1,13 @@
 """ONNX Runtime on a CPU, and on CUDA when asked for: never on another provider than was asked for."""
 
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlzsl.engines.engine import Running, check_images, check_signature, one_line, signature
+from mlzsl.engines.engine import Running, available_cpus, check_images, check_signature, one_line, signature
 from mlzsl.engines.manifest import Manifest
 from mlzsl.engines.modelfile import Images, Scores
 from mlzsl.shell.errors import FailureError, UsageError
@@ -83,7 +82,7 @@ class ONNXRuntimeEngine:
         self._session = session
         self._errors = errors
 
-    def run(self, batches: Iterable[Images]) -> Iterator[Scores]:
+    def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
         """Score batches from a few threads; see `Engine.run`."""
         started: deque[Future[Scores]] = deque()
         pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix="onnxruntime")
@@ -110,11 +109,6 @@ class ONNXRuntimeEngine:
     def close(self) -> None:
         """Let go of the session; see `Engine.close`."""
         self._session = None
-
-
-def available_cpus() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _signature(session: Any) -> str:

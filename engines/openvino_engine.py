@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,7 +69,7 @@ class OpenVINOEngine:
         self.in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
         self._compiled = compiled
 
-    def run(self, batches: Iterable[Images]) -> Iterator[Scores]:
+    def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
         """Score batches with one request a batch; see `Engine.run`."""
         idle: list[Any] = []
         started: deque[tuple[Any, Images]] = deque()  # a request reads its batch until it is done

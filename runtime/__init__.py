@@ -1,0 +1,7 @@
+"""From photos to tags. `Tagger.open("model.onnx").tag("photos/")` is all of it; no torch."""
+
+from mlzsl.runtime.sources import find_images
+from mlzsl.runtime.tagger import Tagger
+from mlzsl.runtime.tags import Tag, Tagged
+
+__all__ = ["Tag", "Tagged", "Tagger", "find_images"]

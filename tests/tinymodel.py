@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mlzsl.engines.manifest import Label, Manifest
 from mlzsl.engines.modelfile import write_model_file
+from mlzsl.imaging import Preprocessing
 
 SIZE = 32
 LABELS = (
@@ -107,7 +108,7 @@ def manifest(**changes: object) -> Manifest:
         system="RGCN-PosVAE",
         backbone="tiny",
         labels=LABELS,
-        preprocessing={"size": SIZE},
+        preprocessing=Preprocessing(size=SIZE).to_json(),
         graph={"threshold": 0.5, "label_set": "six"},
         precision="fp32",
         sources={"checkpoint": "0" * 64},

@@ -1,0 +1,157 @@
+"""`mlzsl-infer`: parse, tag, print."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlzsl.engines.engine import BACKENDS, DEVICES
+from mlzsl.runtime.contact_sheet import check_picture, draw_contact_sheet
+from mlzsl.runtime.job import Outcome, record_path, tag_to_file
+from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE
+from mlzsl.runtime.tagger import Tagger
+from mlzsl.runtime.tags import Tag, Tagged
+from mlzsl.runtime.writers import STANDARD_OUTPUT
+from mlzsl.shell.command import command
+from mlzsl.shell.errors import UsageError
+from mlzsl.shell.progress import say
+
+PHOTOS_SHOWN = 8
+NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
+
+
+@command("mlzsl-infer")
+@click.argument("photos", nargs=-1, metavar="PHOTOS...")
+@click.option(
+    "--engine",
+    default=Path("model.onnx"),
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The model file that mlzsl-export wrote.",
+)
+@click.option(
+    "-o",
+    "--output",
+    default="tags.jsonl",
+    metavar="FILE",
+    help="Where the tags go: .jsonl, .csv, or - for JSONL on standard output.",
+)
+@click.option("--top-k", type=click.IntRange(1), metavar="K", help="The best K labels of each photo.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="T",
+    help="Every label whose score reaches T; with --top-k the best K of those.  "
+    "[default: the model's own thresholds where it has them, else the best 5]",
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also draw the first photos with their tags, as a .png or .jpg to look at.",
+)
+@click.option("--device", default="cpu", type=click.Choice(DEVICES), help="What to run on.")
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="What runs the network.  [default: openvino on cpu, onnxruntime on cuda]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    help="bf16 is faster and less exact, on CPUs that have it.  [default: what the model file states]",
+)
+@click.option("--batch-size", default=DEFAULT_BATCH_SIZE, type=click.IntRange(1), help="Photos a batch.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads at most.  [default: every core]")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON instead of text.")
+def main(
+    photos: tuple[str, ...],
+    engine: Path,
+    output: str,
+    top_k: int | None,
+    threshold: float | None,
+    picture: Path | None,
+    quiet: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Tag PHOTOS: files, folders with all they hold, quoted patterns, or - for a list on standard input.
+
+    Writes one record a photo, in the order of the input: its path and its tags with scores, best first, or the
+    reason why it could not be read. What ran, and how, is recorded beside the tags in tags.jsonl.run.json.
+
+    \b
+    Examples:
+      mlzsl-infer images/
+      mlzsl-infer images/ --engine my_tagger.onnx --top-k 3 --output tags.csv
+      mlzsl-infer 'photos/2024-*/**/*.jpg' --threshold 0.5
+      find /photos -name '*.jpg' -print0 | mlzsl-infer - --quiet
+      mlzsl-infer images/ --picture tagged.png
+      mlzsl-infer cat.jpg --output - | jq .tags
+    """
+    if not photos:
+        raise UsageError("no photos were named; try `mlzsl-infer images/`, or see `mlzsl-infer --help`.")
+    if as_json and output == STANDARD_OUTPUT:
+        raise UsageError("--json: the summary would stand among the tags of --output -; leave one of them out.")
+    if picture is not None:
+        check_picture(picture)
+    silent = quiet or as_json
+    with Tagger.open(engine, top_k=top_k, threshold=threshold, **asked) as tagger:
+        say(f"{engine}: {len(tagger.manifest.labels)} labels, on {tagger.running}", silent)
+        outcome = tag_to_file(tagger, photos, output, engine, silent)
+        if picture is not None:
+            draw_contact_sheet(outcome.sample, picture, tagger.manifest)
+    if as_json:
+        summary = outcome.record | {
+            "output": output,
+            "photos_per_second": round(outcome.photos_per_second, 1),
+            "reasons": [{"path": photo.path, "error": photo.error} for photo in outcome.reasons],
+            "picture": None if picture is None else str(picture),
+        }
+        click.echo(json.dumps(summary, indent=2))
+    elif not quiet:
+        _print(outcome, output, picture)
+
+
+def _print(outcome: Outcome, output: str, picture: Path | None) -> None:
+    tags_on_standard_output = output == STANDARD_OUTPUT
+    console = Console(stderr=tags_on_standard_output, highlight=False)
+    if console.is_terminal and not tags_on_standard_output:
+        console.print(_table(outcome.sample[:PHOTOS_SHOWN]))
+    rate = outcome.photos_per_second
+    words = f"tagged {outcome.tagged:,} photos in {outcome.seconds:.1f} s ({rate:.{0 if rate >= 10 else 1}f} photos/s)"
+    if outcome.unreadable:
+        words += f"; {outcome.unreadable:,} could not be read:"
+    _line(console, words)
+    for photo in outcome.reasons:
+        _line(console, f"  {photo.name}: {photo.error}")
+    if outcome.unreadable > len(outcome.reasons):
+        _line(console, f"  and {outcome.unreadable - len(outcome.reasons):,} more")
+    if not tags_on_standard_output:
+        _line(console, f"wrote {output} and {record_path(output)}" + (f" and {picture}" if picture else ""))
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True)
+
+
+def _table(photos: tuple[Tagged, ...]) -> Table:
+    unseen = any(not tag.seen for photo in photos for tag in photo.tags)
+    table = Table(title="First photos", title_justify="left", caption_justify="left")
+    table.caption = "* never seen in training" if unseen else None
+    table.add_column("photo", overflow="fold")
+    table.add_column("tags", overflow="fold")
+    for photo in photos:
+        table.add_row(Text(Path(photo.name).name), Text(", ").join(map(_words, photo.tags)))
+    return table
+
+
+def _words(tag: Tag) -> Text:
+    label = tag.label.replace(" ", NO_BREAK)
+    name = (label, "bold") if tag.seen else (f"{label}*", "bold magenta")
+    return Text.assemble(name, (f"{NO_BREAK}{tag.score:.2f}", "dim"))
