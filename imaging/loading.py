@@ -23,8 +23,9 @@ from mlzsl.shell.errors import MlzslError
 MAX_BYTES = 256 * 2**20  # of a file
 MAX_PIXELS = 128_000_000  # of a picture: half a gigabyte while it is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")  # MPO opens as JPEG
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .mpo .avif .jp2 .j2k".split()
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k"),
 )
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {  # what makes a picture upright, by its EXIF orientation

@@ -1,0 +1,64 @@
+"""The evaluation kit's difficult files: which are read, which are refused, and what the read ones show."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlzsl.imaging.loading import UnreadableImage, load_image
+from mlzsl.imaging.preprocessing import Preprocessing
+
+pytestmark = [pytest.mark.kit, pytest.mark.filterwarnings("ignore::UserWarning:PIL")]
+
+REFUSED = {
+    *("truncated_jpeg.jpg", "progressive_truncated.jpg", "truncated_image.png", "truncated_end_chunk.png"),
+    *("broken.png", "broken_data_stream.png", "zero_width.gif", "zero_bytes.jpg", "text_named.jpg", "html_named.png"),
+    *("decompression_bomb.gif", "decompression_bomb.ico", "giant_header.png", "giant_header.jpg"),
+    *("hopper.heif", "L_8__128x128.heif", "RGBA_10__128x128.heif", "RGB_8__128x128.heif", "arrow.heic"),
+}
+SAME_PICTURE = [
+    ("Landscape_1.jpg", [f"Landscape_{i}.jpg" for i in range(2, 9)], 12),  # each has its own number written on it
+    ("hopper_orientation_2.jpg", [f"hopper_orientation_{i}.jpg" for i in range(3, 9)], 3),
+    ("hopper.tif", ["hopper.bmp", "hopper.webp", "hopper.avif", "hopper.Lab.tif", "png_named.jpg"], 6),
+    ("hopper.tif", ["hopper_orientation_6.webp", "hopper_orientation_6.jpg"], 6),
+    ("hopper_gray.jpg", ["hopper_16bit.pgm"], 6),  # the JPEG is decoded at half its size
+    ("pil_sample_cmyk.jpg", ["tiff_strip_cmyk_jpeg.tif"], 3),
+    ("pil123p.png", ["pil123rgba.png"], 6),
+    ("transparent.webp", ["transparent.gif"], 8),
+    ("iss634.webp", ["iss634.gif"], 8),
+]
+
+
+@pytest.fixture
+def odd_images(kit: Path) -> Path:
+    return kit / "odd_images"
+
+
+def test_each_is_read_or_refused_as_it_should_be(odd_images: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    refused = set()
+    for path in sorted(odd_images.iterdir()):
+        if path.name == "README.md":
+            continue
+        try:
+            assert load_image(path, Preprocessing(size=48)).shape == (48, 48, 3), path.name
+        except UnreadableImage:
+            refused.add(path.name)
+    assert refused == REFUSED
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("reference", "others", "tolerance"), SAME_PICTURE)
+def test_the_same_picture_in_another_form(
+    odd_images: Path, reference: str, others: list[str], tolerance: float
+) -> None:
+    expected = load_image(odd_images / reference, Preprocessing(size=64)).astype(float)
+    for name in others:
+        found = load_image(odd_images / name, Preprocessing(size=64))
+        assert np.abs(found - expected).mean() < tolerance, os.fspath(name)
+
+
+def test_transparent_parts_are_white(odd_images: Path) -> None:
+    for name in ["p_trns_single.png", "rgb_trns.png", "i_trns.png", "1_trns.png", "l_trns.png", "transparency.avif"]:
+        centre = load_image(odd_images / name, Preprocessing(size=64))[32, 32]
+        assert (centre >= 254).all(), name
