@@ -217,7 +217,7 @@ def _photos(job: Job, labels: LabelSet, quiet: bool) -> tuple[PhotoSet, PhotoSet
             generate_scenes(folder / "train", TRAINING_SCENES, job.training.seed, quiet=quiet),
             generate_scenes(folder / "test", HELD_OUT_SCENES, job.training.seed + 1, quiet=quiet),
         )
-    photos = load_folder(Path(job.data))
+    photos = load_folder(Path(job.data), quiet=quiet)
     check_labels(photos, labels.labels)
     return photos.split(job.held_out, job.training.seed)
 

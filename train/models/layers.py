@@ -6,7 +6,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlzsl.train.models.tensors import GraphTensors
 
-EDGES_AT_ONCE = 1 << 15  # the hidden layer of the edge MLP is [edges, 256]: some hundred MB if taken whole
+EDGES_AT_ONCE = 1 << 12  # the hidden layer of the edge MLP, [edges, 256] floats, then stays in the cache
 
 
 class ConcatLinear(nn.Linear):
@@ -58,7 +58,7 @@ class EdgeWeights(nn.Module):
         return W.index_put((graph.edges[0], graph.edges[1]), torch.cat(weights)) if weights else W
 
     def _of_edges(self, from_u: Tensor, from_v: Tensor, edges: Tensor) -> Tensor:
-        hidden = (from_u[edges[0]] + from_v[edges[1]]).relu()  # (edges, d_h)
+        hidden = (from_u.index_select(0, edges[0]) + from_v.index_select(0, edges[1])).relu()  # (edges, d_h)
         return self.out(hidden).sigmoid().squeeze(1)
 
 

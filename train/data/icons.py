@@ -1,0 +1,77 @@
+"""Masks of the drawings: glyphs of the icon fonts that the package `qtawesome` carries, and our own shapes."""
+
+import functools
+import importlib.metadata
+import json
+from pathlib import Path
+
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+
+from mlzsl.shell.errors import FailureError
+from mlzsl.train.data.shapes import draw_shape
+
+PACKAGE = "qtawesome"  # only its fonts are read; nothing of it is imported, so no Qt is needed
+FONTS = {"mdi": "materialdesignicons6-webfont", "fa": "fontawesome6-solid-webfont", "ph": "phosphor", "ri": "remixicon"}
+MASK_SIZE = 192  # masks are kept at this size and scaled down
+
+
+@functools.cache
+def mask_of(drawing: str) -> Image.Image:
+    """The silhouette of a drawing such as `mdi:bicycle` or `shape:vase`, mode L, MASK_SIZE square, centred.
+
+    Raises:
+        FailureError: the icon fonts are not installed, or hold no such glyph.
+    """
+    family, _, name = drawing.partition(":")
+    if family == "shape":
+        return draw_shape(name, MASK_SIZE)
+    glyphs = _glyphs(family)
+    if name not in glyphs:
+        raise FailureError(f"the icon font {FONTS[family]} holds no {name!r}; install the versions of pyproject.toml.")
+    return _centred(_draw(_font(family), chr(int(glyphs[name], 16))))
+
+
+def _draw(font: ImageFont.FreeTypeFont, glyph: str) -> Image.Image:
+    canvas = Image.new("L", (2 * MASK_SIZE, 2 * MASK_SIZE))
+    ImageDraw.Draw(canvas).text((MASK_SIZE, MASK_SIZE), glyph, font=font, fill=255, anchor="mm")
+    return canvas
+
+
+def _centred(drawn: Image.Image) -> Image.Image:
+    """Crop to what is drawn, and scale its longer side to the mask's."""
+    box = drawn.getbbox() or (0, 0, 1, 1)
+    cropped = drawn.crop(box)
+    scale = MASK_SIZE / max(cropped.size)
+    width, height = (max(1, round(side * scale)) for side in cropped.size)
+    mask = Image.new("L", (MASK_SIZE, MASK_SIZE))
+    mask.paste(
+        cropped.resize((width, height), Image.Resampling.BICUBIC), ((MASK_SIZE - width) // 2, (MASK_SIZE - height) // 2)
+    )
+    return mask
+
+
+def same_picture(one: str, other: str) -> bool:
+    """Whether two drawings are pixel for pixel the same."""
+    return ImageChops.difference(mask_of(one), mask_of(other)).getbbox() is None
+
+
+@functools.cache
+def _font(family: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(_file(family, ".ttf")), MASK_SIZE)
+
+
+@functools.cache
+def _glyphs(family: str) -> dict[str, str]:
+    glyphs: dict[str, str] = json.loads(_file(family, ".json").read_text(encoding="utf-8"))
+    return glyphs
+
+
+def _file(family: str, suffix: str) -> Path:
+    try:
+        files = importlib.metadata.files(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.parent.name == "fonts" and file.name.startswith(FONTS[family]) and file.suffix == suffix:
+            return Path(str(file.locate()))
+    raise FailureError(f"no icon font {FONTS[family]} of {PACKAGE} is installed; pip install 'mlzsl[train]'.")

@@ -1,0 +1,232 @@
+"""The generated photo set: scenes of drawn objects, with all that makes real photos hard, and no download.
+
+Objects vary in drawing, colour, size, rotation and place; they overlap and are partly hidden; backgrounds have gradients,
+texture and clutter; pictures are noisy and JPEG-compressed. Every picture depends on (seed, its number) alone, so a
+set is the same whoever makes it and in whatever order.
+"""
+
+import colorsys
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+from mlzsl.graph.labelsets import load_label_set
+from mlzsl.shell.outputs import written_atomically
+from mlzsl.shell.progress import progress
+from mlzsl.train.data.drawings import EXTERNALS, TARGETS
+from mlzsl.train.data.folder import IMAGES, LABELS, load_folder
+from mlzsl.train.data.icons import mask_of
+from mlzsl.train.data.photoset import PhotoSet
+
+SCENES_VERSION = 1  # to be raised when a picture of the same seed and number would look different
+RECORD_FILE = "scenes.json"
+SCENE_SIZE = 128
+JPEG_QUALITY = 88
+
+# Objects of one kind of place are likelier to be seen together.
+PLACES = (
+    "person car motorcycle bus train truck bicycle traffic_light fire_hydrant stop_sign parking_meter bench bird",
+    "person cat dog horse sheep cow elephant bird bench kite umbrella",
+    "person airplane boat surfboard kite frisbee sports_ball skateboard skis snowboard tennis_racket baseball_bat",
+    "bottle wine_glass cup fork knife spoon bowl banana apple orange broccoli carrot hot_dog pizza donut cake",
+    "chair couch potted_plant bed dining_table toilet tv clock vase book teddy_bear cat dog",
+    "laptop mouse remote keyboard cell_phone book scissors cup clock chair",
+    "microwave oven sink refrigerator toothbrush hair_drier toilet bowl knife bottle",
+    "person backpack umbrella handbag tie suitcase bus train airplane cell_phone",
+)
+OBJECTS_A_SCENE = (1, 2, 3, 4)
+CHANCES_OF_COUNTS = (0.2, 0.35, 0.3, 0.15)
+STRANGER = 0.3  # chance that an object comes from anywhere instead of the scene's place
+
+Pixels = npt.NDArray[np.uint8]
+Generator = np.random.Generator
+
+
+def _external_classes() -> tuple[int, ...]:
+    labels = load_label_set("imagenet1k").labels
+    return tuple(sorted(labels.index(name) for name in EXTERNALS))
+
+
+EXTERNAL_CLASSES: tuple[int, ...] = _external_classes()  # places in imagenet1k of the external classes drawn
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a folder of scenes was made with; it is reused only when all of it fits."""
+
+    count: int
+    seed: int
+    size: int
+    version: int = SCENES_VERSION
+
+
+def generate_scenes(folder: Path, count: int, seed: int, size: int = SCENE_SIZE, quiet: bool = False) -> PhotoSet:
+    """Write a labelled photo set, `images/*.jpg` and `labels.json`, or reuse the one that is there.
+
+    Args:
+        folder: where; made when missing.
+        count: number of scenes.
+        seed: another seed gives other scenes.
+        size: side of the pictures, in pixels.
+        quiet: show no progress.
+
+    Raises:
+        FailureError: the folder cannot be written.
+    """
+    record = Record(count, seed, size)
+    if _read_record(folder) != asdict(record):
+        _write_scenes(folder, record, quiet)
+    return load_folder(folder, quiet=quiet)
+
+
+def generate_single_objects(count: int, seed: int, size: int) -> tuple[Pixels, npt.NDArray[np.int64]]:
+    """Draw pictures of one external class each, to pretrain a small backbone.
+
+    Returns:
+        uint8 [count, size, size, 3] RGB, and for each picture the place of its class in EXTERNAL_CLASSES,
+        int64 [count].
+    """
+    labels = load_label_set("imagenet1k").labels
+    pictures = np.empty((count, size, size, 3), np.uint8)
+    classes = np.empty(count, np.int64)
+    for number in range(count):
+        generator = np.random.default_rng([SCENES_VERSION, seed, number, 1])
+        classes[number] = generator.integers(len(EXTERNAL_CLASSES))
+        drawings = EXTERNALS[labels[EXTERNAL_CLASSES[classes[number]]]].split()
+        pictures[number] = _picture([drawings], size, (0.5, 0.95), generator)
+    return pictures, classes
+
+
+def golden_scenes(count: int, size: int) -> Pixels:
+    """A few scenes as a network's input, uint8 [count, size, size, 3]; always the same."""
+    return np.stack([_scene(number, Record(count, 0, size))[0] for number in range(count)])
+
+
+def _write_scenes(folder: Path, record: Record, quiet: bool) -> None:
+    labels: dict[str, list[str]] = {}
+    (folder / RECORD_FILE).unlink(missing_ok=True)  # half-made sets have no record
+    with progress("drawing scenes", record.count, "scenes", quiet) as bar:
+        for number in range(record.count):
+            picture, carried = _scene(number, record)
+            name = f"scene-{number:05d}.jpg"
+            with written_atomically(folder / IMAGES / name) as temporary:
+                Image.fromarray(picture).save(temporary, quality=JPEG_QUALITY)
+            labels[name] = sorted(carried)
+            bar.advance()
+    for name, content in ((LABELS, labels), (RECORD_FILE, asdict(record))):
+        with written_atomically(folder / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=0))
+
+
+def _read_record(folder: Path) -> object:
+    try:
+        return json.loads((folder / RECORD_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _scene(number: int, record: Record) -> tuple[Pixels, set[str]]:
+    """One scene and the labels it carries."""
+    generator = np.random.default_rng([record.version, record.seed, number, 0])
+    place = PLACES[generator.integers(len(PLACES))].split()
+    anything = list(TARGETS)
+    count = generator.choice(OBJECTS_A_SCENE, p=CHANCES_OF_COUNTS)
+    labels = []
+    for _ in range(count):
+        choices = anything if generator.random() < STRANGER else place
+        labels.append(str(generator.choice(choices)).replace("_", " "))
+    scale = (0.42, 0.62) if count <= 2 else (0.34, 0.5)
+    drawings = [TARGETS[label].split() for label in labels]
+    return _picture(drawings, record.size, scale, generator), set(labels)
+
+
+def _picture(objects: list[list[str]], size: int, scale: tuple[float, float], generator: Generator) -> Pixels:
+    """Background, clutter, objects back to front, something in front, and a camera's noise."""
+    canvas, ground = _background(size, generator)
+    for _ in range(generator.integers(1, 6)):
+        _clutter(canvas, ground, generator)
+    corners = generator.permutation(4)
+    for place, drawings in enumerate(objects):
+        corner = None if len(objects) == 1 else int(corners[place % 4])
+        _paste_object(canvas, str(generator.choice(drawings)), ground, scale, corner, generator)
+    if generator.random() < 0.3:
+        _clutter(canvas, ground, generator)
+    if generator.random() < 0.3:
+        canvas = canvas.filter(ImageFilter.GaussianBlur(generator.uniform(0.2, 0.5) * size / 64))
+    noise = generator.normal(0, generator.uniform(2, 9), (size, size, 1))
+    return np.clip(np.asarray(canvas, np.float32) + noise + 0.5, 0, 255).astype(np.uint8)
+
+
+def _background(size: int, generator: Generator) -> tuple[Image.Image, npt.NDArray[np.float64]]:
+    """A gradient with coarse texture, and its mean colour."""
+    ground = _colour(generator, saturation=(0.05, 0.6))
+    other = np.clip(ground + generator.normal(0, 30, 3), 0, 255)
+    angle = generator.uniform(0, 2 * np.pi)
+    along = np.linspace(-0.5, 0.5, size)
+    slope = (np.cos(angle) * along[None, :] + np.sin(angle) * along[:, None] + 0.5)[..., None]
+    cells = generator.normal(0, generator.uniform(0, 14), (8, 8))
+    texture = np.asarray(Image.fromarray(cells.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC))
+    pixels = ground * (1 - slope) + other * slope + texture[..., None]
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), ground
+
+
+def _clutter(canvas: Image.Image, ground: npt.NDArray[np.float64], generator: Generator) -> None:
+    """A bar, an ellipse or a box, of a colour near the background's."""
+    size = canvas.width
+    x, y = generator.uniform(0, size, 2)
+    reach = size * generator.uniform(0.05, 0.22)
+    shade = tuple(int(value) for value in np.clip(ground + generator.normal(0, 28, 3), 0, 255))
+    pen = ImageDraw.Draw(canvas)
+    kind = generator.integers(3)
+    if kind == 0:
+        dx, dy = generator.normal(0, size / 2, 2)
+        pen.line((x, y, x + dx, y + dy), fill=shade, width=max(1, int(reach / 5)))
+    elif kind == 1:
+        pen.ellipse((x - reach, y - reach / 2, x + reach, y + reach / 2), fill=shade)
+    else:
+        pen.rectangle((x - reach / 2, y - reach / 2, x + reach / 2, y + reach / 2), fill=shade)
+
+
+def _paste_object(
+    canvas: Image.Image,
+    drawing: str,
+    ground: npt.NDArray[np.float64],
+    scale: tuple[float, float],
+    corner: int | None,
+    generator: Generator,
+) -> None:
+    """Draw one object: scaled, turned, mirrored, coloured, around a quarter of the canvas or its middle."""
+    side = max(8, round(canvas.width * generator.uniform(*scale)))
+    mask = mask_of(drawing).rotate(generator.uniform(-18, 18), Image.Resampling.BILINEAR, expand=True)
+    if generator.random() < 0.5:
+        mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    width = max(6, round(side * generator.uniform(0.85, 1.15)))
+    mask = mask.resize((width, side), Image.Resampling.BILINEAR)
+    centre = (
+        np.array([0.5, 0.5]) if corner is None else np.array([0.28 + 0.44 * (corner % 2), 0.28 + 0.44 * (corner // 2)])
+    )
+    centre = (centre + generator.uniform(-0.1, 0.1, 2)) * canvas.width
+    left, top = round(centre[0] - width / 2), round(centre[1] - side / 2)
+    top_colour, bottom_colour = _object_colours(ground, generator)
+    fade = np.linspace(0, 1, side)[:, None, None]
+    paint = np.broadcast_to(top_colour * (1 - fade) + bottom_colour * fade, (side, width, 3))
+    canvas.paste(Image.fromarray(paint.astype(np.uint8)), (left, top), mask)
+
+
+def _object_colours(
+    ground: npt.NDArray[np.float64], generator: Generator
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Two near colours that stand out from the background."""
+    colour = _colour(generator, saturation=(0.2, 1.0))
+    while np.abs(colour - ground).sum() < 190:
+        colour = _colour(generator, saturation=(0.2, 1.0))
+    return colour, np.clip(colour + generator.normal(0, 25, 3), 0, 255)
+
+
+def _colour(generator: Generator, saturation: tuple[float, float]) -> npt.NDArray[np.float64]:
+    hue, value = generator.uniform(0, 1), generator.uniform(0.08, 1.0)
+    return 255 * np.array(colorsys.hsv_to_rgb(hue, generator.uniform(*saturation), value))
