@@ -114,23 +114,26 @@ def _as_json(verification: Verification) -> dict[str, object]:
 def _print(verification: Verification) -> None:
     console = Console(highlight=False)
     table = Table(title=f"{verification.model} on {verification.running}", title_justify="left")
-    table.add_column("check")
-    for heading in ("photos", "largest difference", "mean", "allowed", f"flipped at {DECISION}", "same top", ""):
-        table.add_column(heading, justify="right")
+    table.add_column()
     for check in verification.checks:
-        table.add_row(*_row(check))
+        table.add_column(check.name, justify="right")
+    for row in zip(ROWS, *map(_column, verification.checks), strict=True):
+        table.add_row(*row)
     console.print(table)
     if verification.unreadable:
         console.print(f"{verification.unreadable:,} photos could not be read and were left out.")
 
 
-def _row(check: Check) -> list[str]:
+ROWS = ("photos", "largest difference", "allowed", "mean difference", f"flipped at {DECISION}", "same best labels", "")
+
+
+def _column(check: Check) -> list[str]:
+    """One check from top to bottom, as ROWS names it."""
     verdict = "[green]ok[/]" if check.passed else "[red]beyond[/]"
-    differences = [f"{check.difference:.1e}", "", f"{check.allowed:.0e}"]
-    if check.agreement is None:
-        return [check.name, "", *differences, "", "", verdict]
+    limits = [f"{check.difference:.1e}", f"{check.allowed:.0e}"]
     found = check.agreement
-    differences[1] = f"{found.mean:.1e}"
+    if found is None:
+        return ["", *limits, "", "", "", verdict]
     flipped = f"{found.flipped:,} of {found.photos * found.labels:,}"
     same_top = f"{found.same_top / found.photos:.1%} (top {found.top_k})"
-    return [check.name, f"{found.photos:,}", *differences, flipped, same_top, verdict]
+    return [f"{found.photos:,}", *limits, f"{found.mean:.1e}", flipped, same_top, verdict]

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import errno
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -121,10 +120,7 @@ class _StandardOutput:
         except BrokenPipeError:
             raise
         except OSError as error:
-            reason = error.strerror or str(error)
-            if error.errno == errno.ENOSPC:
-                reason = "no space left"
-            raise FailureError(f"standard output: could not be written: {reason}.") from error
+            raise FailureError(f"standard output: could not be written: {error.strerror or error}.") from error
 
 
 _WRITERS: dict[str, Callable[[IO[str]], TagWriter]] = {".jsonl": _JsonLines, ".csv": _Csv}

@@ -1,0 +1,55 @@
+"""Which labels become tags: what was asked for, best first."""
+
+import numpy as np
+import pytest
+from tinymodel import LABELS, manifest
+
+from mlzsl.engines.manifest import Label
+from mlzsl.runtime.tags import Tag, Tagged, choose_selection, select_tags
+from mlzsl.shell.errors import UsageError
+
+SCORES = np.array([0.5, 0.9, 0.1, 0.5, 0.7, 0.3], np.float32)
+PLAIN = manifest()
+OWN = manifest(labels=tuple(Label(x.name, x.synset, x.seen, 0.2 + 0.1 * i) for i, x in enumerate(LABELS)))
+
+
+def names(model, **asked):
+    return [tag.label for tag in select_tags(SCORES, model, choose_selection(model, **asked))]
+
+
+def test_without_thresholds_the_best_five_best_first_ties_in_label_order():
+    assert names(PLAIN) == ["cat", "café", "dog", "zebra", "snowboard"]
+
+
+def test_the_models_own_thresholds_hold_where_it_has_them():
+    assert names(OWN) == ["cat", "café", "dog", "zebra"]
+
+
+def test_what_is_asked_for_holds_alone():
+    assert names(OWN, top_k=6) == ["cat", "café", "dog", "zebra", "snowboard", "traffic light"]
+    assert names(OWN, threshold=0.7) == ["cat", "café"]
+    assert names(PLAIN, threshold=0.5) == ["cat", "café", "dog", "zebra"]
+    assert names(PLAIN, threshold=0.5, top_k=3) == ["cat", "café", "dog"]
+    assert names(PLAIN, threshold=0.95) == []
+    assert names(PLAIN, top_k=100) == names(OWN, top_k=6)
+
+
+def test_thresholds_that_only_some_labels_have_are_not_mixed_with_none():
+    some = manifest(labels=(Label("dog", "dog.n.01", True, 0.99), *LABELS[1:]))
+    assert names(some) == names(PLAIN)
+
+
+def test_a_tag_has_its_score_and_whether_training_saw_it():
+    tags = select_tags(SCORES, PLAIN, choose_selection(PLAIN))
+    assert tags[0] == Tag("cat", 0.9, True)
+    assert tags[3] == Tag("zebra", 0.5, False)
+
+
+@pytest.mark.parametrize("asked", [{"top_k": 0}, {"threshold": 1.5}, {"threshold": -0.1}, {"threshold": float("nan")}])
+def test_impossible_rules_are_refused(asked):
+    with pytest.raises(UsageError, match=r"--top-k|--threshold"):
+        choose_selection(PLAIN, **asked)
+
+
+def test_a_name_is_fit_for_a_terminal():
+    assert Tagged("a\x1b[31m\nb\udce9é.jpg").name == r"a\x1b[31m\nb\udce9é.jpg"
