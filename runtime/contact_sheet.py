@@ -7,9 +7,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mlzsl.engines.manifest import Manifest
-from mlzsl.imaging import Preprocessing, load_image
+from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
 from mlzsl.runtime.tags import Tag, Tagged
-from mlzsl.shell.errors import UsageError
+from mlzsl.shell.errors import FailureError, UsageError
 from mlzsl.shell.outputs import written_atomically
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -48,8 +48,7 @@ def draw_contact_sheet(photos: Sequence[Tagged], target: Path, manifest: Manifes
 
     Raises:
         UsageError: the suffix is unknown.
-        UnreadableImage: a photo can no longer be read.
-        FailureError: the file system refuses.
+        FailureError: a photo can no longer be read, or the file system refuses.
     """
     check_picture(target)
     drawn = photos[:MOST_PHOTOS]
@@ -118,11 +117,16 @@ def _draw_tag(draw: ImageDraw.ImageDraw, left: int, y: float, tag: Tag) -> None:
 
 def _thumbnail(path: str) -> Image.Image:
     """The whole photo upright in its own proportions, at most THUMBNAIL_WIDTH × THUMBNAIL_HEIGHT."""
-    square = Image.fromarray(load_image(Path(path), Preprocessing(size=2 * THUMBNAIL_WIDTH)))
-    with Image.open(path) as photo:
-        width, height = photo.size
-        if photo.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
-            width, height = height, width
+    try:
+        square = Image.fromarray(load_image(Path(path), Preprocessing(size=2 * THUMBNAIL_WIDTH)))
+        with Image.open(path) as photo:
+            width, height = photo.size
+            if photo.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
+                width, height = height, width
+    except (UnreadableImage, OSError) as error:
+        raise FailureError(
+            f"{Tagged(path).name}: was tagged, but can no longer be read to be drawn: {error}."
+        ) from error
     scale = min(THUMBNAIL_WIDTH / width, THUMBNAIL_HEIGHT / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return square.resize(size, Image.Resampling.LANCZOS)

@@ -7,7 +7,7 @@ from tinymodel import manifest
 
 from mlzsl.runtime.contact_sheet import THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH, _thumbnail, draw_contact_sheet
 from mlzsl.runtime.tags import Tag, Tagged
-from mlzsl.shell.errors import UsageError
+from mlzsl.shell.errors import FailureError, UsageError
 
 TAGS = (Tag("dog", 0.9, True), Tag("zebra", 0.4, False), Tag("an extraordinarily long label that goes on", 0.0, True))
 
@@ -64,3 +64,8 @@ def test_a_picture_that_cannot_be_written_is_refused(tmp_path, name):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UsageError, match="--picture"):
         draw_contact_sheet([], tmp_path / name, manifest())
+
+
+def test_a_photo_that_is_gone_is_named(tmp_path):
+    with pytest.raises(FailureError, match=r"gone.jpg: was tagged, but can no longer be read"):
+        draw_contact_sheet([Tagged("gone.jpg", TAGS)], tmp_path / "tagged.png", manifest())
