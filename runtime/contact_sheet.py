@@ -125,7 +125,7 @@ def _thumbnail(path: str) -> Image.Image:
                 width, height = height, width
     except (UnreadableImage, OSError) as error:
         raise FailureError(
-            f"{Tagged(path).name}: was tagged, but can no longer be read to be drawn: {error}."
+            f"{Tagged(path).name}: was tagged, but can no longer be read: {error}."
         ) from error
     scale = min(THUMBNAIL_WIDTH / width, THUMBNAIL_HEIGHT / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
