@@ -124,9 +124,7 @@ def _thumbnail(path: str) -> Image.Image:
             if photo.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
                 width, height = height, width
     except (UnreadableImage, OSError) as error:
-        raise FailureError(
-            f"{Tagged(path).name}: was tagged, but can no longer be read: {error}."
-        ) from error
+        raise FailureError(f"{Tagged(path).name}: was tagged, but can no longer be read: {error}.") from error
     scale = min(THUMBNAIL_WIDTH / width, THUMBNAIL_HEIGHT / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return square.resize(size, Image.Resampling.LANCZOS)
