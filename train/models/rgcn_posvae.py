@@ -63,8 +63,10 @@ class PosVAE(nn.Module):
 
     def encode(self, probabilities: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """(μ, log σ) = Encoder(p_y, s_y) of eq. 5; p (B, N_a), S_a (N_a, d_s) -> 2 × (N_a, B, d_h)."""
-        projected = self.projection(probabilities.T[..., None])  # (N_a, B, d_s)
-        hidden = self.encoder_hidden(projected, embeddings[:, None]).relu()
+        # The projection of a number and the layer after it are one line in p_y: W_a (w p_y + b) = p_y (W_a w) + W_a b.
+        slope = self.encoder_hidden.first_weight @ self.projection.weight.squeeze(1)  # (d_h,)
+        at_zero = self.encoder_hidden(self.projection.bias, embeddings)[:, None]  # (N_a, 1, d_h)
+        hidden = (probabilities.T[..., None] * slope + at_zero).relu()  # (N_a, B, d_h)
         mean, log_sigma = self.encoder_out(hidden).chunk(2, dim=-1)
         return mean, log_sigma
 
