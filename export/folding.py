@@ -17,10 +17,12 @@ All constants are computed in float64 and rounded once.
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from mlzsl.export.blocks import dense_blocks
+from mlzsl.train.models.layers import ConcatLinear
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
 from mlzsl.train.models.tensors import GraphTensors
 
@@ -68,7 +70,7 @@ class BlockProduct(nn.Module):
         return torch.cat(products) if len(products) > 1 else products[0]
 
 
-def _range(columns: np.ndarray) -> tuple[int, int] | None:  # type: ignore[type-arg]
+def _range(columns: npt.NDArray[np.int64]) -> tuple[int, int] | None:
     """(first, last + 1) where columns follow one another without a gap: a slice is cheaper than a gather."""
     if len(columns) and columns[-1] - columns[0] + 1 == len(columns):
         return int(columns[0]), int(columns[-1]) + 1
@@ -80,6 +82,20 @@ class FoldedHead(nn.Module):
 
     The states of nodes are node-major, (n, B, d_h), as in the system itself.
     """
+
+    visual_weight: Tensor  # W_x, (F, d_h)
+    target_bias: Tensor  # s_y W_s + b, (N_t, 1, d_h)
+    target_weight: Tensor  # W₂ W⁰ of the target encoder, (d_h, d_h)
+    external_places: Tensor  # int64 (N_a',), among the backbone's logits
+    external_slope: Tensor  # u, (d_h,)
+    external_bias: Tensor  # c_y, (N_a', 1, d_h)
+    external_weight: Tensor  # W₂ W⁰ of the PosVAE encoder, (d_h, d_h)
+    first_bias: Tensor  # (n_1, 1, d_h)
+    classifier_weight: Tensor  # (d_h, d_h)
+    classifier_bias: Tensor  # (d_h,)
+    score_weight: Tensor  # (d_h, 1)
+    score_bias: Tensor  # (1,)
+    target_places: Tensor  # int64 (N_t,), each target's place among the last layer's rows
 
     def __init__(self, model: RGCNPosVAE, graph: GraphTensors, adjacency: Tensor) -> None:
         """Fold `model` on `graph`.
@@ -93,7 +109,7 @@ class FoldedHead(nn.Module):
         reached = reach(adjacency, graph.targets, len(model.graph_layers))
         first = reached.nodes[0]
         externals = first[first >= graph.targets] - graph.targets  # the external classes that reach a target
-        W = [layer.weight for layer in model.graph_layers]
+        W = model.graph_weights
 
         encoder = model.target_encoder
         self._keep("visual_weight", encoder.hidden.first_weight.T)  # W_x, (F, d_h)
@@ -159,12 +175,12 @@ class FoldedHead(nn.Module):
 
     def _propagate(self, index: int, states: Tensor) -> Tensor:
         propagated: Tensor = self.propagations[index](states.flatten(1))
-        return propagated.unflatten(1, (-1, states.shape[2]))
+        return propagated.reshape(len(propagated), -1, states.shape[2])
 
 
-def _of_embeddings(layer: nn.Module, embeddings: Tensor) -> Tensor:
+def _of_embeddings(layer: ConcatLinear, embeddings: Tensor) -> Tensor:
     """The constant part of a ConcatLinear: s_y W_s + b."""
-    return nn.functional.linear(embeddings, layer.second_weight, layer.bias)  # type: ignore[arg-type]
+    return nn.functional.linear(embeddings, layer.second_weight, layer.bias)
 
 
 def fold(model: RGCNPosVAE, graph: GraphTensors) -> FoldedHead:

@@ -10,6 +10,11 @@ from mlzsl.train.models.tensors import GraphTensors
 class WrittenHead(nn.Module):
     """x (B, F), backbone logits (B, C) -> scores (B, N_t), every formula in its order, concatenations built."""
 
+    target_embeddings: Tensor  # (N_t, d_s)
+    external_embeddings: Tensor  # (N_a, d_s)
+    external_logits: Tensor  # int64 (N_a,)
+    adjacency: Tensor  # Â, (N, N)
+
     def __init__(self, model: RGCNPosVAE, graph: GraphTensors) -> None:
         super().__init__()
         self.model = model
@@ -26,8 +31,8 @@ class WrittenHead(nn.Module):
         projected = vae.projection(p[..., None])  # (B, N_a, d_s)
         mean_and_log_sigma = _mlp(vae.encoder_hidden, vae.encoder_out, projected, self.external_embeddings)
         H = torch.cat([H_d, mean_and_log_sigma[..., : model.config.hidden_dim]], dim=1)  # (B, N, d_h)
-        for layer in model.graph_layers:
-            H = (self.adjacency @ (H @ layer.weight)).relu()  # eq. 6
+        for W in model.graph_weights:
+            H = (self.adjacency @ (H @ W)).relu()  # eq. 6
         hidden = model.classifier_hidden(H[:, : len(self.target_embeddings)]).relu()
         return model.classifier_out(hidden).squeeze(2).sigmoid()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
@@ -186,13 +187,13 @@ def training_data(graph: ClassGraph, photos: PhotoSet, features: Features) -> Tr
     )
 
 
-def truth_matrix(graph: ClassGraph, photos: PhotoSet) -> np.ndarray:  # type: ignore[type-arg]
+def truth_matrix(graph: ClassGraph, photos: PhotoSet) -> npt.NDArray[np.bool_]:
     """I(y): bool [n, N_t], whether a photo carries a target label."""
     return np.array([[label in carried for label in graph.targets] for carried in photos.labels])
 
 
 @torch.inference_mode()
-def score(model: RGCNPosVAE, graph: GraphTensors, features: Features, batch_size: int = 64) -> np.ndarray:  # type: ignore[type-arg]
+def score(model: RGCNPosVAE, graph: GraphTensors, features: Features, batch_size: int = 64) -> npt.NDArray[np.float32]:
     """Scores of cached features on a graph, float32 [n, N_t]."""
     model.eval()
     batches = zip(

@@ -108,7 +108,7 @@ def train(
                     data.features[chosen], data.external_probabilities[chosen], graph, data.truths[chosen]
                 )
                 optimizer.zero_grad()
-                losses["loss"].backward()  # type: ignore[no-untyped-call]
+                losses["loss"].backward()
                 optimizer.step()
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + value.item() * len(chosen)

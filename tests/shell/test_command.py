@@ -3,6 +3,7 @@
 import click
 import pytest
 from click.testing import CliRunner
+
 from mlzsl.shell.command import command
 from mlzsl.shell.errors import FailureError, UsageError
 from mlzsl.shell.umbrella import main as umbrella

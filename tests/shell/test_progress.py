@@ -1,6 +1,7 @@
 """Progress elsewhere than on a terminal is plain lines with rate and time left."""
 
 import pytest
+
 from mlzsl.shell import progress as module
 from mlzsl.shell.progress import progress, say
 

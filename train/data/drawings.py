@@ -1,8 +1,8 @@
 """Which drawings depict which class: glyphs of open icon fonts, and shapes of our own where no font has one.
 
-`mdi:`, `fa:`, `ph:` and `ri:` are Material Design Icons, Font Awesome, Phosphor and Remix Icon, as the package `qtawesome`
-carries them; `shape:` is drawn by `train.data.shapes`. No drawing serves two classes: an external class may look like a
-target (a mountain bike like a bicycle), but the picture is never the same.
+`mdi:`, `fa:`, `ph:` and `ri:` are Material Design Icons, Font Awesome, Phosphor and Remix Icon, as the package
+`qtawesome` carries them; `shape:` is drawn by `train.data.shapes`. No drawing serves two classes: an external class may
+look like a target (a mountain bike like a bicycle), but the picture is never the same.
 """
 
 TARGETS = {  # of COCO's 80 labels, those that can be depicted

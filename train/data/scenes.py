@@ -1,8 +1,8 @@
 """The generated photo set: scenes of drawn objects, with all that makes real photos hard, and no download.
 
-Objects vary in drawing, colour, size, rotation and place; they overlap and are partly hidden; backgrounds have gradients,
-texture and clutter; pictures are noisy and JPEG-compressed. Every picture depends on (seed, its number) alone, so a
-set is the same whoever makes it and in whatever order.
+Objects vary in drawing, colour, size, rotation and place; they overlap and are partly hidden; backgrounds have
+gradients, texture and clutter; pictures are noisy and JPEG-compressed. Every picture depends on (seed, its number)
+alone, so a set is the same whoever makes it and in whatever order.
 """
 
 import colorsys

@@ -113,6 +113,11 @@ class RGCNPosVAE(nn.Module):
         self.classifier_hidden = nn.Linear(config.hidden_dim, config.hidden_dim)
         self.classifier_out = nn.Linear(config.hidden_dim, 1)
 
+    @property
+    def graph_weights(self) -> list[Tensor]:
+        """W^l of every graph layer, [d_h, d_h] each."""
+        return [layer.weight for layer in self.graph_layers if isinstance(layer, GraphConvolution)]
+
     def normalized_adjacency(self, graph: GraphTensors) -> Tensor:
         """Â = normalize(Ŵ ⊙ A), [N, N] (section 3.4)."""
         return normalize(self.edge_weights(graph))
