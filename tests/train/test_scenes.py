@@ -1,5 +1,6 @@
 """Generated scenes are the same for the same seed, carry the labels of what was drawn, and are remade when unfit."""
 
+import functools
 import json
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +20,7 @@ COUNT = 12
 DRAWINGS = sorted({drawing for table in (TARGETS, EXTERNALS) for names in table.values() for drawing in names.split()})
 
 
+@functools.cache
 def silhouette(drawing: str, size: int = 48) -> np.ndarray:  # type: ignore[type-arg]
     return np.asarray(mask_of(drawing).resize((size, size))).astype(np.float64) / 255
 
@@ -84,6 +86,17 @@ def test_a_set_without_its_record_is_made_again(tmp_path: Path) -> None:
         (tmp_path / scenes.RECORD_FILE).write_text(content)
         (tmp_path / "images" / "scene-00003.jpg").write_bytes(b"half made")
         assert [path.read_bytes() for path in generate_scenes(tmp_path, COUNT, seed=0, quiet=True).paths] == first
+
+
+def test_missing_or_left_over_scenes_are_put_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
+    photos.paths[4].unlink()
+    assert generate_scenes(tmp_path, COUNT, seed=0, quiet=True).paths == photos.paths
+    (tmp_path / "images" / "mine.jpg").write_bytes(b"a user's")
+    fewer = generate_scenes(tmp_path, 5, seed=0, quiet=True)
+    assert fewer.paths == photos.paths[:5]
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {*(path.name for path in fewer.paths), "mine.jpg"}
+    assert capsys.readouterr().err == ""
 
 
 def test_singles_are_the_same_for_the_same_seed_and_whatever_their_number() -> None:

@@ -22,7 +22,7 @@ from mlzsl.train.data.folder import IMAGES, LABELS, load_folder
 from mlzsl.train.data.icons import mask_of
 from mlzsl.train.data.photoset import PhotoSet
 
-SCENES_VERSION = 1  # to be raised when a picture of the same seed and number would look different
+SCENES_VERSION = 2  # to be raised when a picture of the same seed and number would look different
 RECORD_FILE = "scenes.json"
 SCENE_SIZE = 128
 JPEG_QUALITY = 88
@@ -78,7 +78,8 @@ def generate_scenes(folder: Path, count: int, seed: int, size: int = SCENE_SIZE,
         FailureError: the folder cannot be written.
     """
     record = Record(count, seed, size)
-    if _read_record(folder) != asdict(record):
+    names = {_name(number) for number in range(count)}
+    if _read_record(folder) != asdict(record) or _names_there(folder) != names:
         _write_scenes(folder, record, quiet)
     return load_folder(folder, quiet=quiet)
 
@@ -109,10 +110,12 @@ def golden_scenes(count: int, size: int) -> Pixels:
 def _write_scenes(folder: Path, record: Record, quiet: bool) -> None:
     labels: dict[str, list[str]] = {}
     (folder / RECORD_FILE).unlink(missing_ok=True)  # half-made sets have no record
+    for name in _names_there(folder) - {_name(number) for number in range(record.count)}:
+        (folder / IMAGES / name).unlink(missing_ok=True)  # of a larger set before
     with progress("drawing scenes", record.count, "scenes", quiet) as bar:
         for number in range(record.count):
             picture, carried = _scene(number, record)
-            name = f"scene-{number:05d}.jpg"
+            name = _name(number)
             with written_atomically(folder / IMAGES / name) as temporary:
                 Image.fromarray(picture).save(temporary, quality=JPEG_QUALITY)
             labels[name] = sorted(carried)
@@ -120,6 +123,15 @@ def _write_scenes(folder: Path, record: Record, quiet: bool) -> None:
     for name, content in ((LABELS, labels), (RECORD_FILE, asdict(record))):
         with written_atomically(folder / name) as temporary:
             temporary.write_text(json.dumps(content, indent=0))
+
+
+def _name(number: int) -> str:
+    return f"scene-{number:05d}.jpg"
+
+
+def _names_there(folder: Path) -> set[str]:
+    """The scenes that lie in the folder; whatever else a user keeps there is not ours."""
+    return {path.name for path in (folder / IMAGES).glob("scene-*.jpg")}
 
 
 def _read_record(folder: Path) -> object:

@@ -78,6 +78,13 @@ def snowboard(pen: Pen) -> None:
         pen.box(33, y + 2, 67, y + 7, radius=2)
 
 
+def skis(pen: Pen) -> None:
+    for x in (30, 62):
+        pen.box(x, 14, x + 9, 98, radius=3)
+        pen.polygon((x, 18), (x + 4, 2), (x + 9, 18))
+        pen.box(x - 3, 52, x + 12, 66, radius=2)
+
+
 def surfboard(pen: Pen) -> None:
     left = [(50 - 17 * _bulge(y), float(y)) for y in range(2, 99, 4)]
     pen.polygon(*left, *((100 - x, y) for x, y in reversed(left)))
@@ -229,6 +236,13 @@ def wooden_spoon(pen: Pen) -> None:
     pen.line((50, 40), (50, 98), width=9)
 
 
+def frying_pan(pen: Pen) -> None:
+    pen.ellipse(2, 34, 62, 94)
+    pen.ellipse(9, 41, 55, 87, ink=False)
+    pen.ellipse(13, 45, 51, 83)
+    pen.line((50, 50), (94, 8), width=9)
+
+
 def ladle(pen: Pen) -> None:
     pen.line((66, 4), (60, 66), width=6)
     pen.arc(64, 0, 84, 16, 150, 330, width=5)
@@ -313,10 +327,10 @@ def urn(pen: Pen) -> None:
 SHAPES: dict[str, Callable[[Pen], None]] = {
     function.__name__: function
     for function in (
-        stop_sign, parking_meter, backpack, frisbee, snowboard, surfboard, baseball_bat, skateboard, tennis_racket,
-        banana, broccoli, donut, potted_plant, vase, canoe, yawl, catamaran, finch, ram, purse, sled, paddle,
-        measuring_cup, teapot, wooden_spoon, ladle, spatula, cauliflower, cabbage, rocking_chair, folding_chair, throne,
-        typewriter_keyboard, pitcher, water_jug, urn,
+        stop_sign, parking_meter, backpack, frisbee, skis, snowboard, surfboard, baseball_bat, skateboard,
+        tennis_racket, banana, broccoli, donut, potted_plant, vase, canoe, yawl, catamaran, finch, ram, purse, sled,
+        paddle, measuring_cup, teapot, wooden_spoon, frying_pan, ladle, spatula, cauliflower, cabbage, rocking_chair,
+        folding_chair, throne, typewriter_keyboard, pitcher, water_jug, urn,
     )
 }  # fmt: skip
 
