@@ -53,7 +53,7 @@ def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int =
         backbone: whose features and logits.
         photos: which photos, in which order.
         cache: the folder for what can be made again; the file's name and key hold backbone, weights,
-            preprocessing and the photos' content.
+            preprocessing and `PhotoSet.key()`.
         batch_size: photos at a time.
         quiet: show no progress.
 
@@ -117,16 +117,12 @@ def _decoded(paths: Sequence[Path], preprocessing: Preprocessing, ahead: int) ->
 
 
 def _key(backbone: Backbone, photos: PhotoSet) -> str:
-    try:
-        content = photos.key()
-    except OSError as error:
-        raise _unreadable_photos([(Path(error.filename), error.strerror or str(error))], len(photos)) from error
     return sha256_of_bytes(
         RECIPE.encode(),
         backbone.name.encode(),
         backbone.weights_sha256().encode(),
         json.dumps(backbone.preprocessing.to_json(), sort_keys=True).encode(),
-        content.encode(),
+        photos.key().encode(),
     )
 
 
