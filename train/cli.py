@@ -45,7 +45,7 @@ from mlzsl.shell.command import command
 @click.option(
     "--image-size",
     type=click.IntRange(32, 1024),
-    help="Side of the picture that the backbone sees.  [default: 224; 64 for small]",
+    help="Side of the picture that the backbone sees.  [default: 224; 96 for small]",
 )
 @click.option(
     "--embeddings",
