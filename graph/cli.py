@@ -35,6 +35,7 @@ def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
     `label<TAB>synset`, where the synset is a name such as dog.n.01 or a wnid such as n02084071.
 
     \b
+    Examples:
       mlzsl-labels coco80
       mlzsl-labels my_labels.txt --embeddings glove.6B.300d.txt
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mlzsl.graph.embeddings import EmbeddingSource
@@ -72,7 +72,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         for name, tensor in module.state_dict().items()
     }
     with written_atomically(path) as temporary:
-        save_file(tensors, temporary, metadata={"mlzsl": json.dumps(header)})
+        temporary.write_bytes(save(tensors, metadata={"mlzsl": json.dumps(header)}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -100,10 +100,12 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
     embeddings = open_embeddings(job.embeddings)
+    training_photos, held_out_photos = _photos(job, labels, quiet)  # first: what a user mistyped shows here
     backbone = _backbone(job, quiet)
     graph = build_class_graph(labels, seen, backbone.external, embeddings, threshold=job.threshold)
     say(_describe(graph), quiet)
-    training_photos, held_out_photos = _photos(job, labels, quiet)
+    for sentence in graph.stand_ins():
+        say(f"note: {sentence}", quiet)
 
     training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
     held_out_features = extract(backbone, held_out_photos, job.cache, quiet=quiet)
@@ -124,7 +126,7 @@ def run(job: Job, quiet: bool = False) -> Outcome:
         "data": {"name": job.data, "training_photos": len(training_photos.paths), "held_out": len(scores)},
         "settings": asdict(job.training),
         "history": history,
-        "metrics": {part: asdict(values) for part, values in metrics.items()},
+        "metrics": {part: values.to_json() for part, values in metrics.items()},
         "seconds": round(trained_after, 1),
         "torch": torch.__version__,
     }
@@ -206,6 +208,8 @@ def score(model: RGCNPosVAE, graph: GraphTensors, features: Features, batch_size
 
 def _backbone(job: Job, quiet: bool) -> Backbone:
     if job.backbone == SMALL:
+        if job.image_size is not None:
+            raise UsageError(f"--image-size {job.image_size}: backbone small has its own size; leave the flag out.")
         return pretrain_small_backbone(job.cache, quiet=quiet)
     return open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mlzsl.shell.errors import FailureError, UsageError
@@ -35,7 +35,7 @@ class TrainingConfig:
         seed: of parameters, photo order and noise.
     """
 
-    epochs: int = 20
+    epochs: int = 12
     batch_size: int = 32
     learning_rate: float = 5e-4
     plateau_decay: float = 0.1
@@ -161,7 +161,7 @@ def _save_state(
         "history": history,
     }
     with written_atomically(path) as temporary:
-        save_file(tensors, temporary, metadata={"mlzsl training": json.dumps(header)})
+        temporary.write_bytes(save(tensors, metadata={"mlzsl training": json.dumps(header)}))
 
 
 def _existing(path: Path | None) -> Path:

@@ -19,9 +19,14 @@ MASK_SIZE = 192  # masks are kept at this size and scaled down
 def mask_of(drawing: str) -> Image.Image:
     """The silhouette of a drawing such as `mdi:bicycle` or `shape:vase`, mode L, MASK_SIZE square, centred.
 
+    `mdi:bicycle/striped` is the same with stripes cut out, `mdi:bicycle/dotted` with holes.
+
     Raises:
         FailureError: the icon fonts are not installed, or hold no such glyph.
     """
+    plain, _, variant = drawing.partition("/")
+    if variant:
+        return VARIANTS[variant](mask_of(plain))
     family, _, name = drawing.partition(":")
     if family == "shape":
         return draw_shape(name, MASK_SIZE)
@@ -29,6 +34,28 @@ def mask_of(drawing: str) -> Image.Image:
     if name not in glyphs:
         raise FailureError(f"the icon font {FONTS[family]} holds no {name!r}; install the versions of pyproject.toml.")
     return _centred(_draw(_font(family), chr(int(glyphs[name], 16))))
+
+
+def _striped(mask: Image.Image) -> Image.Image:
+    """Three thin diagonals cut out."""
+    cut = mask.copy()
+    pen = ImageDraw.Draw(cut)
+    for start in (-MASK_SIZE // 2, 0, MASK_SIZE // 2):
+        pen.line((start, 0, start + MASK_SIZE, MASK_SIZE), fill=0, width=9)
+    return cut
+
+
+def _dotted(mask: Image.Image) -> Image.Image:
+    """Nine round holes cut out."""
+    cut = mask.copy()
+    pen = ImageDraw.Draw(cut)
+    for x in (0.25, 0.5, 0.75):
+        for y in (0.25, 0.5, 0.75):
+            pen.circle((x * MASK_SIZE, y * MASK_SIZE), 9, fill=0)
+    return cut
+
+
+VARIANTS = {"striped": _striped, "dotted": _dotted}
 
 
 def _draw(font: ImageFont.FreeTypeFont, glyph: str) -> Image.Image:

@@ -22,7 +22,7 @@ from mlzsl.train.data.folder import IMAGES, LABELS, load_folder
 from mlzsl.train.data.icons import mask_of
 from mlzsl.train.data.photoset import PhotoSet
 
-SCENES_VERSION = 2  # to be raised when a picture of the same seed and number would look different
+SCENES_VERSION = 3  # to be raised when a picture of the same seed and number would look different
 RECORD_FILE = "scenes.json"
 SCENE_SIZE = 128
 JPEG_QUALITY = 88

@@ -82,13 +82,13 @@ class PosVAE(nn.Module):
 
     @staticmethod
     def loss(probabilities: Tensor, decoded: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
-        """L_VAE (eq. 4): reconstruction as mean-square error, and KL[Q || N(0, 1)] summed over d_h.
+        """L_VAE (eq. 4): reconstruction as mean-square error, and KL[Q || N(0, 1)] a dimension of h.
 
         Both are means over external classes and photos. Eq. 5 scales z by exp(log σ / 2), so the variance that
         the divergence sees is exp(log σ).
         """
         reconstruction = nn.functional.mse_loss(decoded, probabilities)
-        divergence = 0.5 * (mean.square() + log_sigma.exp() - log_sigma - 1).sum(dim=-1)  # (N_a, B)
+        divergence = 0.5 * (mean.square() + log_sigma.exp() - log_sigma - 1)  # (N_a, B, d_h)
         return reconstruction + divergence.mean()
 
 
