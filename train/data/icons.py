@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 from pathlib import Path
 
-from PIL import Image, ImageChops, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from mlzsl.shell.errors import FailureError
 from mlzsl.train.data.shapes import draw_shape
@@ -75,11 +75,6 @@ def _centred(drawn: Image.Image) -> Image.Image:
         cropped.resize((width, height), Image.Resampling.BICUBIC), ((MASK_SIZE - width) // 2, (MASK_SIZE - height) // 2)
     )
     return mask
-
-
-def same_picture(one: str, other: str) -> bool:
-    """Whether two drawings are pixel for pixel the same."""
-    return ImageChops.difference(mask_of(one), mask_of(other)).getbbox() is None
 
 
 @functools.cache
