@@ -8,7 +8,6 @@ the targets by embedding similarity: score_y = Σ_e p_e exp(30 cos(s_y, s_e)).
 """
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -83,7 +82,7 @@ def main(
         outside = [place_of[path] for path in held_out.paths]
         system = fresh_system(job, network.feature_dim, graph)
         data = training_data(graph.training(), training, taken(features, inside))
-        train(system, graph_tensors(graph.training()), data, replace(config))
+        train(system, graph_tensors(graph.training()), data, config)
         scores[outside] = score(system, graph_tensors(graph), taken(features, outside))
 
     table = Table(

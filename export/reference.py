@@ -10,13 +10,11 @@ from torch import Tensor, nn
 
 from mlzsl.engines.modelfile import read_manifest
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
-from mlzsl.graph.embeddings import Embeddings, EmbeddingSource, open_embeddings
+from mlzsl.graph.embeddings import TAXONOMY, Embeddings, EmbeddingSource, open_embeddings
 from mlzsl.graph.labelsets import LabelSet
 from mlzsl.shell.errors import UsageError
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.models.tensors import graph_tensors
-
-EMBEDDED = "taxonomy"
 
 
 class Reference(nn.Module):
@@ -59,7 +57,7 @@ def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Emb
         UsageError: they are no longer there, or are others than those of the training.
     """
     if spec is None:
-        spec = trained_with.path or EMBEDDED
+        spec = trained_with.path or TAXONOMY
         if trained_with.path is not None and not Path(spec).is_file():
             raise UsageError(
                 f"{spec}: the embeddings that the checkpoint was trained with are not there; "
