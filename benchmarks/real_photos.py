@@ -80,8 +80,8 @@ def main(
     for training, held_out in photo_set.folds(folds, seed):
         inside = [place_of[path] for path in training.paths]
         outside = [place_of[path] for path in held_out.paths]
-        system = fresh_system(job, network.feature_dim, graph)
         data = training_data(graph.training(), training, taken(features, inside))
+        system = fresh_system(job, graph, data)
         train(system, graph_tensors(graph.training()), data, config)
         scores[outside] = score(system, graph_tensors(graph), taken(features, outside))
 

@@ -23,13 +23,14 @@ from mlzsl.train.features import Features, extract
 from mlzsl.train.loop import TrainingConfig, TrainingData, train
 from mlzsl.train.metrics import Metrics, evaluate
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.starting import probability_deviation, start
 from mlzsl.train.models.systems import SYSTEMS, make_system
 from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 from mlzsl.train.pretraining import pretrain_small_backbone
 
 SCENES = "scenes"
 SMALL = "small"
-TRAINING_SCENES, HELD_OUT_SCENES = 2000, 600
+TRAINING_SCENES, HELD_OUT_SCENES = 4000, 600
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,12 @@ def run(job: Job, quiet: bool = False) -> Outcome:
 
     training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
     held_out_features = extract(backbone, held_out_photos, job.cache, quiet=quiet)
-    model = fresh_system(job, backbone.feature_dim, graph)
+    data = training_data(graph.training(), training_photos, training_features)
+    model = fresh_system(job, graph, data)
     history = train(
         model,
         graph_tensors(graph.training()),
-        training_data(graph.training(), training_photos, training_features),
+        data,
         job.training,
         state_path=job.output.with_name(job.output.stem + ".training.safetensors"),
         resume=job.resume,
@@ -160,21 +162,24 @@ def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
     return frozenset(unseen)
 
 
-def fresh_system(job: Job, feature_dim: int, graph: ClassGraph) -> RGCNPosVAE:
-    """An untrained system, its parameters drawn from the job's seed."""
+def fresh_system(job: Job, graph: ClassGraph, data: TrainingData) -> RGCNPosVAE:
+    """A system before its first step, drawn from the job's seed and started from the training data."""
     if job.system not in SYSTEMS:
         raise UsageError(f"--system {job.system}: expected one of {', '.join(SYSTEMS)}.")
     torch.manual_seed(job.training.seed)
-    return make_system(
+    model = make_system(
         job.system,
         {
-            "feature_dim": feature_dim,
+            "feature_dim": data.features.shape[1],
             "embedding_dim": graph.embeddings.shape[1],
             "hidden_dim": job.hidden_dim,
             "layers": job.layers,
             "vae_weight": job.vae_weight,
+            "probability_deviation": probability_deviation(data.external_probabilities),
         },
     )
+    start(model, graph_tensors(graph.training()), data.features, data.external_probabilities)
+    return model
 
 
 def training_data(graph: ClassGraph, photos: PhotoSet, features: Features) -> TrainingData:

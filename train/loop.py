@@ -30,6 +30,7 @@ class TrainingConfig:
         epochs: passes over the photos.
         batch_size: photos a step.
         learning_rate: Adam's initial learning rate.
+        edge_rate: the share of it that the edge MLP learns at; it starts from a similarity worth keeping.
         plateau_decay: the factor on the learning rate when the epoch's mean loss plateaus.
         plateau_patience: epochs without a better loss (by 1 ‰) that make a plateau.
         seed: of parameters, photo order and noise.
@@ -38,6 +39,7 @@ class TrainingConfig:
     epochs: int = 12
     batch_size: int = 32
     learning_rate: float = 5e-4
+    edge_rate: float = 0.1
     plateau_decay: float = 0.1
     plateau_patience: int = 3
     seed: int = 42
@@ -88,7 +90,7 @@ def train(
         UsageError: there is nothing to resume from, or the state belongs to another run.
         FailureError: the loss is not finite, or the disk is full.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    optimizer = torch.optim.Adam(_parameter_groups(model, config), lr=config.learning_rate)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=config.plateau_decay, patience=config.plateau_patience, threshold=1e-3
     )
@@ -124,6 +126,12 @@ def train(
                 _save_state(state_path, run_key, model, optimizer, plateau, history)
     model.eval()
     return history
+
+
+def _parameter_groups(model: RGCNPosVAE, config: TrainingConfig) -> list[dict[str, Any]]:
+    edges = list(model.edge_weights.parameters())
+    others = [each for name, each in model.named_parameters() if not name.startswith("edge_weights.")]
+    return [{"params": others}, {"params": edges, "lr": config.edge_rate * config.learning_rate}]
 
 
 def _run_key(model: RGCNPosVAE, graph: GraphTensors, data: TrainingData, config: TrainingConfig) -> str:

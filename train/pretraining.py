@@ -46,9 +46,9 @@ class PretrainingConfig:
     seed: int = 0
     size: int = 96
     grid: int = 2
-    pictures: int = 6_000
+    pictures: int = 12_000
     held_out: int = 1_000
-    epochs: int = 10
+    epochs: int = 12
     batch_size: int = 64
     learning_rate: float = 0.05
     weight_decay: float = 5e-4

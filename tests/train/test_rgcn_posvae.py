@@ -116,15 +116,18 @@ def test_concat_linear_is_a_linear_layer_over_the_concatenation() -> None:
     torch.testing.assert_close(layer(a, b), expected)
 
 
-def test_vae_loss_is_reconstruction_plus_divergence() -> None:
+def test_vae_loss_is_the_negative_evidence_lower_bound_a_dimension_of_h() -> None:
     generator = torch.Generator().manual_seed(3)
     p, decoded = torch.rand(2, B, N_A, generator=generator, dtype=torch.float64)
     mean, log_sigma = torch.randn(2, N_A, B, D_H, generator=generator, dtype=torch.float64)
+    posvae = PosVAE(RGCNPosVAEConfig(F, D_S, D_H, probability_deviation=0.3))
+    likelihood = torch.distributions.Normal(decoded, 0.3).log_prob(p)
+    best = torch.distributions.Normal(p, 0.3).log_prob(p)  # the constant that is left out
     posterior = torch.distributions.Normal(mean, (log_sigma / 2).exp())
     prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
-    divergence = torch.distributions.kl_divergence(posterior, prior).mean()
-    expected = ((p - decoded) ** 2).mean() + divergence
-    torch.testing.assert_close(PosVAE.loss(p, decoded, mean, log_sigma), expected)
+    divergence = torch.distributions.kl_divergence(posterior, prior).sum(dim=-1)  # (N_a, B)
+    expected = ((best - likelihood).T + divergence).mean() / D_H
+    torch.testing.assert_close(posvae.loss(p, decoded, mean, log_sigma), expected)
 
 
 def test_joint_loss_is_cross_entropy_plus_lambda_times_vae(graph: GraphTensors, batch) -> None:

@@ -5,7 +5,6 @@ gradients, texture and clutter; pictures are noisy and JPEG-compressed. Every pi
 alone, so a set is the same whoever makes it and in whatever order.
 """
 
-import colorsys
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,30 +16,42 @@ from PIL import Image, ImageDraw, ImageFilter
 from mlzsl.graph.labelsets import load_label_set
 from mlzsl.shell.outputs import written_atomically
 from mlzsl.shell.progress import progress
+from mlzsl.train.data.backdrops import BACKDROP_NAMES, draw_backdrop
 from mlzsl.train.data.drawings import EXTERNALS, TARGETS
 from mlzsl.train.data.folder import IMAGES, LABELS, load_folder
 from mlzsl.train.data.icons import mask_of
+from mlzsl.train.data.looks import Look, Palette, look_of, paint
 from mlzsl.train.data.photoset import PhotoSet
 
-SCENES_VERSION = 3  # to be raised when a picture of the same seed and number would look different
+SCENES_VERSION = 4  # to be raised when a picture of the same seed and number would look different
 RECORD_FILE = "scenes.json"
 SCENE_SIZE = 128
 JPEG_QUALITY = 88
 
-# Objects of one kind of place are likelier to be seen together.
+# Objects of one kind of place are likelier to be seen together, before a backdrop of that place.
 PLACES = (
-    "person car motorcycle bus train truck bicycle traffic_light fire_hydrant stop_sign parking_meter bench bird",
-    "person cat dog horse sheep cow elephant bird bench kite umbrella",
-    "person airplane boat surfboard kite frisbee sports_ball skateboard skis snowboard tennis_racket baseball_bat",
-    "bottle wine_glass cup fork knife spoon bowl banana apple orange broccoli carrot hot_dog pizza donut cake",
-    "chair couch potted_plant bed dining_table toilet tv clock vase book teddy_bear cat dog",
-    "laptop mouse remote keyboard cell_phone book scissors cup clock chair",
-    "microwave oven sink refrigerator toothbrush hair_drier toilet bowl knife bottle",
-    "person backpack umbrella handbag tie suitcase bus train airplane cell_phone",
+    (
+        "street",
+        "person car motorcycle bus train truck bicycle traffic_light fire_hydrant stop_sign parking_meter bench bird",
+    ),
+    ("meadow", "person cat dog horse sheep cow elephant bird bench kite umbrella"),
+    (
+        "water",
+        "person airplane boat surfboard kite frisbee sports_ball skateboard skis snowboard tennis_racket baseball_bat",
+    ),
+    (
+        "table",
+        "bottle wine_glass cup fork knife spoon bowl banana apple orange broccoli carrot hot_dog pizza donut cake",
+    ),
+    ("room", "chair couch potted_plant bed dining_table toilet tv clock vase book teddy_bear cat dog"),
+    ("desk", "laptop mouse remote keyboard cell_phone book scissors cup clock chair"),
+    ("tiles", "microwave oven sink refrigerator toothbrush hair_drier toilet bowl knife bottle"),
+    ("hall", "person backpack umbrella handbag tie suitcase bus train airplane cell_phone"),
 )
 OBJECTS_A_SCENE = (1, 2, 3, 4)
 CHANCES_OF_COUNTS = (0.2, 0.35, 0.3, 0.15)
 STRANGER = 0.3  # chance that an object comes from anywhere instead of the scene's place
+AT_HOME = 0.8  # chance that a scene has its place's backdrop instead of any colours
 
 Pixels = npt.NDArray[np.uint8]
 Generator = np.random.Generator
@@ -91,14 +102,17 @@ def generate_single_objects(count: int, seed: int, size: int) -> tuple[Pixels, n
         uint8 [count, size, size, 3] RGB, and for each picture the place of its class in EXTERNAL_CLASSES,
         int64 [count].
     """
-    labels = load_label_set("imagenet1k").labels
+    labels = load_label_set("imagenet1k")
     pictures = np.empty((count, size, size, 3), np.uint8)
     classes = np.empty(count, np.int64)
     for number in range(count):
         generator = np.random.default_rng([SCENES_VERSION, seed, number, 1])
         classes[number] = generator.integers(len(EXTERNAL_CLASSES))
-        drawings = EXTERNALS[labels[EXTERNAL_CLASSES[classes[number]]]].split()
-        pictures[number] = _picture([drawings], size, (0.5, 0.95), generator)
+        place = EXTERNAL_CLASSES[classes[number]]
+        label, synset = labels.labels[place], labels.synsets[place]
+        thing = Thing(look_of(synset), EXTERNALS[label].split())
+        backdrop = BACKDROP_NAMES[generator.integers(len(BACKDROP_NAMES))] if generator.random() < AT_HOME else None
+        pictures[number] = _picture([thing], size, (0.5, 0.95), generator, backdrop)
     return pictures, classes
 
 
@@ -144,27 +158,43 @@ def _read_record(folder: Path) -> object:
 def _scene(number: int, record: Record) -> tuple[Pixels, set[str]]:
     """One scene and the labels it carries."""
     generator = np.random.default_rng([record.version, record.seed, number, 0])
-    place = PLACES[generator.integers(len(PLACES))].split()
+    place, usual = PLACES[generator.integers(len(PLACES))]
+    backdrop = place if generator.random() < AT_HOME else None
     anything = list(TARGETS)
     count = generator.choice(OBJECTS_A_SCENE, p=CHANCES_OF_COUNTS)
     labels = []
     for _ in range(count):
-        choices = anything if generator.random() < STRANGER else place
+        choices = anything if generator.random() < STRANGER else usual.split()
         labels.append(str(generator.choice(choices)).replace("_", " "))
     scale = (0.42, 0.62) if count <= 2 else (0.34, 0.5)
-    drawings = [TARGETS[label].split() for label in labels]
-    return _picture(drawings, record.size, scale, generator), set(labels)
+    objects = [Thing(_target_look(label), TARGETS[label].split()) for label in labels]
+    return _picture(objects, record.size, scale, generator, backdrop), set(labels)
 
 
-def _picture(objects: list[list[str]], size: int, scale: tuple[float, float], generator: Generator) -> Pixels:
+@dataclass(frozen=True)
+class Thing:
+    """An object to draw: how it looks, and the drawings that it may be."""
+
+    look: Look
+    drawings: list[str]
+
+
+def _target_look(label: str) -> Look:
+    labels = load_label_set("coco80")
+    return look_of(labels.synsets[labels.labels.index(label)])
+
+
+def _picture(
+    objects: list[Thing], size: int, scale: tuple[float, float], generator: Generator, backdrop: str | None
+) -> Pixels:
     """Background, clutter, objects back to front, something in front, and a camera's noise."""
-    canvas, ground = _background(size, generator)
+    canvas, ground = _background(size, generator, backdrop)
     for _ in range(generator.integers(1, 6)):
         _clutter(canvas, ground, generator)
     corners = generator.permutation(4)
-    for place, drawings in enumerate(objects):
+    for place, thing in enumerate(objects):
         corner = None if len(objects) == 1 else int(corners[place % 4])
-        _paste_object(canvas, str(generator.choice(drawings)), ground, scale, corner, generator)
+        _paste_object(canvas, str(generator.choice(thing.drawings)), thing.look, ground, scale, corner, generator)
     if generator.random() < 0.3:
         _clutter(canvas, ground, generator)
     if generator.random() < 0.3:
@@ -173,17 +203,24 @@ def _picture(objects: list[list[str]], size: int, scale: tuple[float, float], ge
     return np.clip(np.asarray(canvas, np.float32) + noise + 0.5, 0, 255).astype(np.uint8)
 
 
-def _background(size: int, generator: Generator) -> tuple[Image.Image, npt.NDArray[np.float64]]:
-    """A gradient with coarse texture, and its mean colour."""
-    ground = _colour(generator, saturation=(0.05, 0.6))
-    other = np.clip(ground + generator.normal(0, 30, 3), 0, 255)
+def _background(size: int, generator: Generator, backdrop: str | None) -> tuple[Image.Image, npt.NDArray[np.float64]]:
+    """A backdrop, or a gradient of any colours, with coarse texture, and its mean colour."""
+    pixels = draw_backdrop(backdrop, size, generator) if backdrop else _gradient(size, generator)
+    cells = generator.normal(0, generator.uniform(0, 14), (8, 8))
+    texture = np.asarray(Image.fromarray(cells.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC))
+    pixels = np.clip(pixels + texture[..., None], 0, 255)
+    return Image.fromarray(pixels.astype(np.uint8)), pixels.mean(axis=(0, 1))
+
+
+def _gradient(size: int, generator: Generator) -> npt.NDArray[np.float64]:
+    """From one colour to a near one, in any direction."""
+    colour = Palette(saturation=(0.05, 0.6)).colour(generator)
+    other = np.clip(colour + generator.normal(0, 30, 3), 0, 255)
     angle = generator.uniform(0, 2 * np.pi)
     along = np.linspace(-0.5, 0.5, size)
     slope = (np.cos(angle) * along[None, :] + np.sin(angle) * along[:, None] + 0.5)[..., None]
-    cells = generator.normal(0, generator.uniform(0, 14), (8, 8))
-    texture = np.asarray(Image.fromarray(cells.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC))
-    pixels = ground * (1 - slope) + other * slope + texture[..., None]
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), ground
+    pixels: npt.NDArray[np.float64] = colour * (1 - slope) + other * slope
+    return pixels
 
 
 def _clutter(canvas: Image.Image, ground: npt.NDArray[np.float64], generator: Generator) -> None:
@@ -206,6 +243,7 @@ def _clutter(canvas: Image.Image, ground: npt.NDArray[np.float64], generator: Ge
 def _paste_object(
     canvas: Image.Image,
     drawing: str,
+    look: Look,
     ground: npt.NDArray[np.float64],
     scale: tuple[float, float],
     corner: int | None,
@@ -223,22 +261,5 @@ def _paste_object(
     )
     centre = (centre + generator.uniform(-0.1, 0.1, 2)) * canvas.width
     left, top = round(centre[0] - width / 2), round(centre[1] - side / 2)
-    top_colour, bottom_colour = _object_colours(ground, generator)
-    fade = np.linspace(0, 1, side)[:, None, None]
-    paint = np.broadcast_to(top_colour * (1 - fade) + bottom_colour * fade, (side, width, 3))
-    canvas.paste(Image.fromarray(paint.astype(np.uint8)), (left, top), mask)
-
-
-def _object_colours(
-    ground: npt.NDArray[np.float64], generator: Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Two near colours that stand out from the background."""
-    colour = _colour(generator, saturation=(0.2, 1.0))
-    while np.abs(colour - ground).sum() < 190:
-        colour = _colour(generator, saturation=(0.2, 1.0))
-    return colour, np.clip(colour + generator.normal(0, 25, 3), 0, 255)
-
-
-def _colour(generator: Generator, saturation: tuple[float, float]) -> npt.NDArray[np.float64]:
-    hue, value = generator.uniform(0, 1), generator.uniform(0.08, 1.0)
-    return 255 * np.array(colorsys.hsv_to_rgb(hue, generator.uniform(*saturation), value))
+    surface = paint(side, width, look, ground, generator)
+    canvas.paste(Image.fromarray(surface.astype(np.uint8)), (left, top), mask)

@@ -6,7 +6,6 @@ from torch.utils.checkpoint import checkpoint
 
 from mlzsl.train.models.tensors import GraphTensors
 
-INITIAL_EDGE_LOGIT = -4.0  # w_uv ≈ 0.02: a node of 400 neighbours then still hears itself
 EDGES_AT_ONCE = 1 << 12  # the hidden layer of the edge MLP, [edges, 256] floats, then stays in the cache
 
 
@@ -38,15 +37,13 @@ class ConcatLinear(nn.Linear):
 class EdgeWeights(nn.Module):
     """Ŵ of the relational GCN (eq. 7): w_uv = MLP(s_u, s_v) in [0, 1] for each edge, 1 on the diagonal.
 
-    A two-layer MLP with a sigmoid at the end. Only edges are evaluated: elsewhere A is 0. Edges begin weak
-    (docs/model.md tells why), and training makes strong those that help.
+    A two-layer MLP with a sigmoid at the end. Only edges are evaluated: elsewhere A is 0.
     """
 
     def __init__(self, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.hidden = ConcatLinear(embedding_dim, embedding_dim, hidden_dim)
         self.out = nn.Linear(hidden_dim, 1)
-        nn.init.constant_(self.out.bias, INITIAL_EDGE_LOGIT)
 
     def forward(self, graph: GraphTensors) -> Tensor:
         """Return Ŵ ⊙ A, [N, N]."""

@@ -27,6 +27,7 @@ class RGCNPosVAEConfig:
         hidden_dim: d_h, the width of node states and of every hidden layer.
         layers: the number of RGCN layers.
         vae_weight: λ in eq. 9.
+        probability_deviation: σ_p of the Gaussian that section 3.3 assumes on p_y.
     """
 
     feature_dim: int
@@ -34,6 +35,7 @@ class RGCNPosVAEConfig:
     hidden_dim: int = 256
     layers: int = 2
     vae_weight: float = 1.0
+    probability_deviation: float = 5e-4
 
 
 class TargetEncoder(nn.Module):
@@ -55,6 +57,7 @@ class PosVAE(nn.Module):
     def __init__(self, config: RGCNPosVAEConfig) -> None:
         super().__init__()
         d_s, d_h = config.embedding_dim, config.hidden_dim
+        self.probability_deviation = config.probability_deviation  # σ_p
         self.projection = nn.Linear(1, d_s)  # p_y into the space of s_y
         self.encoder_hidden = ConcatLinear(d_s, d_s, d_h)
         self.encoder_out = nn.Linear(d_h, 2 * d_h)  # (μ, log σ)
@@ -80,16 +83,15 @@ class PosVAE(nn.Module):
         """h_y = μ + exp(log σ / 2) ⊙ z with z ~ N(0, 1) (eq. 5)."""
         return mean + (log_sigma / 2).exp() * torch.randn_like(mean)
 
-    @staticmethod
-    def loss(probabilities: Tensor, decoded: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
-        """L_VAE (eq. 4): reconstruction as mean-square error, and KL[Q || N(0, 1)] a dimension of h.
+    def loss(self, probabilities: Tensor, decoded: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
+        """L_VAE (eq. 4): −log N(p_y; p̂_y, σ_p²) up to a constant, plus KL[Q || N(0, 1)], a dimension of h.
 
         Both are means over external classes and photos. Eq. 5 scales z by exp(log σ / 2), so the variance that
         the divergence sees is exp(log σ).
         """
-        reconstruction = nn.functional.mse_loss(decoded, probabilities)
+        likelihood = nn.functional.mse_loss(decoded, probabilities) / (2 * self.probability_deviation**2)
         divergence = 0.5 * (mean.square() + log_sigma.exp() - log_sigma - 1)  # (N_a, B, d_h)
-        return reconstruction + divergence.mean()
+        return likelihood / mean.shape[-1] + divergence.mean()
 
 
 class RGCNPosVAE(nn.Module):

@@ -1,0 +1,120 @@
+"""Where training starts from, which the paper leaves open: parameters set from the training data, no architecture.
+
+Two things decide whether what is learned on seen labels reaches unseen ones (docs/model.md has the figures):
+
+- Edges start as a similarity. With random edges, every class hears all of its hundreds of neighbours alike, and the
+  way over external classes says nothing about one label that it does not say about the others.
+- Inputs start at one scale, as in data-dependent initialization (Krähenbühl et al. 2016). External probabilities
+  vary by a hundredth: beside features of deviation 0.5 and noise of deviation 1 no gradient finds them.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mlzsl.train.models.layers import EdgeWeights
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.tensors import GraphTensors
+
+STRONG_NEIGHBOURS = 2.0  # the mean number of classes that a node hears well at the start
+FIRST_LOGIT = -4.0  # of an edge before the fit
+SHARPNESS = 15.0  # of the edge weight's rise with the cosine of two embeddings
+PROBABILITY_DEVIATION = 3.0  # of the projected p_y: several times that of the noise in h
+RELATIVE_DEVIATION = 0.025  # σ_p of the likelihood, as a share of the deviation of p_y
+LOG_SIGMA = -4.0  # a posterior that starts narrow; the divergence widens it where nothing is to be kept
+FIT_STEPS, FIT_BATCH, FIT_RATE = 200, 4096, 3e-3
+
+
+def start(model: RGCNPosVAE, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+    """Set the first values of a fresh system in place.
+
+    Args:
+        model: just made; its random values are rescaled, those of the edge MLP are replaced.
+        graph: the training graph.
+        features: x of the training photos, float32 [n, F].
+        external_probabilities: p^a of the training photos, float32 [n, N_a].
+    """
+    with torch.no_grad():
+        _scale_inputs(model, graph, features, external_probabilities)
+    fit_edges_to_similarity(model.edge_weights, graph.embeddings)
+
+
+def probability_deviation(external_probabilities: Tensor) -> float:
+    """σ_p of section 3.3's Gaussian on p_y, small enough that h_y has to tell a likely class from an unlikely one.
+
+    The paper leaves it open, and with it the weight of reconstruction against divergence. At σ_p = 1, which a plain
+    mean-square error stands for, p_y varies so little that the posterior collapses: h_y then says nothing of p_y.
+    """
+    if not external_probabilities.numel():
+        return RELATIVE_DEVIATION
+    return RELATIVE_DEVIATION * max(external_probabilities.std(correction=0).item(), 1e-6)
+
+
+def _scale_inputs(model: RGCNPosVAE, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+    """First layers see x at mean 0 and deviation 1, s_y at a root mean square of 1, p_y at PROBABILITY_DEVIATION."""
+    deviation = features.std(dim=0, correction=0)
+    deviation[deviation < 1e-6] = 1  # a feature that never varies
+    hidden = model.target_encoder.hidden
+    hidden.first_weight.div_(deviation)
+    hidden.bias.sub_(hidden.first_weight @ features.mean(dim=0))
+    size = graph.embeddings.square().mean().sqrt().clamp_min(1e-6)
+    for layer in (hidden, model.posvae.encoder_hidden, model.posvae.decoder_hidden):
+        layer.second_weight.div_(size)
+    if external_probabilities.numel():
+        spread = external_probabilities.std(correction=0).clamp_min(1e-6)
+        model.posvae.projection.weight.mul_(PROBABILITY_DEVIATION / spread)
+    log_sigma = model.config.hidden_dim
+    model.posvae.encoder_out.weight[log_sigma:].mul_(0.1)
+    model.posvae.encoder_out.bias[log_sigma:] = LOG_SIGMA
+
+
+def similarity(embeddings: Tensor) -> Tensor:
+    """The weights that edges start from: a logistic function of the cosine of s_u and s_v, [N, N].
+
+    Its middle lies where a node has STRONG_NEIGHBOURS others above it in the mean.
+    """
+    unit = nn.functional.normalize(embeddings)
+    cosines = unit @ unit.T
+    others = cosines[~torch.eye(len(unit), dtype=torch.bool)]
+    middle = others.topk(min(int(STRONG_NEIGHBOURS * len(unit)), len(others))).values[-1]
+    return (SHARPNESS * (cosines - middle)).sigmoid()
+
+
+def fit_edges_to_similarity(edge_weights: EdgeWeights, embeddings: Tensor) -> None:
+    """Fit w_uv = MLP(s_u, s_v) to `similarity` over all pairs of classes, by FIT_STEPS of Adam.
+
+    It is the function that is fitted, not a table: a label that training never saw finds its neighbours by it.
+    """
+    count = len(embeddings)
+    if count < 2:
+        return
+    goals = similarity(embeddings)
+    with torch.no_grad():
+        _as_sums_and_differences(edge_weights, embeddings)
+    optimizer = torch.optim.Adam(edge_weights.parameters(), lr=FIT_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, FIT_STEPS)
+    for _ in range(FIT_STEPS):
+        u = torch.randint(count, (FIT_BATCH,))
+        v = (u + torch.randint(1, count, (FIT_BATCH,))) % count  # another class
+        hidden = edge_weights.hidden(embeddings[u], embeddings[v]).relu()
+        loss = nn.functional.binary_cross_entropy_with_logits(edge_weights.out(hidden).squeeze(1), goals[u, v])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def _as_sums_and_differences(edge_weights: EdgeWeights, embeddings: Tensor) -> None:
+    """Let hidden units measure |d·(s_u + s_v)| and |d·(s_u − s_v)| along the embeddings' principal directions d.
+
+    |a + b| − |a − b| grows with a·b, so that the MLP starts near an inner product, which random units approach slowly.
+    """
+    hidden, out = edge_weights.hidden, edge_weights.out
+    quarter = hidden.out_features // 4
+    directions = torch.linalg.svd(embeddings, full_matrices=False).Vh[:quarter]  # (k, d_s)
+    directions /= (embeddings @ directions.T).std(dim=0, correction=0).mean().clamp_min(1e-6)
+    hidden.bias.zero_()
+    out.bias.fill_(FIRST_LOGIT)
+    for place, (sign_u, sign_v, slope) in enumerate(((1, 1, 0.05), (-1, -1, 0.05), (1, -1, -0.05), (-1, 1, -0.05))):
+        units = slice(place * quarter, place * quarter + len(directions))
+        hidden.weight[units] = torch.cat([sign_u * directions, sign_v * directions], dim=1)
+        out.weight[:, units] = slope
