@@ -131,14 +131,16 @@ def _print(build: Build, layers: bool) -> None:
     if layers:
         _print_layers(console, build)
     kinds = Counter(layer.kind for layer in build.layers)
-    on = ", ".join(record.compute_capabilities) or "every one that the library knows"
+    on = "every one that the library knows"
+    if record.compute_capabilities:
+        on = f"compute capability {', '.join(record.compute_capabilities)}"
     rows = {
         "network": build.ports,
         "batch": f"{record.batch.min} to {record.batch.max}, fastest at {record.batch.opt}",
         "precision": build.manifest.model.precision,
         "layers": f"{record.layers}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
         "computing on": ", ".join(f"{precision}: {count}" for precision, count in record.precisions.items()),
-        "for GPUs": f"compute capability {on}" + (f" (built on {record.gpu})" if record.gpu else ""),
+        "for GPUs": on + (f" (built on {record.gpu})" if record.gpu else ""),
         "built with": f"{record.library} {record.version} in {build.seconds:.1f} s",
     }
     table = Table.grid(padding=(0, 2))

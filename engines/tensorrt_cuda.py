@@ -166,7 +166,7 @@ class CudaCoreStream:
         buffer = self._pinned.allocate(size)
         self._buffers.append(buffer)
         raw = (ctypes.c_uint8 * size).from_address(int(buffer.handle))
-        return HostMemory(np.frombuffer(raw, np.uint8), buffer)
+        return HostMemory(np.ctypeslib.as_array(raw), buffer)
 
     def device_memory(self, size: int) -> DeviceMemory:
         """Memory of the GPU; see `CudaStream.device_memory`."""

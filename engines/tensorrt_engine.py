@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlzsl.engines.engine import Running, check_images, check_signature, one_line, signature
+from mlzsl.engines.engine import Port, Running, check_images, check_signature, one_line, signature
 from mlzsl.engines.manifest import Manifest
 from mlzsl.engines.modelfile import Images, Scores, read_manifest
 from mlzsl.engines.plan_batches import scored_in_order
@@ -14,7 +14,7 @@ from mlzsl.engines.plan_manifest import PlanManifest, read_plan
 from mlzsl.engines.tensorrt_cuda import Cuda, DeviceMemory, open_cuda
 from mlzsl.engines.tensorrt_library import Library, cuda_major, open_library, this_platform
 from mlzsl.engines.tensorrt_pycuda import open_pycuda
-from mlzsl.engines.tensorrt_slot import PlanSlot
+from mlzsl.engines.tensorrt_slot import MakeContext, PlanSlot
 from mlzsl.shell.errors import FailureError, UsageError
 
 MEMORY: dict[str, Callable[[str], Cuda]] = {"cuda-core": open_cuda, "pycuda": open_pycuda}
@@ -158,7 +158,7 @@ def _failing_clearly(cuda: Cuda) -> Iterator[None]:
         raise FailureError(f"the GPU failed: {one_line(error)}; fewer or smaller batches need less memory.") from error
 
 
-def _contexts(library: Library, engine: Any) -> Callable[[DeviceMemory | None], Any]:
+def _contexts(library: Library, engine: Any) -> MakeContext:
     """Contexts of TensorRT, which share the scratch memory of their slot."""
     strategy = library.module.ExecutionContextAllocationStrategy.USER_MANAGED
 
@@ -171,7 +171,7 @@ def _contexts(library: Library, engine: Any) -> Callable[[DeviceMemory | None], 
     return make
 
 
-def _rtx_contexts(library: Library, engine: Any, graphs: bool) -> Callable[[DeviceMemory | None], Any]:
+def _rtx_contexts(library: Library, engine: Any, graphs: bool) -> MakeContext:
     """Contexts of TensorRT-RTX, which captures graphs itself, and compiles kernels once for all of them."""
     config = engine.create_runtime_config()
     if graphs:
@@ -187,7 +187,8 @@ def _rtx_contexts(library: Library, engine: Any, graphs: bool) -> Callable[[Devi
 
 
 def _signature(engine: Any) -> str:
-    inputs, outputs = [], []
+    inputs: list[Port] = []
+    outputs: list[Port] = []
     for place in range(engine.num_io_tensors):
         name = engine.get_tensor_name(place)
         kind = engine.get_tensor_dtype(name).name

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,6 @@ def apply_options(library: Library, config: Any, options: BuildOptions) -> None:
     config.clear_flag(flags.TF32)  # it keeps 10 bits of a float32's 23, and is not what an fp32 file means
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # for whoever inspects the plan
 
-    def set_flag(name: str) -> Callable[[], None]:
-        return lambda: config.set_flag(getattr(flags, name))
-
     if options.optimization_level != DEFAULT_LEVEL:
         _set(
             library,
@@ -114,17 +112,17 @@ def apply_options(library: Library, config: Any, options: BuildOptions) -> None:
         limit, pool = options.workspace_mib << 20, module.MemoryPoolType.WORKSPACE
         _set(library, "--workspace", lambda: config.set_memory_pool_limit(pool, limit))
     if options.version_compatible:
-        _set(library, "--version-compatible", set_flag("VERSION_COMPATIBLE"))
+        _set(library, "--version-compatible", lambda: config.set_flag(flags.VERSION_COMPATIBLE))
     if options.hardware != HARDWARE[0]:
         level = HARDWARE_LEVEL[options.hardware]
         _set(library, f"--hardware {options.hardware}", lambda: _set_hardware(library, config, level))
     if options.strip_weights:
-        _set(library, "--strip-weights", set_flag("STRIP_PLAN"))
-    members = list(capability_members(library, options.compute_capabilities).values())
-    if members:
+        _set(library, "--strip-weights", lambda: config.set_flag(flags.STRIP_PLAN))
+    if options.compute_capabilities:
+        members = capability_members(library, options.compute_capabilities).values()
         config.num_compute_capabilities = len(members)
         for place, member in enumerate(members):
-            _set(library, "--compute-capability", lambda m=member, p=place: config.set_compute_capability(m, p))
+            _set(library, "--compute-capability", partial(config.set_compute_capability, member, place))
 
 
 def _set_hardware(library: Library, config: Any, level: str) -> None:
@@ -138,7 +136,8 @@ def _set(library: Library, flag: str, setting: Callable[[], object]) -> None:
         done = setting()
     except (AttributeError, TypeError) as error:
         raise UsageError(f"{flag}: {library} has no such option; leave it out.") from error
-    told = library.messages.errors[errors:] + [w for w in library.messages.warnings[warnings:] if "unsupported" in w]
+    told = library.messages.errors[errors:]
+    told += [warning for warning in library.messages.warnings[warnings:] if "unsupported" in warning]
     if told or done is False:
         raise UsageError(f"{flag}: {library} refuses: {plain(told[0]) if told else 'it gives no reason'}.")
 

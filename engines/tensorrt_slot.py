@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +16,8 @@ MOST_GRAPHS = 4
 BYTES_A_SCORE = 4  # float32
 
 
-class MakeContext(Protocol):
-    """Makes an execution context that works in the given scratch memory."""
-
-    def __call__(self, scratch: DeviceMemory | None) -> Any:
-        """The library's `IExecutionContext`."""
+# Makes an execution context of the library's, `IExecutionContext`, that works in the given scratch memory.
+MakeContext = Callable[[DeviceMemory | None], Any]
 
 
 class PlanSlot:

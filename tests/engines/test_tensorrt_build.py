@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from gpu import has_gpu
 from onnx import TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from resnetmodel import write_resnet18_model
@@ -21,7 +23,10 @@ from mlzsl.engines.modelfile import read_golden, read_manifest, write_model_file
 from mlzsl.engines.plan_manifest import manifest_path, read_plan, read_plan_golden
 from mlzsl.engines.plan_record import BatchProfile
 from mlzsl.engines.tensorrt_build import Build, build_plan
-from mlzsl.engines.tensorrt_options import BuildOptions
+from mlzsl.engines.tensorrt_library import open_library
+from mlzsl.engines.tensorrt_options import BuildOptions, apply_options
+from mlzsl.engines.tensorrt_progress import watched
+from mlzsl.engines.tensorrt_timing import TimingCache
 from mlzsl.shell.errors import FailureError, MlzslError, UsageError
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install '.[rtx]'")
@@ -119,6 +124,58 @@ def refused(model: Path, kind: type[MlzslError] = UsageError, **options: object)
     assert "\n" not in sentence
     assert "_src" not in sentence, "no places in the library's source code"
     return sentence
+
+
+@pytest.mark.skipif(has_gpu(), reason="there is a GPU here")
+def test_weights_are_left_out_only_where_there_is_a_gpu(model: Path) -> None:
+    sentence = refused(model, strip_weights=True)
+    assert sentence.startswith("--strip-weights: ")
+    assert "only where there is a GPU" in sentence
+
+
+def test_a_setting_that_the_library_ignores_with_a_warning_is_an_error() -> None:
+    library = open_library("tensorrt_rtx", "a test")
+    config = trt.Builder(library.logger).create_builder_config()
+    with pytest.raises(UsageError, match=r"--hardware ampere-plus: TensorRT-RTX .* refuses: .*unsupported"):
+        apply_options(library, config, BuildOptions(rtx=True, hardware="ampere-plus"))
+
+
+def test_an_interrupt_ends_a_build(model: Path) -> None:
+    library = open_library("tensorrt_rtx", "a test")
+    builder = trt.Builder(library.logger)
+    built = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert trt.OnnxParser(built, library.logger).parse(model.read_bytes())
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    profile.set_shape("images", *[(1, SIZE, SIZE, 3)] * 3)
+    config.add_optimization_profile(profile)
+    handler = signal.getsignal(signal.SIGINT)
+    plans = []
+
+    def build() -> None:
+        with watched(library, config, quiet=True):
+            signal.raise_signal(signal.SIGINT)
+            plans.append(builder.build_serialized_network(built, config))
+
+    with pytest.raises(KeyboardInterrupt):
+        build()
+    assert plans == [None], "the builder stopped"
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache:DeprecationWarning")
+def test_kernel_times_are_kept_by_gpu_and_version_and_a_damaged_file_is_replaced(tmp_path: Path) -> None:
+    library = open_library("tensorrt_rtx", "a test")
+    config = trt.Builder(library.logger).create_builder_config()
+    first = TimingCache(library, config, tmp_path, "NVIDIA L4")
+    first.keep()
+    assert first.path.name == f"timing-tensorrt-rtx-{trt.__version__}-NVIDIA-L4.cache"
+    kept = first.path.read_bytes()
+    assert kept
+    first.path.write_bytes(b"damaged")
+    TimingCache(library, config, tmp_path, "NVIDIA L4").keep()
+    assert first.path.read_bytes() == kept
+    assert TimingCache(library, config, tmp_path, "NVIDIA A10").path != first.path
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from gpu import has_gpu
 from tinymodel import TinyModel, random_images, reference_scores
 
 from mlzsl.engines.engine import open_engine
@@ -24,16 +25,6 @@ from mlzsl.shell.errors import UsageError
 
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install '.[rtx]'")
 pytest.importorskip("cuda.core", reason="needs cuda-core: pip install '.[rtx]'")
-
-
-def has_gpu() -> bool:
-    from mlzsl.engines.tensorrt_cuda import find_gpu
-
-    try:
-        find_gpu("a test")
-    except UsageError:
-        return False
-    return True
 
 
 without_gpu = pytest.mark.skipif(has_gpu(), reason="there is a GPU here")
