@@ -8,10 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mlzsl.engines import modelfile
 from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import Golden, Images, Scores, read_manifest
-from mlzsl.engines.plan_manifest import SUFFIX, read_plan_golden
+from mlzsl.engines.modelfile import Images, Scores, read_manifest
+from mlzsl.engines.plan_manifest import SUFFIX
 from mlzsl.shell.errors import FailureError, UsageError
 
 DEVICES = ("cpu", "cuda")
@@ -114,16 +113,6 @@ def open_engine(
         raise UsageError(f"{path}: is no kind of engine known here; name an .onnx model file, or a .plan.")
     manifest = read_manifest(path)
     return _MAKERS[backend](path, manifest, device, _precision_to_run(path, manifest, precision), threads)
-
-
-def read_golden(path: str | os.PathLike[str]) -> Golden:
-    """Read the golden sample of a model file or a plan: images uint8 [n, S, S, 3] and scores float32 [n, L].
-
-    Raises:
-        UsageError: the file is missing or unfit; the sentence names it and says what to do.
-    """
-    path = Path(path)
-    return read_plan_golden(path) if path.suffix.lower() == SUFFIX else modelfile.read_golden(path)
 
 
 Maker = Callable[[Path, Manifest, str, str, int | None], Engine]

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,26 @@ def write_plan_manifest(path: Path, manifest: PlanManifest, golden: Golden) -> N
     sealed = record | {"seal": _seal(record), "golden": base64.b64encode(sample).decode()}
     with written_atomically(manifest_path(path)) as temporary:
         temporary.write_text(json.dumps(sealed, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+
+
+def change_plan_manifest(path: Path, change: Callable[[Manifest], Manifest]) -> PlanManifest:
+    """Change what a plan's manifest says of its model, such as by a certificate; plan and golden sample stay.
+
+    Args:
+        path: the plan.
+        change: from the model's manifest to the new one.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        UsageError: as `read_plan_manifest`.
+        FailureError: the file system refuses.
+    """
+    golden, manifest = read_plan_golden(path), read_plan_manifest(path)
+    changed = dataclasses.replace(manifest, model=change(manifest.model))
+    write_plan_manifest(path, changed, golden)
+    return changed
 
 
 def read_plan_manifest(path: Path) -> PlanManifest:

@@ -9,8 +9,8 @@ from typing import cast
 
 import numpy as np
 
-from mlzsl.engines.engine import Engine, Running, read_golden
-from mlzsl.engines.modelfile import Golden, Images, Scores
+from mlzsl.engines.engine import Engine, Running
+from mlzsl.engines.modelfile import Golden, Images, Scores, read_golden
 from mlzsl.imaging import Preprocessing
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE, ReadableBatches
 from mlzsl.runtime.tags import DEFAULT_TOP_K

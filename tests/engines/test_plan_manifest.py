@@ -12,11 +12,11 @@ import pytest
 from planrecord import RECORD
 from tinymodel import TinyModel
 
-from mlzsl.engines import engine
 from mlzsl.engines.build_cli import main
 from mlzsl.engines.modelfile import read_golden
 from mlzsl.engines.plan_manifest import (
     PlanManifest,
+    change_plan_manifest,
     manifest_path,
     read_plan,
     read_plan_golden,
@@ -56,9 +56,17 @@ def test_a_plan_is_read_as_it_was_written(plan: Path, tiny_model: TinyModel) -> 
     assert found == PLAN == plan.read_bytes(), "nothing is put into the plan itself"
     assert manifest == PlanManifest(tiny_model.manifest, RECORD, hashlib.sha256(PLAN).hexdigest())
     golden = read_golden(tiny_model.path)
-    for read in (read_plan_golden, engine.read_golden):
-        np.testing.assert_array_equal(read(plan).images, golden.images)
-        np.testing.assert_array_equal(read(plan).scores, golden.scores)
+    np.testing.assert_array_equal(read_plan_golden(plan).images, golden.images)
+    np.testing.assert_array_equal(read_plan_golden(plan).scores, golden.scores)
+
+
+def test_a_manifest_can_be_changed_and_still_belongs_to_its_plan(plan: Path, tiny_model: TinyModel) -> None:
+    changed = change_plan_manifest(plan, lambda model: dataclasses.replace(model, graph={"certified": True}))
+    manifest, found = read_plan(plan)
+    assert found == PLAN
+    assert manifest == changed
+    assert manifest.model == dataclasses.replace(tiny_model.manifest, graph={"certified": True})
+    np.testing.assert_array_equal(read_plan_golden(plan).scores, read_golden(tiny_model.path).scores)
 
 
 @pytest.mark.parametrize("place", [0, 17, len(PLAN) // 2, len(PLAN) - 1])

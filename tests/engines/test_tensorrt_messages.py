@@ -16,7 +16,7 @@ NO_DRIVER = (
     [
         (
             "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([pass.cpp:337: check] Cannot compile operation "
-            "'a' for Turing (SM75): FP32 GEMM is not supported. In compileGraph at /_src/optimizer/codeGenerator.cpp:2012)",
+            "'a' for Turing (SM75): FP32 GEMM is not supported. In compileGraph at /_src/codeGenerator.cpp:2012)",
             "Cannot compile operation 'a' for Turing (SM75): FP32 GEMM is not supported",
         ),
         (
