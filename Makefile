@@ -45,7 +45,7 @@ format: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,cpu,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,cpu,rtx,dev]'
 	@touch $@
 
 clean:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mlzsl.engines.manifest import Manifest
 from mlzsl.engines.modelfile import Images, Scores, read_manifest
+from mlzsl.engines.plan_manifest import SUFFIX
 from mlzsl.shell.errors import FailureError, UsageError
 
 DEVICES = ("cpu", "cuda")
@@ -22,7 +23,7 @@ class Running:
     """What an engine really runs on, read back from the library after it was opened.
 
     Attributes:
-        backend: "openvino" or "onnxruntime".
+        backend: "openvino", "onnxruntime", "tensorrt" or "tensorrt_rtx".
         version: of that library.
         provider: what the library calls the device's driver, such as "CPU" or "CUDAExecutionProvider".
         device: the hardware's name where the library tells it, else "cpu" or "cuda".
@@ -88,9 +89,10 @@ def open_engine(
     """Open a model file on a device.
 
     Args:
-        path: a `.onnx` file that `mlzsl-export` wrote.
-        device: "cpu" or "cuda".
-        backend: "openvino" or "onnxruntime"; None takes OpenVINO on a CPU, ONNX Runtime on CUDA.
+        path: a `.onnx` file with a manifest, or a `.plan` that `mlzsl-build` made of one.
+        device: "cpu" or "cuda"; a plan runs on "cuda" only.
+        backend: "openvino" or "onnxruntime"; None takes OpenVINO on a CPU, ONNX Runtime on CUDA. A plan takes none: it
+            runs on the library that built it.
         precision: None runs the precision that the manifest states; "bf16" asks for less on hardware that has it.
         threads: CPU threads at most; None takes every core that the process may use.
 
@@ -100,18 +102,28 @@ def open_engine(
     path = Path(path)
     if device not in DEVICES:
         raise UsageError(f"--device {device}: unknown; the devices are {' and '.join(DEVICES)}.")
+    if path.suffix.lower() == SUFFIX:
+        return _plan(path, device, backend, precision)
     backend = backend or DEFAULT_BACKEND[device]
     if backend not in _MAKERS:
         raise UsageError(f"--backend {backend}: unknown; the backends are {' and '.join(_MAKERS)}.")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: at least one thread is needed.")
     if path.suffix.lower() != ".onnx" and path.is_file():
-        raise UsageError(f"{path}: is no kind of engine known here; name an .onnx file that mlzsl-export wrote.")
+        raise UsageError(f"{path}: is no kind of engine known here; name an .onnx model file, or a .plan.")
     manifest = read_manifest(path)
     return _MAKERS[backend](path, manifest, device, _precision_to_run(path, manifest, precision), threads)
 
 
 Maker = Callable[[Path, Manifest, str, str, int | None], Engine]
+
+
+def _plan(path: Path, device: str, backend: str | None, precision: str | None) -> Engine:
+    from mlzsl.engines.tensorrt_engine import open_plan
+
+    if backend is not None:
+        raise UsageError(f"--backend {backend}: {path} runs on the library that built it; leave the flag out.")
+    return open_plan(path, device, precision)
 
 
 def _openvino(path: Path, manifest: Manifest, device: str, precision: str, threads: int | None) -> Engine:

@@ -107,7 +107,7 @@ def write_model_file(
     )
     text = sealed.to_json().encode()
     Manifest.from_json(text, where)
-    _golden(golden, sealed, where)
+    decode_golden(golden, sealed, where)
     entries = [
         (MANIFEST, text),
         (SEAL, hashlib.sha256(text).hexdigest().encode()),
@@ -146,7 +146,7 @@ def _read(path: Path) -> tuple[Manifest, Golden]:
         raise UsageError(f"{where}: its golden sample is not base64 ({error}); {REMEDY}.") from error
     if hashlib.sha256(golden).hexdigest() != manifest.golden_sha256:
         raise UsageError(f"{where}: its golden sample is not the one that its manifest names; {REMEDY}.")
-    return manifest, _golden(golden, manifest, where)
+    return manifest, decode_golden(golden, manifest, where)
 
 
 @contextlib.contextmanager
@@ -255,8 +255,12 @@ def _sha256_of(view: memoryview, spans: list[tuple[int, int]]) -> str:
     return digest.hexdigest()
 
 
-def _golden(data: bytes, manifest: Manifest, where: str) -> Golden:
-    """Decode a golden sample and hold it against the manifest."""
+def decode_golden(data: bytes, manifest: Manifest, where: str) -> Golden:
+    """Decode a golden sample, the bytes of a safetensors file, and hold it against the manifest.
+
+    Raises:
+        UsageError: it is none, or does not fit; the sentence names `where`.
+    """
     try:
         tensors = load_safetensors(data)
     except (SafetensorError, KeyError, ValueError) as error:

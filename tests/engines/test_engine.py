@@ -262,10 +262,10 @@ def test_a_network_that_does_not_load_is_refused_in_one_sentence(tmp_path, backe
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
-    plan = tmp_path / "model.plan"
-    plan.write_bytes(b"ftrt")
-    with pytest.raises(UsageError, match=r"no kind of engine known here; name an \.onnx file"):
-        open_engine(plan)
+    other = tmp_path / "model.engine"
+    other.write_bytes(b"ftrt")
+    with pytest.raises(UsageError, match=r"no kind of engine known here; name an \.onnx model file"):
+        open_engine(other)
     with pytest.raises(UsageError, match="no model file is there"):
         open_engine(tmp_path / "missing.onnx")
 

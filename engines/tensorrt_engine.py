@@ -1,0 +1,198 @@
+"""Plans on a GPU: checked, loaded by the library that built them, and run several batches at a time."""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mlzsl.engines.engine import Port, Running, check_images, check_signature, one_line, signature
+from mlzsl.engines.manifest import Manifest
+from mlzsl.engines.modelfile import Images, Scores, read_manifest
+from mlzsl.engines.plan_batches import scored_in_order
+from mlzsl.engines.plan_fitness import check_gpu, check_version
+from mlzsl.engines.plan_manifest import PlanManifest, read_plan
+from mlzsl.engines.tensorrt_cuda import Cuda, DeviceMemory, open_cuda
+from mlzsl.engines.tensorrt_library import Library, cuda_major, open_library, this_platform
+from mlzsl.engines.tensorrt_pycuda import open_pycuda
+from mlzsl.engines.tensorrt_slot import MakeContext, PlanSlot
+from mlzsl.shell.errors import FailureError, UsageError
+
+MEMORY: dict[str, Callable[[str], Cuda]] = {"cuda-core": open_cuda, "pycuda": open_pycuda}
+IN_FLIGHT = 3  # one is copied to the GPU, one computed, one copied back
+NUMPY_NAME = {"FLOAT": "float32", "HALF": "float16"}
+
+
+def open_plan(
+    path: Path,
+    device: str = "cuda",
+    precision: str | None = None,
+    memory: str = "cuda-core",
+    in_flight: int = IN_FLIGHT,
+    graphs: bool = True,
+) -> "PlanEngine":
+    """Open a plan that `mlzsl-build` made.
+
+    Args:
+        path: the `.plan` file; its manifest must lie beside it.
+        device: "cuda".
+        precision: None, or the one that the manifest states.
+        memory: "cuda-core", or "pycuda" for programs that already use PyCUDA: their current context is used.
+        in_flight: batches that run at once; each takes its own memory for the largest batch.
+        graphs: replay usual batch sizes as CUDA graphs.
+
+    Raises:
+        UsageError: plan and manifest do not belong together, the plan does not fit this machine, or what it needs
+            is not there; one sentence each, which says what to do.
+    """
+    if device != "cuda":
+        raise UsageError(
+            f"{path}: a plan runs on a GPU; add --device cuda, or name the .onnx model file to use the CPU."
+        )
+    manifest, plan = read_plan(path)
+    if precision not in (None, manifest.model.precision):
+        raise UsageError(
+            f"--precision {precision}: {path} is a plan of precision {manifest.model.precision}, which runs as it is; "
+            "leave the flag out, or build from a file of that precision."
+        )
+    if memory not in MEMORY:
+        raise UsageError(f"memory={memory!r}: unknown; there are {' and '.join(MEMORY)}.")
+    if in_flight < 1:
+        raise UsageError(f"in_flight={in_flight}: at least one batch must run.")
+    library = open_library(manifest.build.library, str(path))
+    check_version(path, manifest.build, library.version, this_platform())
+    cuda = MEMORY[memory](f"{path}: a plan runs on an NVIDIA GPU, and")
+    check_gpu(path, manifest.build, cuda.gpu, cuda_major(library))
+    engine = _load(library, path, manifest, plan)
+    check_signature(path, manifest.model, _signature(engine))
+    slots = _slots(library, engine, manifest, cuda, in_flight, graphs)
+    running = Running(library.key, library.version, "CUDA", cuda.gpu.name, manifest.model.precision)
+    return PlanEngine(manifest, running, cuda, engine, slots)
+
+
+class PlanEngine:
+    """A plan with its slots; answers `Engine`."""
+
+    def __init__(self, plan: PlanManifest, running: Running, cuda: Cuda, engine: Any, slots: list[PlanSlot]) -> None:
+        self.plan = plan
+        self.manifest: Manifest = plan.model
+        self.running = running
+        self.in_flight = len(slots)
+        self._cuda, self._engine, self._slots = cuda, engine, slots
+
+    def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
+        """Score batches in pieces that the plan takes; see `Engine.run`."""
+        self._cuda.activate()
+        with _failing_clearly(self._cuda):
+            yield from scored_in_order(batches, self._slots, self.plan.build.batch.max, self._checked)
+
+    def scores(self, images: Images) -> Scores:
+        """Score one batch; see `Engine.scores`."""
+        return next(iter(self.run([images])))
+
+    def close(self) -> None:
+        """Let go of the GPU's memory and of the plan; see `Engine.close`."""
+        for slot in self._slots:
+            slot.close()
+        self._slots, self._engine = [], None
+
+    def _checked(self, images: Images) -> Images:
+        return check_images(images, self.manifest)
+
+
+def _load(library: Library, path: Path, manifest: PlanManifest, plan: bytes) -> Any:
+    """The plan as the library's engine, with its weights."""
+    runtime = library.module.Runtime(library.logger)
+    if manifest.build.version_compatible:
+        runtime.engine_host_code_allowed = True  # such a plan carries the runtime of its version; its hash was checked
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise UsageError(
+            f"{path}: {library} does not load the plan: {library.messages.reason()}; "
+            f"rebuild with `{manifest.build.command(path)}`."
+        )
+    if manifest.build.weights_stripped:
+        _refit(library, engine, path, manifest)
+    return engine
+
+
+def _refit(library: Library, engine: Any, path: Path, manifest: PlanManifest) -> None:
+    """Give a stripped plan the weights of its model file, which must lie beside it."""
+    model = path.with_name(manifest.build.model_file)
+    if not model.is_file():
+        raise UsageError(f"{path}: was built without its weights and needs {model}; copy that file beside the plan.")
+    if read_manifest(model).network_sha256 != manifest.model.network_sha256:
+        raise UsageError(f"{path}: was built without the weights of another {model}; copy that one beside the plan.")
+    refitter = library.module.Refitter(engine, library.logger)
+    parser = library.module.OnnxParserRefitter(refitter, library.logger)
+    if not parser.refit_from_file(str(model)) or not refitter.refit_cuda_engine():
+        raise UsageError(
+            f"{path}: {library} does not take the weights of {model}: {library.messages.reason()}; "
+            f"rebuild with `{manifest.build.command(path)}`."
+        )
+
+
+def _slots(
+    library: Library, engine: Any, manifest: PlanManifest, cuda: Cuda, in_flight: int, graphs: bool
+) -> list[PlanSlot]:
+    size, labels = manifest.model.image_size, len(manifest.model.labels)
+    rtx = library.key == "tensorrt_rtx"
+    make_context = _rtx_contexts(library, engine, graphs) if rtx else _contexts(library, engine)
+    scratch_bytes = 0 if rtx else max(int(engine.device_memory_size_v2), 1)
+    with contextlib.ExitStack() as undo, _failing_clearly(cuda):
+        slots = []
+        for _ in range(in_flight):
+            stream = cuda.stream()
+            undo.callback(stream.close)
+            slots.append(
+                PlanSlot(stream, make_context, manifest.build.batch, size, labels, scratch_bytes, graphs and not rtx)
+            )
+        undo.pop_all()
+    return slots
+
+
+@contextlib.contextmanager
+def _failing_clearly(cuda: Cuda) -> Iterator[None]:
+    try:
+        yield
+    except cuda.errors as error:
+        raise FailureError(f"the GPU failed: {one_line(error)}; fewer or smaller batches need less memory.") from error
+
+
+def _contexts(library: Library, engine: Any) -> MakeContext:
+    """Contexts of TensorRT, which share the scratch memory of their slot."""
+    strategy = library.module.ExecutionContextAllocationStrategy.USER_MANAGED
+
+    def make(scratch: DeviceMemory | None) -> Any:
+        context = engine.create_execution_context(strategy)
+        if context is not None and scratch is not None:
+            context.set_device_memory(scratch.address, scratch.size)
+        return context
+
+    return make
+
+
+def _rtx_contexts(library: Library, engine: Any, graphs: bool) -> MakeContext:
+    """Contexts of TensorRT-RTX, which captures graphs itself, and compiles kernels once for all of them."""
+    config = engine.create_runtime_config()
+    if graphs:
+        config.cuda_graph_strategy = library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    cache = config.create_runtime_cache()
+    config.set_runtime_cache(cache)
+    kept = (config, cache)  # the library holds no reference of its own to the cache
+
+    def make(scratch: DeviceMemory | None) -> Any:
+        return engine.create_execution_context(kept[0])
+
+    return make
+
+
+def _signature(engine: Any) -> str:
+    inputs: list[Port] = []
+    outputs: list[Port] = []
+    for place in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(place)
+        kind = engine.get_tensor_dtype(name).name
+        shape = [None if side < 0 else side for side in engine.get_tensor_shape(name)]
+        ports = inputs if engine.get_tensor_mode(name).name == "INPUT" else outputs
+        ports.append((name, NUMPY_NAME.get(kind, kind.lower()), shape))
+    return signature(inputs, outputs)

@@ -1,0 +1,13 @@
+"""Whether there is a GPU here, for tests that need one and tests of what is said without one."""
+
+from mlzsl.engines.tensorrt_cuda import find_gpu
+from mlzsl.shell.errors import UsageError
+
+
+def has_gpu() -> bool:
+    """Whether cuda-core, a driver and a GPU are there."""
+    try:
+        find_gpu("a test")
+    except UsageError:
+        return False
+    return True
