@@ -2,49 +2,25 @@
 
 import importlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from mlzsl.engines.agreement import Agreement, combined, compare, decision_thresholds
 from mlzsl.engines.engine import Engine, Running
 from mlzsl.engines.modelfile import Golden, Images, Scores, read_golden
 from mlzsl.imaging import Preprocessing
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE, ReadableBatches
-from mlzsl.runtime.tags import DEFAULT_TOP_K
 from mlzsl.shell.errors import FailureError, UsageError
 from mlzsl.shell.outputs import sha256_of_file
 from mlzsl.shell.progress import progress
 
-DECISION = 0.5  # the score at which a tag is counted as given
 # Largest difference of a score from the fp32 PyTorch reference, and between one batch and another. bf16 keeps 8 bits of
 # a float32's 24: 0.07 was the largest difference over 136 photos and 1,000 classes of a ResNet-50.
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.1}
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How near scores are to their reference.
-
-    Attributes:
-        photos: how many were compared.
-        labels: scores a photo.
-        largest: largest difference of a score.
-        mean: mean difference of a score.
-        flipped: label decisions that differ, a label counting as given from a score of 0.5.
-        same_top: photos whose best `top_k` labels are the same set.
-        top_k: how many labels that set has.
-    """
-
-    photos: int
-    labels: int
-    largest: float
-    mean: float
-    flipped: int
-    same_top: int
-    top_k: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +65,7 @@ def verify_golden(engine: Engine, model: Path, tolerance: float | None = None) -
     """
     golden = read_golden(model)
     scores = engine.scores(golden.images)
-    agreement = compare(scores, golden.scores)
+    agreement = compare(scores, golden.scores, thresholds=decision_thresholds(engine.manifest))
     allowed = _allowed(engine, tolerance)
     return [
         Check("golden sample against PyTorch", agreement.largest, allowed, agreement),
@@ -150,48 +126,13 @@ def verify_against(
     with progress("comparing", None, "photos", quiet) as bar:
         pairs = zip(engine.run(ours), reference_scores(checkpoint, model, theirs, embeddings), strict=True)
         for scores, reference in pairs:
-            parts.append(compare(scores, reference))
+            parts.append(compare(scores, reference, thresholds=decision_thresholds(engine.manifest)))
             bar.advance(len(scores))
     if not parts:
         raise FailureError(f"none of the {batches.unreadable} images could be read; nothing was compared.")
     agreement = combined(parts)
     check = Check("photos against PyTorch", agreement.largest, _allowed(engine, tolerance), agreement)
     return check, batches.unreadable
-
-
-def compare(scores: Scores, reference: Scores, top_k: int = DEFAULT_TOP_K) -> Agreement:
-    """Compare scores with their reference, both [n, L]."""
-    photos, labels = reference.shape
-    differences = np.abs(scores.astype(np.float64) - reference)
-    top_k = min(top_k, labels)
-    return Agreement(
-        photos=photos,
-        labels=labels,
-        largest=float(differences.max()),
-        mean=float(differences.mean()),
-        flipped=int(((scores >= DECISION) != (reference >= DECISION)).sum()),
-        same_top=int((_top(scores, top_k) == _top(reference, top_k)).all(axis=1).sum()),
-        top_k=top_k,
-    )
-
-
-def combined(parts: Sequence[Agreement]) -> Agreement:
-    """The agreement of several batches as one."""
-    photos = sum(part.photos for part in parts)
-    return Agreement(
-        photos=photos,
-        labels=parts[0].labels,
-        largest=float(np.max([part.largest for part in parts])),  # NaN stays NaN
-        mean=sum(part.mean * part.photos for part in parts) / photos,
-        flipped=sum(part.flipped for part in parts),
-        same_top=sum(part.same_top for part in parts),
-        top_k=parts[0].top_k,
-    )
-
-
-def _top(scores: Scores, top_k: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """The best labels of each photo as a sorted set; int64 [n, top_k]."""
-    return np.sort(np.argsort(-scores, axis=1, kind="stable")[:, :top_k], axis=1)
 
 
 def _allowed(engine: Engine, tolerance: float | None) -> float:

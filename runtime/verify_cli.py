@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mlzsl.engines.engine import BACKENDS, DEVICES, open_engine
 from mlzsl.runtime.sources import find_images
-from mlzsl.runtime.verify import DECISION, TOLERANCE, Check, Verification, verify_against, verify_golden
+from mlzsl.runtime.verify import TOLERANCE, Check, Verification, verify_against, verify_golden
 from mlzsl.shell.command import command
 from mlzsl.shell.errors import FailureError, UsageError
 
@@ -106,8 +106,18 @@ def _as_json(verification: Verification) -> dict[str, object]:
         "model": str(verification.model),
         "running": asdict(verification.running),
         "passed": verification.passed,
-        "checks": [asdict(check) | {"passed": check.passed} for check in verification.checks],
+        "checks": [_check_as_json(check) for check in verification.checks],
         "unreadable": verification.unreadable,
+    }
+
+
+def _check_as_json(check: Check) -> dict[str, object]:
+    return {
+        "name": check.name,
+        "difference": check.difference,
+        "allowed": check.allowed,
+        "agreement": None if check.agreement is None else check.agreement.to_json(),
+        "passed": check.passed,
     }
 
 
@@ -124,7 +134,7 @@ def _print(verification: Verification) -> None:
         console.print(f"{verification.unreadable:,} photos could not be read and were left out.")
 
 
-ROWS = ("photos", "largest difference", "allowed", "mean difference", f"flipped at {DECISION}", "same best labels", "")
+ROWS = ("photos", "largest difference", "allowed", "mean difference", "tags that flip", "same best labels", "")
 
 
 def _column(check: Check) -> list[str]:

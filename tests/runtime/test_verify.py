@@ -10,15 +10,12 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 from tinymodel import manifest, network, random_images, reference_scores, write_tiny_model
 
 from mlzsl.engines.engine import BACKENDS, open_engine
 from mlzsl.engines.modelfile import write_model_file
-from mlzsl.runtime.verify import combined, compare, verify_golden
+from mlzsl.runtime.verify import verify_golden
 from mlzsl.runtime.verify_cli import main
 
 
@@ -131,7 +128,7 @@ def test_against_a_checkpoint_on_photos(here, pytorch):
     report = json.loads(result.stdout)
     photos = report["checks"][2]
     assert photos["agreement"]["photos"] == 20
-    assert photos["agreement"]["same_top"] == 20
+    assert photos["agreement"]["same_top_rate"] == 1
     assert report["unreadable"] == 1
     assert pytorch.calls == [(Path("checkpoint.safetensors"), Path("model.onnx"), None)]
 
@@ -181,27 +178,3 @@ def test_no_readable_photo_is_a_failure(here, pytorch):
     result = verify("--against", "checkpoint.safetensors", "--photos", "photos/broken.jpg")
     assert result.exit_code == 1
     assert "none of the 1 images could be read" in result.stderr
-
-
-scores_of_photos = arrays(np.float32, (7, 6), elements=st.floats(0, 1, width=32))
-
-
-@settings(max_examples=50)
-@given(scores=scores_of_photos, reference=scores_of_photos)
-def test_agreement_is_what_plain_loops_find_and_parts_add_up(scores, reference):
-    found = compare(scores, reference, top_k=2)
-    differences = [abs(float(a) - float(b)) for a, b in zip(scores.flat, reference.flat, strict=True)]
-    assert found.largest == max(differences)
-    assert found.mean == pytest.approx(sum(differences) / 42)
-    assert found.flipped == sum((a >= 0.5) != (b >= 0.5) for a, b in zip(scores.flat, reference.flat, strict=True))
-
-    def best(row):
-        return {place for _, place in sorted((-float(score), place) for place, score in enumerate(row))[:2]}
-
-    assert found.same_top == sum(best(a) == best(b) for a, b in zip(scores, reference, strict=True))
-    parts = [compare(scores[start:end], reference[start:end], top_k=2) for start, end in ((0, 3), (3, 4), (4, 7))]
-    joined = combined(parts)
-    assert joined.mean == pytest.approx(found.mean)
-    assert (joined.photos, joined.largest, joined.flipped, joined.same_top) == (
-        found.photos, found.largest, found.flipped, found.same_top,
-    )  # fmt: skip
