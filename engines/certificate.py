@@ -28,11 +28,13 @@ class Measurement:
     Attributes:
         name: what was measured, such as "largest difference".
         value: the number.
+        unit: "%", "points" (hundredths of mAP), or nothing.
         at_most, at_least: the limit, None where there is none: then the number is only reported.
     """
 
     name: str
     value: float
+    unit: str = ""
     at_most: float | None = None
     at_least: float | None = None
 
@@ -176,6 +178,7 @@ def _measurement(where: str, value: object) -> Measurement:
     measurement = Measurement(
         name=text_of(f"{where}.name", fields["name"]),
         value=number_of(f"{where}.value", fields["value"]),
+        unit=text_of(f"{where}.unit", fields["unit"]) if fields["unit"] != "" else "",
         at_most=limit("at_most"),
         at_least=limit("at_least"),
     )
