@@ -12,7 +12,7 @@ import numpy as np
 from mlzsl.engines.engine import Engine, open_engine
 from mlzsl.engines.limits import LIMITS
 from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import Images, Scores, read_golden
+from mlzsl.engines.modelfile import Images, Scores, read_golden, read_manifest
 from mlzsl.shell.errors import FailureError, UsageError
 from mlzsl.shell.outputs import sha256_of_file
 
@@ -71,18 +71,18 @@ def open_reference(
 
 
 def _open_model(against: Path, model: Path, manifest: Manifest, threads: int | None) -> Engine:
+    _check_source(against, read_manifest(against), model, manifest)
     engine = open_engine(against, "cpu", BACKEND, threads=threads)
     try:
-        _check_model(against, engine, model, manifest)
-    except (UsageError, FailureError):
+        _check_golden(against, engine)
+    except FailureError:
         engine.close()
         raise
     return engine
 
 
-def _check_model(against: Path, engine: Engine, model: Path, manifest: Manifest) -> None:
-    """Check that an fp32 file is what a model was made from, and that it gives PyTorch's scores itself."""
-    theirs = engine.manifest
+def _check_source(against: Path, theirs: Manifest, model: Path, manifest: Manifest) -> None:
+    """Check that an fp32 file is what a model was made from."""
     if theirs.precision != "fp32":
         raise UsageError(
             f"--against {against}: is a file of precision {theirs.precision}; name the fp32 file that {model} was "
@@ -98,6 +98,10 @@ def _check_model(against: Path, engine: Engine, model: Path, manifest: Manifest)
         raise UsageError(f"--against {against}: has other labels than {model}; name the file that it was made from.")
     if theirs.preprocessing != manifest.preprocessing:
         raise UsageError(f"--against {against}: takes other pictures than {model} (the preprocessing differs).")
+
+
+def _check_golden(against: Path, engine: Engine) -> None:
+    """Check that an fp32 file gives PyTorch's scores itself."""
     golden = read_golden(against)
     difference = float(np.abs(engine.scores(golden.images) - golden.scores).max())
     if not difference <= LIMITS["fp32"].largest:
