@@ -26,7 +26,7 @@ def certify(path: str | os.PathLike[str], certificate: Certificate) -> None:
         FailureError: the file holds another network than the one certified, or the file system refuses; the file is
             then unchanged.
     """
-    _WRITERS[_kind(path)](Path(path), certificate)
+    _WRITERS[_kind(path)](Path(os.path.realpath(path)), certificate)  # a link stays a link
 
 
 _READERS: dict[str, Callable[[Path], Golden]] = {".onnx": read_golden}

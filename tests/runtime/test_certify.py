@@ -181,3 +181,10 @@ def test_photos_that_cannot_be_read_shift_no_labels(here):
     found = {entry["name"]: entry["value"] for entry in report["checks"][3]["measurements"]}
     assert report["unreadable"] == 1
     assert found["seen mAP"] == pytest.approx(100 * expected)
+
+
+def test_a_link_to_a_model_file_stays_one(here):
+    (here / "link.onnx").symlink_to("model.onnx")
+    assert verify("link.onnx", "--certify", "--backend", "onnxruntime").exit_code == 0
+    assert (here / "link.onnx").is_symlink()
+    assert len(read_manifest("model.onnx").certificates) == 1
