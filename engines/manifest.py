@@ -5,12 +5,12 @@ It knows nothing of ONNX: the same text stands inside an `.onnx` file and beside
 
 import dataclasses
 import json
-import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from mlzsl.engines.certificate import Certificate, read_certificates
+from mlzsl.engines.jsonfields import UnfitError, exactly, list_of, loads, object_of, sha256_of, shown, text_of
 from mlzsl.imaging import Preprocessing
 from mlzsl.shell.errors import UsageError
 
@@ -51,6 +51,7 @@ class Manifest:
         sources: what the file was made from, name to SHA-256.
         network_sha256: of the model file's bytes without our own metadata.
         golden_sha256: of the golden sample.
+        certificates: what engines were found to be worth on this network, one an engine and precision.
     """
 
     schema_version: int
@@ -63,6 +64,7 @@ class Manifest:
     sources: dict[str, str]
     network_sha256: str
     golden_sha256: str
+    certificates: tuple[Certificate, ...] = ()
 
     @property
     def image_size(self) -> int:
@@ -86,126 +88,94 @@ class Manifest:
                 `where`, the field and what to do.
         """
         try:
-            record = json.loads(text, parse_constant=_no_such_number)
-        except (ValueError, RecursionError) as error:
-            reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
-            raise UsageError(f"{where}: its manifest is not valid JSON ({reason}); {REMEDY}.") from error
+            record = loads(text)
+        except UnfitError as unfit:
+            raise UsageError(f"{where}: its manifest is not valid JSON ({unfit}); {REMEDY}.") from unfit
         try:
             return _read(record)
-        except _UnfitError as unfit:
-            raise UsageError(f"{where}: its manifest is unfit: {unfit}; {unfit.remedy}.") from unfit
+        except UnfitError as unfit:
+            raise UsageError(f"{where}: its manifest is unfit: {unfit}; {unfit.remedy or REMEDY}.") from unfit
 
+    def certificate_for(self, backend: str, provider: str, precision: str) -> Certificate | None:
+        """The certificate of this network on an engine, None where there is none."""
+        for certificate in self.certificates:
+            if certificate.network_sha256 == self.network_sha256 and certificate.engine == (
+                backend,
+                provider,
+                precision,
+            ):
+                return certificate
+        return None
 
-class _UnfitError(Exception):
-    """What is wrong with a manifest, as the middle of a sentence."""
+    def certified(self, certificate: Certificate) -> "Manifest":
+        """The manifest with a certificate, instead of the one that it may have had for the same engine.
 
-    def __init__(self, what: str, remedy: str = REMEDY) -> None:
-        super().__init__(what)
-        self.remedy = remedy
+        Certificates of other networks, left over from a file that this one was made from, are dropped.
+        """
+        kept = [
+            other
+            for other in self.certificates
+            if other.network_sha256 == self.network_sha256 and other.engine != certificate.engine
+        ]
+        return dataclasses.replace(self, certificates=(*kept, certificate))
 
 
 def _read(record: object) -> Manifest:
-    fields = _object("the manifest", record)
+    fields = object_of("the manifest", record)
     version = fields.get("schema_version")
     if type(version) is not int or version < 1:
-        raise _UnfitError(f"schema_version is {_shown(version)}, not a whole number from 1 up")
+        raise UnfitError(f"schema_version is {shown(version)}, not a whole number from 1 up")
     if version > SCHEMA_VERSION:
-        raise _UnfitError(
+        raise UnfitError(
             f"its schema version is {version}, and this mlzsl reads version {SCHEMA_VERSION}",
             "upgrade with `pip install --upgrade mlzsl`, or " + REMEDY + " of this version",
         )
-    _exactly("the manifest", fields, Manifest)
-    labels = tuple(_label(place, entry) for place, entry in enumerate(_list("labels", fields["labels"])))
+    exactly("the manifest", fields, Manifest, optional=("certificates",))
+    labels = tuple(_label(place, entry) for place, entry in enumerate(list_of("labels", fields["labels"])))
     if not labels:
-        raise _UnfitError("labels is empty")
+        raise UnfitError("labels is empty")
     name, count = Counter(label.name for label in labels).most_common(1)[0]
     if count > 1:
-        raise _UnfitError(f"label {_shown(name)} is there {count} times")
+        raise UnfitError(f"label {shown(name)} is there {count} times")
     if fields["precision"] not in PRECISIONS:
-        raise _UnfitError(f"precision is {_shown(fields['precision'])}, not one of {', '.join(PRECISIONS)}")
-    sources = _object("sources", fields["sources"])
+        raise UnfitError(f"precision is {shown(fields['precision'])}, not one of {', '.join(PRECISIONS)}")
+    sources = object_of("sources", fields["sources"])
     return Manifest(
         schema_version=version,
-        system=_text("system", fields["system"]),
-        backbone=_text("backbone", fields["backbone"]),
+        system=text_of("system", fields["system"]),
+        backbone=text_of("backbone", fields["backbone"]),
         labels=labels,
         preprocessing=_preprocessing(fields["preprocessing"]),
-        graph=_object("graph", fields["graph"]),
+        graph=object_of("graph", fields["graph"]),
         precision=fields["precision"],
-        sources={name: _sha256(f"sources.{name}", digest) for name, digest in sources.items()},
-        network_sha256=_sha256("network_sha256", fields["network_sha256"]),
-        golden_sha256=_sha256("golden_sha256", fields["golden_sha256"]),
+        sources={name: sha256_of(f"sources.{name}", digest) for name, digest in sources.items()},
+        network_sha256=sha256_of("network_sha256", fields["network_sha256"]),
+        golden_sha256=sha256_of("golden_sha256", fields["golden_sha256"]),
+        certificates=read_certificates(fields.get("certificates", [])),
     )
 
 
 def _label(place: int, entry: object) -> Label:
     where = f"labels[{place}]"
-    fields = _object(where, entry)
-    _exactly(where, fields, Label)
+    fields = object_of(where, entry)
+    exactly(where, fields, Label)
     threshold = fields["threshold"]
     if threshold is not None and not (type(threshold) in (int, float) and 0 <= threshold <= 1):
-        raise _UnfitError(f"{where}.threshold is {_shown(threshold)}, not null or a number from 0 to 1")
+        raise UnfitError(f"{where}.threshold is {shown(threshold)}, not null or a number from 0 to 1")
     if type(fields["seen"]) is not bool:
-        raise _UnfitError(f"{where}.seen is {_shown(fields['seen'])}, not true or false")
+        raise UnfitError(f"{where}.seen is {shown(fields['seen'])}, not true or false")
     return Label(
-        name=_text(f"{where}.name", fields["name"]),
-        synset=_text(f"{where}.synset", fields["synset"]),
+        name=text_of(f"{where}.name", fields["name"]),
+        synset=text_of(f"{where}.synset", fields["synset"]),
         seen=fields["seen"],
         threshold=None if threshold is None else float(threshold),
     )
 
 
 def _preprocessing(value: object) -> dict[str, Any]:
-    preprocessing = _object("preprocessing", value)
+    preprocessing = object_of("preprocessing", value)
     try:
         Preprocessing.from_json(preprocessing)
     except UsageError as error:
-        raise _UnfitError(str(error).rstrip(".")) from error
+        raise UnfitError(str(error).rstrip(".")) from error
     return preprocessing
-
-
-def _exactly(where: str, fields: dict[str, Any], kind: type[Any]) -> None:
-    expected = {field.name for field in dataclasses.fields(kind)}
-    missing, unknown = sorted(expected - fields.keys()), sorted(fields.keys() - expected)
-    if missing:
-        raise _UnfitError(f"{where} lacks {', '.join(missing)}")
-    if unknown:
-        raise _UnfitError(f"{where} has the unknown field {_shown(unknown[0])}")
-
-
-def _object(where: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _UnfitError(f"{where} is {_shown(value)}, not an object")
-    return value
-
-
-def _list(where: str, value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise _UnfitError(f"{where} is {_shown(value)}, not a list")
-    return value
-
-
-def _text(where: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or any(map(_is_control, value)):
-        raise _UnfitError(f"{where} is {_shown(value)}, not a line of text")
-    return value
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs")  # control characters, halves of surrogate pairs
-
-
-def _sha256(where: str, value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise _UnfitError(f"{where} is {_shown(value)}, not a SHA-256 in 64 hexadecimal digits")
-    return value
-
-
-def _shown(value: object) -> str:
-    """A value as JSON, short enough for a sentence."""
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-def _no_such_number(name: str) -> float:
-    raise ValueError(f"{name} is no number in JSON")

@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from mlzsl.engines.certificate import Certificate
 from mlzsl.engines.manifest import REMEDY, Manifest
 from mlzsl.engines.protobuf import Field, MalformedError, encode_field, fields_of
 from mlzsl.shell.errors import FailureError, UsageError
@@ -100,53 +101,75 @@ def write_model_file(
     view = memoryview(network)
     spans = _spans_of_network(_top_level(view, where), view)
     golden = save_safetensors({"images": np.ascontiguousarray(images), "scores": np.ascontiguousarray(scores)})
+    network_sha256 = _sha256_of(view, spans)
     sealed = dataclasses.replace(
         manifest,
-        network_sha256=_sha256_of(view, spans),
+        network_sha256=network_sha256,
         golden_sha256=hashlib.sha256(golden).hexdigest(),
+        certificates=tuple(made for made in manifest.certificates if made.network_sha256 == network_sha256),
     )
-    text = sealed.to_json().encode()
-    Manifest.from_json(text, where)
     decode_golden(golden, sealed, where)
-    entries = [
-        (MANIFEST, text),
-        (SEAL, hashlib.sha256(text).hexdigest().encode()),
-        (GOLDEN, base64.b64encode(golden)),
-    ]
+    _write(Path(path), view, spans, sealed, base64.b64encode(golden))
+    return sealed
+
+
+def add_certificate(path: str | os.PathLike[str], certificate: Certificate) -> Manifest:
+    """Write a certificate into the manifest of a model file; network and golden sample stay byte for byte.
+
+    It takes the place of the certificate that the file may have for the same engine.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        UsageError: as `read_manifest`.
+        FailureError: the file holds another network than the one certified, or the file system refuses; the file is
+            then unchanged.
+    """
+    where = os.fspath(path)
+    with _mapped(Path(path)) as data, memoryview(data) as view:
+        fields = _top_level(view, where)
+        manifest, encoded = _checked(fields, view, where)
+        if manifest.network_sha256 != certificate.network_sha256:
+            raise FailureError(f"{where}: was replaced by another network while it was verified; verify it again.")
+        certified = manifest.certified(certificate)
+        _write(Path(path), view, _spans_of_network(fields, view), certified, encoded)
+    return certified
+
+
+def _write(path: Path, view: memoryview, spans: list[tuple[int, int]], manifest: Manifest, golden: bytes) -> None:
+    """Write a network, a manifest whose hashes fit, and an encoded golden sample."""
+    text = manifest.to_json().encode()
+    Manifest.from_json(text, os.fspath(path))
+    entries = [(MANIFEST, text), (SEAL, hashlib.sha256(text).hexdigest().encode()), (GOLDEN, golden)]
     appended = b"".join(
         encode_field(METADATA_PROPS, encode_field(KEY, key) + encode_field(VALUE, value)) for key, value in entries
     )
     size = sum(end - start for start, end in spans) + len(appended)
     if size > LARGEST_FILE:
-        raise FailureError(f"{where}: the model takes {size / 2**30:.1f} GiB, and an ONNX file ends at 2 GiB.")
+        raise FailureError(f"{path}: the model takes {size / 2**30:.1f} GiB, and an ONNX file ends at 2 GiB.")
     with written_atomically(path) as temporary, open(temporary, "wb") as file:
         for start, end in spans:
-            file.write(view[start:end])
+            with view[start:end] as span:
+                file.write(span)
         file.write(appended)
-    return sealed
 
 
 def _read(path: Path) -> tuple[Manifest, Golden]:
     where = os.fspath(path)
     with _mapped(path) as data, memoryview(data) as view:
-        fields = _top_level(view, where)
-        text = _entry(fields, view, MANIFEST, where)
-        if hashlib.sha256(text).hexdigest().encode() != _entry(fields, view, SEAL, where):
-            raise UsageError(f"{where}: its manifest was changed after it was written; {REMEDY}.")
-        manifest = Manifest.from_json(text, where)
-        if _sha256_of(view, _spans_of_network(fields, view)) != manifest.network_sha256:
-            raise UsageError(
-                f"{where}: its manifest belongs to another network, or the file was changed or damaged "
-                f"(its SHA-256 is not the manifest's); {REMEDY}."
-            )
-        encoded = _entry(fields, view, GOLDEN, where)
+        manifest, encoded = _checked(_top_level(view, where), view, where)
+    return manifest, _decoded(encoded, manifest, where)
+
+
+def _decoded(encoded: bytes, manifest: Manifest, where: str) -> Golden:
     try:
         golden = base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
         raise UsageError(f"{where}: its golden sample is not base64 ({error}); {REMEDY}.") from error
     if hashlib.sha256(golden).hexdigest() != manifest.golden_sha256:
         raise UsageError(f"{where}: its golden sample is not the one that its manifest names; {REMEDY}.")
-    return manifest, decode_golden(golden, manifest, where)
+    return decode_golden(golden, manifest, where)
 
 
 @contextlib.contextmanager
@@ -205,6 +228,20 @@ def _top_level(view: memoryview, where: str) -> list[_TopLevel]:
             f"{where}: is not an ONNX file, or not a whole one: {malformed}; copy it again, or {REMEDY}."
         ) from malformed
     return fields
+
+
+def _checked(fields: list[_TopLevel], view: memoryview, where: str) -> tuple[Manifest, bytes]:
+    """The manifest, after checking that seal and network are its own, and the golden sample, still encoded."""
+    text = _entry(fields, view, MANIFEST, where)
+    if hashlib.sha256(text).hexdigest().encode() != _entry(fields, view, SEAL, where):
+        raise UsageError(f"{where}: its manifest was changed after it was written; {REMEDY}.")
+    manifest = Manifest.from_json(text, where)
+    if _sha256_of(view, _spans_of_network(fields, view)) != manifest.network_sha256:
+        raise UsageError(
+            f"{where}: its manifest belongs to another network, or the file was changed or damaged "
+            f"(its SHA-256 is not the manifest's); {REMEDY}."
+        )
+    return manifest, _entry(fields, view, GOLDEN, where)
 
 
 def _metadata(view: memoryview, field: Field) -> _TopLevel:

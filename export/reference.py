@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mlzsl.engines.modelfile import read_manifest
+from mlzsl.engines.manifest import Manifest
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings import TAXONOMY, Embeddings, EmbeddingSource, open_embeddings
 from mlzsl.graph.labelsets import LabelSet
@@ -73,20 +73,19 @@ def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Emb
 
 
 def reference_scores(
-    checkpoint: Path, model: Path, images: Iterable[npt.NDArray[np.uint8]], embeddings: str | None = None
+    checkpoint: Path, manifest: Manifest, images: Iterable[npt.NDArray[np.uint8]], embeddings: str | None = None
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Score batches with the checkpoint's system for the labels of a model file.
+    """Score batches with the checkpoint's system for the labels of a manifest.
 
     Args:
-        checkpoint: the checkpoint that the model file was exported from.
-        model: an exported model; its manifest gives the labels and their synsets.
+        checkpoint: the checkpoint that the model was exported from.
+        manifest: of an exported model; it gives the labels and their synsets.
         images: batches, uint8 [n, S, S, 3].
         embeddings: as for `open_same_embeddings`.
 
     Yields:
-        float32 [n, L] for each batch, labels in the model's order.
+        float32 [n, L] for each batch, labels in the manifest's order.
     """
-    manifest = read_manifest(model)
     trained = load_checkpoint(checkpoint)
     labels = LabelSet(
         "manifest",

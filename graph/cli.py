@@ -13,7 +13,7 @@ from mlzsl.graph.classgraph import THRESHOLD
 from mlzsl.graph.embeddings import TAXONOMY, open_embeddings
 from mlzsl.graph.report import LabelReport, report_labels
 from mlzsl.shell.command import command
-from mlzsl.shell.errors import UsageError
+from mlzsl.shell.errors import FailureError
 
 WIDTH_OF_A_FILE = 160  # columns, where the table goes to a file or a pipe
 
@@ -40,7 +40,7 @@ def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
       mlzsl-labels my_labels.txt --embeddings glove.6B.300d.txt
 
     Neighbours are counted among the labels and, after the plus, among the ImageNet classes that are not labels
-    themselves. The exit code is 2 when some label cannot be used.
+    themselves. The exit code is 1 when some label cannot be used.
     """
     report = report_labels(labels, open_embeddings(embeddings), threshold=threshold)
     if as_json:
@@ -48,7 +48,7 @@ def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
     else:
         _print(report)
     if report.errors:
-        raise UsageError(f"{labels}: {len(report.errors)} problem(s) keep this label set from being used.")
+        raise FailureError(f"{labels}: {len(report.errors)} problem(s) keep this label set from being used.")
 
 
 def _print(report: LabelReport) -> None:

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlzsl.engines.engine import BACKENDS, DEVICES
 from mlzsl.runtime.contact_sheet import check_picture, draw_contact_sheet
+from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.job import Outcome, record_path, tag_to_file
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE
+from mlzsl.runtime.sources import passed_over_words
 from mlzsl.runtime.tagger import Tagger
 from mlzsl.runtime.tags import Tag, Tagged
 from mlzsl.runtime.writers import STANDARD_OUTPUT
@@ -54,19 +55,8 @@ NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
     metavar="FILE",
     help="Also draw the first photos with their tags, as a .png or .jpg to look at.",
 )
-@click.option("--device", default="cpu", type=click.Choice(DEVICES), help="What to run on.")
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    help="What runs the network.  [default: openvino on cpu, onnxruntime on cuda]",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16"]),
-    help="bf16 is faster and less exact, on CPUs that have it.  [default: what the model file states]",
-)
 @click.option("--batch-size", default=DEFAULT_BATCH_SIZE, type=click.IntRange(1), help="Photos a batch.")
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads at most.  [default: every core]")
+@engine_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON instead of text.")
 def main(
@@ -103,6 +93,7 @@ def main(
     silent = quiet or as_json
     with Tagger.open(engine, top_k=top_k, threshold=threshold, **asked) as tagger:
         say(f"{engine}: {len(tagger.manifest.labels)} labels, on {tagger.running}", silent)
+        say(_certificate(tagger, engine), silent)
         outcome = tag_to_file(tagger, photos, output, engine, silent)
         if picture is not None:
             draw_contact_sheet(outcome.sample, picture, tagger.manifest)
@@ -116,6 +107,18 @@ def main(
         click.echo(json.dumps(summary, indent=2))
     elif not quiet:
         _print(outcome, output, picture)
+
+
+def _certificate(tagger: Tagger, engine: Path) -> str:
+    """What vouches for the engine that runs, as one line."""
+    certificate = tagger.certificate
+    if certificate is None:
+        return f"{engine}: no certificate for this engine; check it with `mlzsl-verify {engine} --certify`"
+    running = tagger.running
+    same = (certificate.version, certificate.device) == (running.version, running.device)
+    return f"{engine}: certified on {certificate.photos:,} pictures, {certificate.made[:10]}" + (
+        "" if same else f", with {certificate.backend} {certificate.version} on {certificate.device}"
+    )
 
 
 def _print(outcome: Outcome, output: str, picture: Path | None) -> None:
@@ -132,6 +135,8 @@ def _print(outcome: Outcome, output: str, picture: Path | None) -> None:
         _line(console, f"  {photo.name}: {photo.error}")
     if outcome.unreadable > len(outcome.reasons):
         _line(console, f"  and {outcome.unreadable - len(outcome.reasons):,} more")
+    if outcome.passed_over:
+        _line(console, passed_over_words(outcome.passed_over))
     if not tags_on_standard_output:
         _line(console, f"wrote {output} and {record_path(output)}" + (f" and {picture}" if picture else ""))
 

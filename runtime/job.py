@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Outcome:
         seconds: from the first photo to the last.
         reasons: the first few unreadable photos.
         sample: the first few tagged photos.
+        passed_over: files in folders that are no images by their names, by suffix.
         record: the record of the run, as it stands beside the tags.
     """
 
@@ -40,6 +42,7 @@ class Outcome:
     seconds: float
     reasons: tuple[Tagged, ...]
     sample: tuple[Tagged, ...]
+    passed_over: Counter[str]
     record: dict[str, Any]
 
     @property
@@ -75,9 +78,10 @@ def tag_to_file(
     tagged = unreadable = 0
     reasons: list[Tagged] = []
     sample: list[Tagged] = []
+    passed_over = Counter[str]()
     with progress("tagging", total, "photos", quiet) as bar, open_writer(output, tagger.manifest) as writer:
         started = time.perf_counter()
-        for photo in tagger.tag(find_images(names)):
+        for photo in tagger.tag(find_images(names, passed_over=passed_over)):
             writer.write(photo)
             if photo.error is None:
                 tagged += 1
@@ -89,7 +93,8 @@ def tag_to_file(
                     reasons.append(photo)
             bar.advance(note=f"{unreadable} unreadable" if unreadable else "")
         seconds = time.perf_counter() - started
-    record = _record(tagger, model, tagged, unreadable, seconds)
+    photos = {"tagged": tagged, "unreadable": unreadable, "passed_over": passed_over.total()}
+    record = _record(tagger, model, photos, seconds)
     if output != STANDARD_OUTPUT:
         _write_record(record_path(output), record)
     if not tagged:
@@ -98,10 +103,10 @@ def tag_to_file(
             f"none of the {unreadable} image{'s' if unreadable > 1 else ''} could be read "
             f"(first: {first.name}: {first.error}); nothing was tagged."
         )
-    return Outcome(tagged, unreadable, seconds, tuple(reasons), tuple(sample), record)
+    return Outcome(tagged, unreadable, seconds, tuple(reasons), tuple(sample), passed_over, record)
 
 
-def _record(tagger: Tagger, model: Path, tagged: int, unreadable: int, seconds: float) -> dict[str, Any]:
+def _record(tagger: Tagger, model: Path, photos: dict[str, int], seconds: float) -> dict[str, Any]:
     manifest = tagger.manifest
     return {
         "mlzsl": importlib.metadata.version("mlzsl"),
@@ -114,10 +119,11 @@ def _record(tagger: Tagger, model: Path, tagged: int, unreadable: int, seconds: 
             "unseen": [label.name for label in manifest.labels if not label.seen],
         },
         "running": dataclasses.asdict(tagger.running),
+        "certificate": None if tagger.certificate is None else tagger.certificate.to_json(),
         "preprocessing": manifest.preprocessing,
         "selection": tagger.selection.to_json(),
         "batch_size": tagger.batch_size,
-        "photos": {"tagged": tagged, "unreadable": unreadable},
+        "photos": photos,
         "seconds": round(seconds, 3),
     }
 

@@ -58,12 +58,12 @@ def tag_photos(
 
 
 class ReadableBatches:
-    """The photos that can be read, in batches; counts those that cannot."""
+    """The photos that can be read, in batches; `unreadable` holds the places of the others among the paths."""
 
     def __init__(
         self, paths: Iterable[str], preprocessing: Preprocessing, batch_size: int, threads: int | None = None
     ) -> None:
-        self.unreadable = 0
+        self.unreadable: list[int] = []
         self._paths, self._preprocessing = paths, preprocessing
         self._batch_size, self._threads = batch_size, threads
 
@@ -72,9 +72,9 @@ class ReadableBatches:
         with ThreadPoolExecutor(self._threads or available_cpus(), thread_name_prefix="decode") as pool:
             ahead = BATCHES_DECODED_AHEAD * self._batch_size
             pictures: list[Images] = []
-            for _, picture in _decoded(pool, self._paths, self._preprocessing, ahead):
+            for place, (_, picture) in enumerate(_decoded(pool, self._paths, self._preprocessing, ahead)):
                 if isinstance(picture, UnreadableImage):
-                    self.unreadable += 1
+                    self.unreadable.append(place)
                     continue
                 pictures.append(picture)
                 if len(pictures) == self._batch_size:

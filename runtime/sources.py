@@ -8,6 +8,7 @@ import glob
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import cast
 
@@ -15,11 +16,17 @@ from mlzsl.imaging import is_image_name
 from mlzsl.shell.errors import UsageError
 
 STANDARD_INPUT = "-"
+HEIF = (".heic", ".heif", ".hif")
+SUFFIXES_SHOWN, LONGEST_SUFFIX = 5, 16
 LONGEST_PATH = 4096  # bytes; a list that is separated by NUL has one within as many
 BLOCK = 1 << 16
 
 
-def find_images(inputs: Sequence[str | os.PathLike[str]], listed: io.BufferedIOBase | None = None) -> Iterator[str]:
+def find_images(
+    inputs: Sequence[str | os.PathLike[str]],
+    listed: io.BufferedIOBase | None = None,
+    passed_over: Counter[str] | None = None,
+) -> Iterator[str]:
     """Find the photos that inputs stand for, in the order of the inputs.
 
     - A file is taken whatever its name.
@@ -34,6 +41,7 @@ def find_images(inputs: Sequence[str | os.PathLike[str]], listed: io.BufferedIOB
     Args:
         inputs: what to look in.
         listed: where `-` reads its list; None is standard input.
+        passed_over: counts, by suffix, the files in folders that are no images by their names, as they are met.
 
     Raises:
         UsageError: an input does not exist, a pattern matches nothing, or no image is found.
@@ -43,6 +51,7 @@ def find_images(inputs: Sequence[str | os.PathLike[str]], listed: io.BufferedIOB
     names = [os.fspath(name) for name in inputs]
     if names.count(STANDARD_INPUT) > 1:
         raise UsageError("- stands for standard input, which can be read only once.")
+    others = Counter[str]() if passed_over is None else passed_over
     matches = {name: _matches(name) for name in names if name != STANDARD_INPUT}
 
     def photos() -> Iterator[str]:
@@ -51,14 +60,27 @@ def find_images(inputs: Sequence[str | os.PathLike[str]], listed: io.BufferedIOB
                 yield from _listed(listed or cast(io.BufferedIOBase, sys.stdin.buffer))
             else:
                 for match in matches[name]:
-                    yield from _images_under(match) if os.path.isdir(match) else [match]
+                    yield from _images_under(match, others) if os.path.isdir(match) else [match]
 
     found = photos()
     first = next(found, None)
     if first is None:
         what = ", ".join("standard input" if name == STANDARD_INPUT else name for name in names)
-        raise UsageError(f"no image found in {what}; name image files, or a folder that holds some.")
+        why = f" ({passed_over_words(others)})" if others else ""
+        raise UsageError(f"no image found in {what}{why}; name image files, or a folder that holds some.")
     return _with_first(first, found)
+
+
+def passed_over_words(others: Counter[str]) -> str:
+    """The files that were passed over as one line: "passed over 12 files that are no images …: 10 .heic, 2 .txt"."""
+    count = others.total()
+    kinds = [f"{number:,} {suffix}" for suffix, number in others.most_common(SUFFIXES_SHOWN)]
+    more = [f"{len(others) - SUFFIXES_SHOWN} other suffixes"] if len(others) > SUFFIXES_SHOWN else []
+    heif = "; convert HEIF to JPEG to have it tagged" if any(suffix in HEIF for suffix in others) else ""
+    return (
+        f"passed over {count:,} file{'s' if count > 1 else ''} whose suffix is of no image format read here: "
+        f"{', '.join(kinds + more)}{heif}"
+    )
 
 
 def _with_first(first: str, rest: Iterator[str]) -> Iterator[str]:
@@ -78,8 +100,8 @@ def _matches(name: str) -> list[str]:
     return matches
 
 
-def _images_under(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """The images in a folder, then those in its folders.
+def _images_under(folder: str, passed_over: Counter[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+    """The images in a folder, then those in its folders; its other files are counted by suffix.
 
     A folder that cannot be listed is given as if it were a photo: it becomes a record with a reason, not a silence.
     """
@@ -95,9 +117,21 @@ def _images_under(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Itera
         return
     visible.sort(key=lambda entry: os.fsencode(entry.name))
     folders = [entry.path for entry in visible if os.path.isdir(entry)]
-    yield from (entry.path for entry in visible if is_image_name(entry.name) and not os.path.isdir(entry))
+    for entry in visible:
+        if os.path.isdir(entry):
+            continue
+        if is_image_name(entry.name):
+            yield entry.path
+        else:
+            passed_over[_suffix(entry.name)] += 1
     for inner in folders:
-        yield from _images_under(inner, (*above, identity))
+        yield from _images_under(inner, passed_over, (*above, identity))
+
+
+def _suffix(name: str) -> str:
+    """A file's suffix in lower case, fit for a terminal."""
+    suffix = os.path.splitext(name)[1].lower()
+    return ascii(suffix)[1:-1][:LONGEST_SUFFIX] or "without suffix"
 
 
 def _listed(stream: io.BufferedIOBase) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
+from mlzsl.engines.certificate import Certificate
 from mlzsl.engines.engine import Engine, Running, open_engine
 from mlzsl.engines.manifest import Manifest
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE, tag_photos
@@ -70,6 +71,11 @@ class Tagger:
     def running(self) -> Running:
         """Backend, provider and precision really used."""
         return self.engine.running
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What `mlzsl-verify --certify` found out about this engine on this network; None where it did not."""
+        return self.manifest.certificate_for(self.running.backend, self.running.provider, self.running.precision)
 
     def tag(self, photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Tagged]:
         """Tag photos in their order, a few batches ahead; memory does not grow with their number.

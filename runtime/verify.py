@@ -1,229 +1,270 @@
-"""Does an engine give the scores that it should? Against the golden sample anywhere, against PyTorch where it is."""
+"""Does an engine give the scores that it should? On the golden sample anywhere, on photos against a reference."""
 
-import importlib
+import hashlib
+import importlib.metadata
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+import platform
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from mlzsl.engines.engine import Engine, Running
-from mlzsl.engines.modelfile import Golden, Images, Scores, read_golden
+from mlzsl.engines.agreement import TOP_K, Agreement, combined, compare, decision_thresholds
+from mlzsl.engines.certificate import Certificate, Check, Measurement
+from mlzsl.engines.certified import golden_sample
+from mlzsl.engines.engine import Engine, Running, available_cpus
+from mlzsl.engines.limits import REPEATS_EXACTLY, Limits, limits_for
+from mlzsl.engines.manifest import Manifest
+from mlzsl.engines.modelfile import Images, Scores
 from mlzsl.imaging import Preprocessing
+from mlzsl.runtime.invariance import variations
+from mlzsl.runtime.labelled import LabelledPhotos, levels, truths_sha256
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE, ReadableBatches
-from mlzsl.runtime.tags import DEFAULT_TOP_K
-from mlzsl.shell.errors import FailureError, UsageError
-from mlzsl.shell.outputs import sha256_of_file
+from mlzsl.runtime.reference import Reference
+from mlzsl.shell.errors import FailureError
+from mlzsl.shell.outputs import sha256_of_bytes
 from mlzsl.shell.progress import progress
 
-DECISION = 0.5  # the score at which a tag is counted as given
-# Largest difference of a score from the fp32 PyTorch reference, and between one batch and another. bf16 keeps 8 bits of
-# a float32's 24: 0.07 was the largest difference over 136 photos and 1,000 classes of a ResNet-50.
-TOLERANCE = {"fp32": 1e-5, "bf16": 0.1}
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How near scores are to their reference.
-
-    Attributes:
-        photos: how many were compared.
-        labels: scores a photo.
-        largest: largest difference of a score.
-        mean: mean difference of a score.
-        flipped: label decisions that differ, a label counting as given from a score of 0.5.
-        same_top: photos whose best `top_k` labels are the same set.
-        top_k: how many labels that set has.
-    """
-
-    photos: int
-    labels: int
-    largest: float
-    mean: float
-    flipped: int
-    same_top: int
-    top_k: int
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was checked: a difference, and the largest that is allowed."""
-
-    name: str
-    difference: float
-    allowed: float
-    agreement: Agreement | None = None
-
-    @property
-    def passed(self) -> bool:
-        """NaN never passes."""
-        return self.difference <= self.allowed
+GOLDEN, INVARIANCE, PHOTOS, RANKING = "golden sample", "invariance", "photos", "true labels"
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found out about one engine."""
+    """What was found out about one engine.
+
+    Attributes:
+        model: the file.
+        manifest: its manifest.
+        running: what ran it.
+        reference: what its scores were compared with, and `reference_sha256` of that.
+        checks: what was measured.
+        agreement: with the reference, on the photos where there are some, else on the golden sample.
+        unreadable: photos that could not be read and were left out.
+    """
 
     model: Path
+    manifest: Manifest
     running: Running
+    reference: str
+    reference_sha256: str
     checks: tuple[Check, ...]
+    agreement: Agreement
     unreadable: int = 0
 
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
 
+    @property
+    def beyond(self) -> list[tuple[Check, Measurement]]:
+        """The measurements that are beyond their limits."""
+        return [(check, found) for check in self.checks for found in check.measurements if not found.passed]
 
-def verify_golden(engine: Engine, model: Path, tolerance: float | None = None) -> list[Check]:
+    def certificate(self) -> Certificate:
+        """The certificate of an engine that passed.
+
+        Raises:
+            FailureError: it did not.
+        """
+        if not self.passed:
+            raise FailureError(f"{self.model}: is beyond its limits and cannot be certified.")
+        return Certificate(
+            network_sha256=self.manifest.network_sha256,
+            backend=self.running.backend,
+            version=self.running.version,
+            provider=self.running.provider,
+            device=self.running.device,
+            precision=self.running.precision,
+            reference=self.reference,
+            reference_sha256=self.reference_sha256,
+            checks=self.checks,
+            mlzsl=importlib.metadata.version("mlzsl"),
+            machine=f"{platform.system()} {platform.machine()}, {available_cpus()} cores",
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def verify(
+    engine: Engine, model: str | os.PathLike[str], limits: Limits | None = None, top_k: int = TOP_K
+) -> Verification:
     """Check an engine against the golden sample of its model file; needs neither PyTorch nor photos.
 
-    Checked are the scores, against those of the fp32 PyTorch reference, and their independence of the batch: each
-    picture alone, in batches of several sizes, in other places, and among many others.
+    Checked are the scores, against those of the fp32 PyTorch reference, and that they are the picture's own: each is
+    scored again in batches of other sizes, in other places, beside other pictures, repeatedly, and with more in
+    flight.
 
     Args:
         engine: opened from `model`.
         model: the model file.
-        tolerance: the largest difference of a score; None takes TOLERANCE of the precision that runs.
+        limits: what the engine must keep to; None takes the defaults of the precision that runs.
+        top_k: how many best labels are compared.
     """
-    golden = read_golden(model)
-    scores = engine.scores(golden.images)
-    agreement = compare(scores, golden.scores)
-    allowed = _allowed(engine, tolerance)
-    return [
-        Check("golden sample against PyTorch", agreement.largest, allowed, agreement),
-        Check("same scores whatever the batch", batch_variation(engine, golden, scores), allowed),
-    ]
+    limits = limits or limits_for(engine.running.precision)
+    golden = golden_sample(model)
+    thresholds = decision_thresholds(engine.manifest)
+    agreement = compare(engine.scores(golden.images), golden.scores, top_k, thresholds)
+    data = _sha256_of_pictures([golden.images])
+    checks = (
+        Check(GOLDEN, len(golden.images), data, _differences(agreement, limits, shares_count=False)),
+        Check(INVARIANCE, len(golden.images), data, _invariance(engine, golden.images, limits)),
+    )
+    return Verification(
+        Path(model),
+        engine.manifest,
+        engine.running,
+        "PyTorch, golden sample",
+        engine.manifest.golden_sha256,
+        checks,
+        agreement,
+    )
 
 
-def batch_variation(engine: Engine, golden: Golden, together: Scores) -> float:
-    """The largest difference between a picture's scores in one batch, `together`, and in other batches."""
-    count = len(golden.images)
-    sizes = sorted({1, 2, 3, max(count - 1, 1)})
-    places = [list(range(start, min(start + size, count))) for size in sizes for start in range(0, count, size)]
-    places += [list(range(count))[::-1], [place % count for place in range(2 * count + 1)]]
-    batches = (np.ascontiguousarray(golden.images[batch]) for batch in places)
-    return max(
-        float(np.abs(scores - together[batch]).max())
-        for batch, scores in zip(places, engine.run(batches), strict=True)
-    )  # fmt: skip
-
-
-def verify_against(
+def verify_on_photos(
     engine: Engine,
-    model: Path,
-    checkpoint: Path,
-    photos: Iterable[str],
-    embeddings: str | None = None,
-    tolerance: float | None = None,
+    model: str | os.PathLike[str],
+    reference: Reference,
+    photos: Iterable[str] | LabelledPhotos,
+    limits: Limits | None = None,
+    top_k: int = TOP_K,
     batch_size: int = DEFAULT_BATCH_SIZE,
     threads: int | None = None,
     quiet: bool = False,
-) -> tuple[Check, int]:
-    """Check an engine on photos against the PyTorch system in the checkpoint that its model was exported from.
+) -> Verification:
+    """Check an engine as `verify` does, and on photos against a reference.
+
+    Memory does not grow with the number of photos, except for labelled ones, whose scores are kept.
 
     Args:
-        engine: opened from `model`.
-        model: the model file.
-        checkpoint: what `mlzsl-train` wrote; its SHA-256 must be the one in the manifest.
-        photos: image files; those that cannot be read are left out and counted.
-        embeddings: where the training's embeddings are now; None for where they were.
-        tolerance: as for `verify_golden`.
+        engine, model, limits, top_k: as for `verify`.
+        reference: see `runtime.reference.open_reference`.
+        photos: image files; those that cannot be read are left out and counted. Labelled ones are ranked as well.
         batch_size: photos a batch.
         threads: how many decode at once.
         quiet: show no progress.
 
-    Returns:
-        The check, and how many photos could not be read.
-
     Raises:
-        UsageError: PyTorch is not installed, or the checkpoint is not the model's.
         FailureError: not one photo could be read.
     """
-    _check_source(engine, model, checkpoint)
-    reference_scores = _import_reference()
+    limits = limits or limits_for(engine.running.precision)
+    first = verify(engine, model, limits, top_k)
+    labelled = photos if isinstance(photos, LabelledPhotos) else None
+    paths = photos.paths if isinstance(photos, LabelledPhotos) else photos
+    compared = _compare_on_photos(engine, reference, paths, top_k, batch_size, threads, labelled is not None, quiet)
+    checks = [Check(PHOTOS, compared.agreement.photos, compared.data_sha256, _differences(compared.agreement, limits))]
+    if labelled is not None:
+        checks.append(_ranking(engine.manifest, compared, labelled, limits))
+    return Verification(
+        Path(model),
+        engine.manifest,
+        engine.running,
+        reference.words,
+        reference.sha256,
+        (*first.checks, *checks),
+        compared.agreement,
+        len(compared.unreadable),
+    )
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Photos that an engine and its reference have scored; the scores themselves only where they were to be kept."""
+
+    agreement: Agreement
+    data_sha256: str
+    unreadable: list[int]
+    scores: list[Scores]
+    reference: list[Scores]
+
+
+def _compare_on_photos(
+    engine: Engine,
+    reference: Reference,
+    paths: Iterable[str],
+    top_k: int,
+    batch_size: int,
+    threads: int | None,
+    keep: bool,
+    quiet: bool,
+) -> _Compared:
     preprocessing = Preprocessing.from_json(engine.manifest.preprocessing)
-    batches = ReadableBatches(photos, preprocessing, batch_size, threads)
-    ours, theirs = itertools.tee(batches.images())
-    parts = []
-    with progress("comparing", None, "photos", quiet) as bar:
-        pairs = zip(engine.run(ours), reference_scores(checkpoint, model, theirs, embeddings), strict=True)
-        for scores, reference in pairs:
-            parts.append(compare(scores, reference))
-            bar.advance(len(scores))
-    if not parts:
-        raise FailureError(f"none of the {batches.unreadable} images could be read; nothing was compared.")
-    agreement = combined(parts)
-    check = Check("photos against PyTorch", agreement.largest, _allowed(engine, tolerance), agreement)
-    return check, batches.unreadable
+    batches = ReadableBatches(paths, preprocessing, batch_size, threads)
+    thresholds = decision_thresholds(engine.manifest)
+    digest = hashlib.sha256()
+    kept: tuple[list[Scores], list[Scores]] = ([], [])
+    ours, theirs = itertools.tee(_hashed(batches.images(), digest))
+
+    def parts() -> Iterator[Agreement]:
+        with progress("comparing", None, "photos", quiet) as bar:
+            for pair in zip(engine.run(ours), reference.scores(theirs), strict=True):
+                if keep:
+                    for scores, rows in zip(kept, pair, strict=True):
+                        scores.append(rows)
+                yield compare(*pair, top_k, thresholds)
+                bar.advance(len(pair[0]))
+
+    found = parts()
+    first = next(found, None)
+    if first is None:
+        raise FailureError(f"none of the {len(batches.unreadable)} images could be read; nothing was compared.")
+    agreement = combined(itertools.chain([first], found))
+    return _Compared(agreement, digest.hexdigest(), batches.unreadable, *kept)
 
 
-def compare(scores: Scores, reference: Scores, top_k: int = DEFAULT_TOP_K) -> Agreement:
-    """Compare scores with their reference, both [n, L]."""
-    photos, labels = reference.shape
-    differences = np.abs(scores.astype(np.float64) - reference)
-    top_k = min(top_k, labels)
-    return Agreement(
-        photos=photos,
-        labels=labels,
-        largest=float(differences.max()),
-        mean=float(differences.mean()),
-        flipped=int(((scores >= DECISION) != (reference >= DECISION)).sum()),
-        same_top=int((_top(scores, top_k) == _top(reference, top_k)).all(axis=1).sum()),
-        top_k=top_k,
+def _differences(agreement: Agreement, limits: Limits, shares_count: bool = True) -> tuple[Measurement, ...]:
+    """What an agreement measures; of a few pictures the shares are reported without a limit."""
+    flipped, top = (limits.flipped, limits.top_agreement) if shares_count else (None, None)
+    best = f"top-{agreement.top_k}"
+    return (
+        Measurement("largest difference", agreement.largest, at_most=limits.largest),
+        Measurement("mean difference", agreement.mean, at_most=limits.mean),
+        Measurement("99.9th percentile", agreement.percentile),
+        Measurement("flipped tags", 100 * agreement.flip_rate, "%", at_most=flipped),
+        Measurement(f"{best} agreement", 100 * agreement.top_agreement, "%", at_least=top),
+        Measurement(f"photos with the same {best}", 100 * agreement.same_top_rate, "%"),
     )
 
 
-def combined(parts: Sequence[Agreement]) -> Agreement:
-    """The agreement of several batches as one."""
-    photos = sum(part.photos for part in parts)
-    return Agreement(
-        photos=photos,
-        labels=parts[0].labels,
-        largest=float(np.max([part.largest for part in parts])),  # NaN stays NaN
-        mean=sum(part.mean * part.photos for part in parts) / photos,
-        flipped=sum(part.flipped for part in parts),
-        same_top=sum(part.same_top for part in parts),
-        top_k=parts[0].top_k,
+def _invariance(engine: Engine, images: Images, limits: Limits) -> tuple[Measurement, ...]:
+    exact = ("run", "number in flight") if engine.running.provider in REPEATS_EXACTLY else ()
+    found = variations(engine, images, decision_thresholds(engine.manifest))
+    flipped = 100 * sum(way.flipped for way in found) / sum(way.decisions for way in found)
+    return (
+        *(
+            Measurement(f"other {way.changed}", way.largest, at_most=0.0 if way.changed in exact else limits.variation)
+            for way in found
+        ),
+        Measurement("flipped tags", flipped, "%", at_most=limits.flipped),
     )
 
 
-def _top(scores: Scores, top_k: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """The best labels of each photo as a sorted set; int64 [n, top_k]."""
-    return np.sort(np.argsort(-scores, axis=1, kind="stable")[:, :top_k], axis=1)
+def _ranking(manifest: Manifest, compared: _Compared, photos: LabelledPhotos, limits: Limits) -> Check:
+    """How well engine and reference rank the labels that the photos really have."""
+    truths = np.delete(photos.truths, compared.unreadable, axis=0)
+    seen = np.array([label.seen for label in manifest.labels])
+    measurements = []
+    for level in levels(np.concatenate(compared.scores), np.concatenate(compared.reference), truths, seen):
+        limit = limits.drop if level.name.endswith(" mAP") else None
+        measurements += [
+            Measurement(f"{level.name} of the reference", level.reference, "points"),
+            Measurement(level.name, level.engine, "points"),
+            Measurement(f"{level.name} lost", level.lost, "points", at_most=limit),
+        ]
+    data = sha256_of_bytes(compared.data_sha256.encode(), truths_sha256(truths).encode())
+    return Check(RANKING, len(truths), data, tuple(measurements))
 
 
-def _allowed(engine: Engine, tolerance: float | None) -> float:
-    return TOLERANCE[engine.running.precision] if tolerance is None else tolerance
+def _hashed(batches: Iterable[Images], digest: "hashlib._Hash") -> Iterator[Images]:
+    """Pass batches on; their bytes go into `digest`, whatever the size of the batches."""
+    for batch in batches:
+        digest.update(batch.data)
+        yield batch
 
 
-def _check_source(engine: Engine, model: Path, checkpoint: Path) -> None:
-    if not checkpoint.is_file():
-        raise UsageError(
-            f"--against {checkpoint}: no checkpoint is there; name the one that {model} was exported from."
-        )
-    expected = engine.manifest.sources.get("checkpoint", "")
-    found = sha256_of_file(checkpoint)
-    if found != expected:
-        raise UsageError(
-            f"--against {checkpoint}: SHA-256 {found[:12]}…, but {model} was exported from a checkpoint with "
-            f"{expected[:12] or 'none'}…; name that one, or export this one with mlzsl-export."
-        )
-
-
-ReferenceScores = Callable[[Path, Path, Iterable[Images], str | None], Iterator[Scores]]
-
-
-def _import_reference() -> ReferenceScores:
-    """The PyTorch reference, imported only when it is asked for."""
-    try:
-        module = importlib.import_module("mlzsl.export.reference")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("mlzsl"):
-            raise
-        raise UsageError(
-            f"--against: {error.name} is not installed, and comparing with PyTorch needs it; "
-            "run `pip install 'mlzsl[train]'`."
-        ) from error
-    return cast(ReferenceScores, module.reference_scores)
+def _sha256_of_pictures(batches: Iterable[Images]) -> str:
+    digest = hashlib.sha256()
+    for _ in _hashed(map(np.ascontiguousarray, batches), digest):
+        pass
+    return digest.hexdigest()

@@ -1,21 +1,32 @@
 """`mlzsl-verify`: parse, check, print."""
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from mlzsl.engines.engine import BACKENDS, DEVICES, open_engine
+from mlzsl.engines.agreement import TOP_K
+from mlzsl.engines.certified import certify as write_certificate
+from mlzsl.engines.engine import Engine, open_engine
+from mlzsl.engines.limits import LIMITS, limits_for
+from mlzsl.runtime.engine_options import engine_options
+from mlzsl.runtime.labelled import LabelledPhotos, load_labelled
+from mlzsl.runtime.reference import open_reference
 from mlzsl.runtime.sources import find_images
-from mlzsl.runtime.verify import DECISION, TOLERANCE, Check, Verification, verify_against, verify_golden
+from mlzsl.runtime.verify import Verification, verify, verify_on_photos
+from mlzsl.runtime.verify_report import as_json, print_report, words_of
 from mlzsl.shell.command import command
 from mlzsl.shell.errors import FailureError, UsageError
+from mlzsl.shell.progress import say
 
-LIMITS = ", ".join(f"{limit:g} for {precision}" for precision, limit in TOLERANCE.items())
+
+def _defaults(limit: str, unit: str = "") -> str:
+    """The defaults of a limit by precision, for the help."""
+    return ", ".join(f"{getattr(limits, limit):g}{unit} {precision}" for precision, limits in LIMITS.items())
 
 
 @command("mlzsl-verify")
@@ -23,117 +34,137 @@ LIMITS = ", ".join(f"{limit:g} for {precision}" for precision, limit in TOLERANC
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    metavar="CHECKPOINT",
-    help="Also compare with the PyTorch system of this checkpoint, on --photos; needs the extra train.",
+    metavar="FILE",
+    help="Also compare on --photos: with the fp32 .onnx file that MODEL was made from, or with the PyTorch system of "
+    "the checkpoint (needs the extra train).",
 )
 @click.option("--photos", multiple=True, metavar="PHOTOS", help="Files, folders or patterns to compare on.")
 @click.option(
+    "--labels-json",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The true labels of the one folder of --photos, {name: [label, ...]}: measures mAP and miAP as well.",
+)
+@click.option(
     "--embeddings",
     metavar="taxonomy|FILE",
-    help="Where the embeddings of the training are now, with --against.  [default: where they were]",
+    help="Where the embeddings of the training are now, with a checkpoint.  [default: where they were]",
 )
+@click.option("--certify", is_flag=True, help="Write the result into MODEL's manifest as the engine's certificate.")
+@click.option("--top-k", default=TOP_K, type=click.IntRange(1), metavar="K", help="How many best labels to compare.")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0),
+    "largest",
+    type=click.FloatRange(0, 1),
     metavar="D",
-    help=f"Largest difference of a score from PyTorch's, and between batches.  [default: {LIMITS}]",
-)
-@click.option("--device", default="cpu", type=click.Choice(DEVICES), help="What to run on.")
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    help="What runs the network.  [default: openvino on cpu, onnxruntime on cuda]",
+    help="Largest difference of a score, from the reference and between batches.  "
+    f"[default: {_defaults('largest')}; less between batches]",
 )
 @click.option(
-    "--precision", type=click.Choice(["fp32", "bf16"]), help="Verify this precision.  [default: the model file's]"
+    "--mean-tolerance",
+    "mean",
+    type=click.FloatRange(0, 1),
+    metavar="D",
+    help=f"Mean difference of a score.  [default: {_defaults('mean')}]",
 )
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads at most.  [default: every core]")
+@click.option(
+    "--max-flips",
+    "flipped",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help=f"Tags given by one and not by the other, of all decisions.  [default: {_defaults('flipped')}]",
+)
+@click.option(
+    "--min-top-agreement",
+    "top_agreement",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help=f"Of the best K labels, those that agree.  [default: {_defaults('top_agreement')}]",
+)
+@click.option(
+    "--max-drop",
+    "drop",
+    type=click.FloatRange(0, 100),
+    metavar="POINTS",
+    help=f"mAP lost, of seen and of unseen labels, with --labels-json.  [default: {_defaults('drop')}]",
+)
+@engine_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors; the exit code tells.")
-@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print every number as JSON.")
 def main(
     model: Path,
     against: Path | None,
     photos: tuple[str, ...],
+    labels_json: Path | None,
     embeddings: str | None,
-    tolerance: float | None,
+    certify: bool,
+    top_k: int,
     device: str,
     backend: str | None,
     precision: str | None,
     threads: int | None,
     quiet: bool,
-    as_json: bool,
+    json_wanted: bool,
+    **limits: Any,
 ) -> None:
     """Check that an engine gives the scores that MODEL promises; exit code 1 if it does not.
 
     The model file carries a few pictures with the scores that PyTorch gave them, so this needs neither PyTorch nor
-    photos. Each picture is also scored alone, in other batches and in other places, where its scores must stay.
+    photos. Each picture is also scored alone, in other batches and places, and again and again, where its scores must
+    stay. How much of its accuracy an engine keeps shows on photos of your own, with --against.
 
     \b
     Examples:
       mlzsl-verify
       mlzsl-verify my_tagger.onnx --backend onnxruntime
-      mlzsl-verify model.onnx --precision bf16
       mlzsl-verify model.onnx --against checkpoint.safetensors --photos images/
+      mlzsl-verify model.int8.onnx --against model.onnx --photos images/ --certify
+      mlzsl-verify model.onnx --precision bf16 --against model.onnx --photos coco/ --labels-json coco/labels.json
     """
     if against is not None and not photos:
         raise UsageError(f"--against {against}: name photos to compare on, with --photos images/.")
     if photos and against is None:
-        raise UsageError("--photos: comparing on photos needs a checkpoint; name it with --against.")
+        raise UsageError("--photos: comparing on photos needs a reference; name it with --against.")
+    if labels_json is not None and len(photos) != 1:
+        raise UsageError(f"--labels-json {labels_json}: belongs to one folder of photos; name it with --photos.")
+    silent = quiet or json_wanted
     with closing(open_engine(model, device, backend, precision, threads)) as engine:
-        checks, unreadable = verify_golden(engine, model, tolerance), 0
-        if against is not None:
-            paths = find_images(photos)
-            check, unreadable = verify_against(
-                engine, model, against, paths, embeddings, tolerance, threads=threads, quiet=quiet or as_json
-            )
-            checks.append(check)
-        verification = Verification(model, engine.running, tuple(checks), unreadable)
-    if as_json:
-        click.echo(json.dumps(_as_json(verification), indent=2))
+        asked = limits_for(engine.running.precision, **limits)
+        if against is None:
+            verification = verify(engine, model, asked, top_k)
+        else:
+            chosen = _photos(photos, labels_json, engine, silent)
+            with open_reference(against, model, engine.manifest, embeddings, threads) as reference:
+                verification = verify_on_photos(
+                    engine, model, reference, chosen, asked, top_k, threads=threads, quiet=silent
+                )
+    if certify and verification.passed:
+        write_certificate(model, verification.certificate())
+    if json_wanted:
+        click.echo(json.dumps(as_json(verification) | {"certified": certify and verification.passed}, indent=2))
     elif not quiet:
-        _print(verification)
-    failed = [check for check in verification.checks if not check.passed]
-    if failed:
-        worst = failed[0]
-        raise FailureError(
-            f"{model}: beyond tolerance: {worst.name}: differs by {worst.difference:.1e} "
-            f"where {worst.allowed:.0e} is allowed, on {engine.running}."
-        )
+        print_report(verification, Console(highlight=False))
+    if not verification.passed:
+        raise FailureError(_beyond(verification, certify))
+    if certify:
+        say(f"certified {model} on {verification.running}", silent)
 
 
-def _as_json(verification: Verification) -> dict[str, object]:
-    return {
-        "model": str(verification.model),
-        "running": asdict(verification.running),
-        "passed": verification.passed,
-        "checks": [asdict(check) | {"passed": check.passed} for check in verification.checks],
-        "unreadable": verification.unreadable,
-    }
+def _photos(
+    photos: tuple[str, ...], labels_json: Path | None, engine: Engine, quiet: bool
+) -> Iterator[str] | LabelledPhotos:
+    if labels_json is None:
+        return find_images(photos)
+    return load_labelled(Path(photos[0]), labels_json, engine.manifest, quiet)
 
 
-def _print(verification: Verification) -> None:
-    console = Console(highlight=False)
-    table = Table(title=f"{verification.model} on {verification.running}", title_justify="left")
-    table.add_column()
-    for check in verification.checks:
-        table.add_column(check.name, justify="right")
-    for row in zip(ROWS, *map(_column, verification.checks), strict=True):
-        table.add_row(*row)
-    console.print(table)
-    if verification.unreadable:
-        console.print(f"{verification.unreadable:,} photos could not be read and were left out.")
-
-
-ROWS = ("photos", "largest difference", "allowed", "mean difference", f"flipped at {DECISION}", "same best labels", "")
-
-
-def _column(check: Check) -> list[str]:
-    """One check from top to bottom, as ROWS names it."""
-    verdict = "[green]ok[/]" if check.passed else "[red]beyond[/]"
-    limits = [f"{check.difference:.1e}", f"{check.allowed:.0e}"]
-    found = check.agreement
-    if found is None:
-        return ["", *limits, "", "", "", verdict]
-    flipped = f"{found.flipped:,} of {found.photos * found.labels:,}"
-    same_top = f"{found.same_top / found.photos:.1%} (top {found.top_k})"
-    return [f"{found.photos:,}", *limits, f"{found.mean:.1e}", flipped, same_top, verdict]
+def _beyond(verification: Verification, certify: bool) -> str:
+    """What is wrong with an engine, as one sentence."""
+    check, worst = verification.beyond[0]
+    more = len(verification.beyond) - 1
+    return (
+        f"{verification.model}: beyond its limits: {check.name}: {words_of(worst)}"
+        + (f", and {more} more" if more else "")
+        + f", on {verification.running}"
+        + ("; no certificate was written." if certify else ".")
+    )

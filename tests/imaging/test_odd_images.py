@@ -9,7 +9,7 @@ import pytest
 from mlzsl.imaging.loading import UnreadableImage, load_image
 from mlzsl.imaging.preprocessing import Preprocessing
 
-pytestmark = [pytest.mark.kit, pytest.mark.filterwarnings("ignore::UserWarning:PIL")]
+pytestmark = pytest.mark.kit
 
 REFUSED = {
     *("truncated_jpeg.jpg", "progressive_truncated.jpg", "truncated_image.png", "truncated_end_chunk.png"),

@@ -16,6 +16,7 @@ from tinymodel import LABELS, network, random_images, reference_scores, write_ti
 
 from mlzsl.engines.manifest import Label
 from mlzsl.runtime.infer_cli import main
+from mlzsl.runtime.verify_cli import main as verify
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_the_record_of_the_run_says_what_made_the_tags(here, tiny_model):
     assert record["running"]["precision"] == "fp32"
     assert record["preprocessing"] == tiny_model.manifest.preprocessing
     assert record["selection"]["threshold"] == 0.5
-    assert record["photos"] == {"tagged": 5, "unreadable": 1}
+    assert record["photos"] == {"tagged": 5, "unreadable": 1, "passed_over": 0}
     assert record["mlzsl"]
 
 
@@ -114,7 +115,7 @@ def test_a_list_on_standard_input_and_tags_on_standard_output(here):
 def test_json_prints_a_summary_and_nothing_else(here):
     result = infer("images", "--json")
     summary = json.loads(result.stdout)
-    assert summary["photos"] == {"tagged": 5, "unreadable": 1}
+    assert summary["photos"] == {"tagged": 5, "unreadable": 1, "passed_over": 0}
     assert summary["reasons"][0]["path"] == "images/c.jpg"
     assert summary["output"] == "tags.jsonl"
     assert summary["photos_per_second"] > 0
@@ -211,6 +212,7 @@ LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))  # no file may grow beyond 300 bytes
 from mlzsl.runtime.infer_cli import main
+from mlzsl.runtime.verify_cli import main as verify
 main(sys.argv[1:])
 """
 
@@ -245,7 +247,7 @@ LIGHT = """
 import sys
 sys.modules["torch"] = None
 import mlzsl.runtime, mlzsl.runtime.infer_cli, mlzsl.runtime.verify_cli
-heavy = {"openvino", "onnxruntime", "onnx", "torchvision", "mlzsl.export", "mlzsl.train"} & set(sys.modules)
+heavy = {"openvino", "onnxruntime", "onnx", "torchvision", "mlzsl.export"} & set(sys.modules)
 assert not heavy, heavy
 """
 
@@ -263,3 +265,36 @@ def test_every_odd_photo_is_tagged_or_has_its_reason(kit, here):
     tagged = records(here / "tags.jsonl")
     assert [record["path"] for record in tagged] == [os.fspath(path) for path in files]
     assert all(("tags" in record) != ("error" in record) for record in tagged)
+
+
+def test_it_says_whether_the_engine_is_certified(here):
+    result = infer("images", "--backend", "onnxruntime")
+    assert "model.onnx: no certificate for this engine; check it with `mlzsl-verify model.onnx" in result.stderr
+    assert json.loads((here / "tags.jsonl.run.json").read_text())["certificate"] is None
+
+    (here / "model.onnx").unlink()
+    write_tiny_model(here / "model.onnx")
+    certified = CliRunner().invoke(verify, ["model.onnx", "--certify", "--backend", "onnxruntime"])
+    assert certified.exit_code == 0, certified.output
+    result = infer("images", "--backend", "onnxruntime")
+    assert "model.onnx: certified on 3 pictures, " in result.stderr
+    record = json.loads((here / "tags.jsonl.run.json").read_text())
+    assert record["certificate"]["network_sha256"] == record["engine"]["network_sha256"]
+    assert record["certificate"]["backend"] == "onnxruntime"
+    assert "no certificate for this engine" in infer("images", "--backend", "openvino").stderr
+    assert infer("images", "--backend", "openvino", "--quiet").stderr == ""
+
+
+def test_files_of_other_kinds_in_a_folder_are_counted_not_passed_over_in_silence(here):
+    for name in ("one.heic", "two.HEIC", "notes.txt"):
+        (here / "images" / name).write_bytes(b"x")
+    result = infer("images")
+    assert "passed over 3 files whose suffix is of no image format read here: 2 .heic, 1 .txt; convert" in result.stdout
+    assert json.loads((here / "tags.jsonl.run.json").read_text())["photos"]["passed_over"] == 3
+
+
+def test_a_named_heic_file_gets_its_reason(here):
+    (here / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    assert "photo.heic: a HEIF picture or video, which is not decoded here; convert it to JPEG" in refused(
+        1, "photo.heic"
+    )

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections import Counter
 from itertools import islice
 
 import pytest
@@ -135,3 +136,17 @@ def test_a_folder_that_cannot_be_listed_is_not_silent(folder):
         assert "photos/inner" in list(find_images(["photos"]))
     finally:
         (folder / "inner").chmod(0o755)
+
+
+def test_files_that_are_no_images_by_their_names_are_counted_by_suffix(folder):
+    for name in ("x.HEIC", "inner/y.heic", "README", "clip.mp4", "odd.\x1b[31m"):
+        (folder / name).touch()
+    others = Counter()
+    assert len(list(find_images(["photos"], passed_over=others))) == 4
+    assert others == {".heic": 2, "without suffix": 1, ".mp4": 1, ".txt": 1, ".\\x1b[31m": 1}
+
+
+def test_a_folder_of_other_files_only_says_what_it_holds(folder):
+    (folder / "empty/a.heic").touch()
+    with pytest.raises(UsageError, match=r"passed over 1 file whose suffix .*: 1 \.heic; convert HEIF to JPEG"):
+        find_images(["photos/empty"])
