@@ -154,7 +154,7 @@ def _grained(height: int, width: int, generator: Generator) -> Paint:
 
 def _mottled(height: int, width: int, generator: Generator) -> Paint:
     """Patches, as on fur or a crust."""
-    patches: Paint = np.kron(generator.normal(0, 22, (height // 4 + 1, width // 4 + 1)), np.ones((4, 4)))
+    patches = generator.normal(0, 22, (height // 4 + 1, width // 4 + 1)).repeat(4, axis=0).repeat(4, axis=1)
     return patches[:height, :width]
 
 
