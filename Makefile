@@ -7,7 +7,7 @@ ROOMS := shell graph imaging train export engines runtime
 
 # The main job, each step taking what the one before has just written. It needs no download after the install.
 demo: .venv/installed
-	$(BIN)/mlzsl-train --epochs 10 --batch-size 16 --learning-rate 1e-3
+	$(BIN)/mlzsl-train
 	$(BIN)/mlzsl-export --labels coco80
 	$(BIN)/mlzsl-scenes demo --count 60 --seed 7
 	$(BIN)/mlzsl-infer demo/images --picture demo/tagged.png

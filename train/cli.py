@@ -61,7 +61,7 @@ from mlzsl.shell.command import command
 @click.option("--hidden-dim", default=256, type=click.IntRange(1, 8192), help="Width of node states, d_h.")
 @click.option("--layers", default=2, type=click.IntRange(1, 16), help="RGCN layers.")
 @click.option("--vae-weight", default=1.0, type=click.FloatRange(0, min_open=True), help="λ of the joint loss.")
-@click.option("--epochs", default=12, type=click.IntRange(1), help="Passes over the photos.")
+@click.option("--epochs", default=8, type=click.IntRange(1), help="Passes over the photos.")
 @click.option("--batch-size", default=32, type=click.IntRange(1), help="Photos a step.")
 @click.option(
     "--learning-rate",
