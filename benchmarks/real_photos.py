@@ -22,9 +22,10 @@ from mlzsl.graph.labelsets import load_label_set
 from mlzsl.train.backbone import open_backbone
 from mlzsl.train.data.folder import load_folder
 from mlzsl.train.features import Features, extract
-from mlzsl.train.job import Job, fresh_system, score, training_data, truth_matrix, unseen_labels
+from mlzsl.train.job import Job, new_system, score, training_data, truth_matrix, unseen_labels
 from mlzsl.train.loop import TrainingConfig, train
 from mlzsl.train.metrics import evaluate
+from mlzsl.train.models.starting import start
 from mlzsl.train.models.tensors import graph_tensors
 
 SHARPNESS = 30
@@ -81,8 +82,10 @@ def main(
         inside = [place_of[path] for path in training.paths]
         outside = [place_of[path] for path in held_out.paths]
         data = training_data(graph.training(), training, taken(features, inside))
-        system = fresh_system(job, graph, data)
-        train(system, graph_tensors(graph.training()), data, config)
+        system = new_system(job, graph, data)
+        tensors = graph_tensors(graph.training())
+        start(system, tensors, data.features, data.external_probabilities)
+        train(system, tensors, data, config)
         scores[outside] = score(system, graph_tensors(graph), taken(features, outside))
 
     table = Table(

@@ -17,6 +17,7 @@ from mlzsl.engines.jsonfields import (
     shown,
     text_of,
 )
+from mlzsl.shell.errors import FailureError
 
 MOST_CERTIFICATES, MOST_CHECKS, MOST_MEASUREMENTS = 64, 16, 64
 
@@ -113,6 +114,15 @@ class Certificate:
     def photos(self) -> int:
         """The pictures of the largest set that was compared."""
         return max((check.photos for check in self.checks), default=0)
+
+    def check_network(self, network_sha256: str, where: str) -> None:
+        """Refuse to stand in the manifest of another network than the one that was measured.
+
+        Raises:
+            FailureError: `network_sha256` is not the certified network's; the sentence begins with `where`.
+        """
+        if network_sha256 != self.network_sha256:
+            raise FailureError(f"{where}: was replaced by another network while it was verified; verify it again.")
 
     def to_json(self) -> dict[str, Any]:
         """The certificate as a JSON object; `from_json` reads it back equal."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlzsl.engines.certificate import Certificate
+from mlzsl.engines.manifest import Manifest
 from mlzsl.engines.modelfile import Golden, add_certificate, read_golden
 from mlzsl.engines.plan_manifest import PlanManifest, change_plan_manifest, read_plan_golden
 from mlzsl.shell.errors import UsageError
@@ -34,7 +35,11 @@ _READERS: dict[str, Callable[[Path], Golden]] = {".onnx": read_golden, ".plan": 
 
 
 def _certify_plan(path: Path, certificate: Certificate) -> PlanManifest:
-    return change_plan_manifest(path, lambda manifest: manifest.certified(certificate))
+    def certified(model: Manifest) -> Manifest:
+        certificate.check_network(model.network_sha256, str(path))
+        return model.certified(certificate)
+
+    return change_plan_manifest(path, certified)
 
 
 _WRITERS: dict[str, Callable[[Path, Certificate], object]] = {".onnx": add_certificate, ".plan": _certify_plan}

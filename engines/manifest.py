@@ -148,7 +148,7 @@ def _read(record: object) -> Manifest:
         preprocessing=_preprocessing(fields["preprocessing"]),
         graph=object_of("graph", fields["graph"]),
         precision=fields["precision"],
-        sources={name: sha256_of(f"sources.{name}", digest) for name, digest in sources.items()},
+        sources={name: sha256_of(f"sources[{shown(name)}]", digest) for name, digest in sources.items()},
         network_sha256=sha256_of("network_sha256", fields["network_sha256"]),
         golden_sha256=sha256_of("golden_sha256", fields["golden_sha256"]),
         certificates=read_certificates(fields.get("certificates", [])),

@@ -59,23 +59,30 @@ class Golden(NamedTuple):
     scores: Scores
 
 
-def read_manifest(path: str | os.PathLike[str]) -> Manifest:
-    """Read the manifest of a model file, after checking that network, manifest and golden sample belong together.
+def read_model_file(path: str | os.PathLike[str]) -> tuple[Manifest, Golden]:
+    """Read what a model file carries, after checking that network, manifest and golden sample belong together.
+
+    Returns:
+        The manifest, and the golden sample: images uint8 [n, S, S, 3] and scores float32 [n, L].
 
     Raises:
         UsageError: the file is missing, is no whole ONNX file, has no manifest or several, or one that does not
             fit; the sentence names the file and says what to do.
     """
-    return _read(Path(path))[0]
+    where = os.fspath(path)
+    with _mapped(Path(path)) as data, memoryview(data) as view:
+        manifest, encoded = _checked(_top_level(view, where), view, where)
+    return manifest, _decoded(encoded, manifest, where)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read the manifest of a model file; as `read_model_file`."""
+    return read_model_file(path)[0]
 
 
 def read_golden(path: str | os.PathLike[str]) -> Golden:
-    """Read the golden sample of a model file: images uint8 [n, S, S, 3] and scores float32 [n, L].
-
-    Raises:
-        UsageError: as `read_manifest`.
-    """
-    return _read(Path(path))[1]
+    """Read the golden sample of a model file; as `read_model_file`."""
+    return read_model_file(path)[1]
 
 
 def write_model_file(
@@ -122,7 +129,7 @@ def add_certificate(path: str | os.PathLike[str], certificate: Certificate) -> M
         The manifest as written.
 
     Raises:
-        UsageError: as `read_manifest`.
+        UsageError: as `read_model_file`.
         FailureError: the file holds another network than the one certified, or the file system refuses; the file is
             then unchanged.
     """
@@ -130,8 +137,7 @@ def add_certificate(path: str | os.PathLike[str], certificate: Certificate) -> M
     with _mapped(Path(path)) as data, memoryview(data) as view:
         fields = _top_level(view, where)
         manifest, encoded = _checked(fields, view, where)
-        if manifest.network_sha256 != certificate.network_sha256:
-            raise FailureError(f"{where}: was replaced by another network while it was verified; verify it again.")
+        certificate.check_network(manifest.network_sha256, where)
         certified = manifest.certified(certificate)
         _write(Path(path), view, _spans_of_network(fields, view), certified, encoded)
     return certified
@@ -153,13 +159,6 @@ def _write(path: Path, view: memoryview, spans: list[tuple[int, int]], manifest:
             with view[start:end] as span:
                 file.write(span)
         file.write(appended)
-
-
-def _read(path: Path) -> tuple[Manifest, Golden]:
-    where = os.fspath(path)
-    with _mapped(path) as data, memoryview(data) as view:
-        manifest, encoded = _checked(_top_level(view, where), view, where)
-    return manifest, _decoded(encoded, manifest, where)
 
 
 def _decoded(encoded: bytes, manifest: Manifest, where: str) -> Golden:

@@ -26,7 +26,7 @@ def check_version(plan: Path, record: BuildRecord, installed: str, platform: str
     if record.platform != platform:
         raise UsageError(
             f"{plan}: was built on {record.platform}, and this is {platform}; plans do not travel between them: "
-            f"{_rebuild(plan, record)}."
+            f"{record.rebuild(plan)}."
         )
     if installed == record.version:
         return
@@ -41,7 +41,7 @@ def check_version(plan: Path, record: BuildRecord, installed: str, platform: str
         )
     raise UsageError(
         f"{plan}: was built with {name} {record.version}{hint}, and {installed} is installed; "
-        f"install that version, or {_rebuild(plan, record)}."
+        f"install that version, or {record.rebuild(plan)}."
     )
 
 
@@ -67,7 +67,7 @@ def check_gpu(plan: Path, record: BuildRecord, gpu: Gpu, cuda_major: int | None)
         on = f" on {record.gpu}" if record.gpu else ""
         raise UsageError(
             f"{plan}: was built{on} for compute capability {built_for}, and {gpu.name} has {gpu.compute_capability}; "
-            f"{_rebuild(plan, record)} on this machine"
+            f"{record.rebuild(plan)} on this machine"
             + (" without --compute-capability." if record.library == "tensorrt_rtx" else ".")
         )
 
@@ -76,7 +76,3 @@ def _runs_on(record: BuildRecord, capability: str) -> bool:
     if record.hardware == "ampere-plus":
         return version_numbers(capability) >= AMPERE
     return not record.compute_capabilities or capability in record.compute_capabilities
-
-
-def _rebuild(plan: Path, record: BuildRecord) -> str:
-    return f"rebuild with `{record.command(plan)}`"

@@ -94,7 +94,7 @@ def change_plan_manifest(path: Path, change: Callable[[Manifest], Manifest]) -> 
         UsageError: as `read_plan_manifest`.
         FailureError: the file system refuses.
     """
-    golden, manifest = read_plan_golden(path), read_plan_manifest(path)
+    manifest, golden = _read_with_golden(path)
     changed = dataclasses.replace(manifest, model=change(manifest.model))
     write_plan_manifest(path, changed, golden)
     return changed
@@ -115,16 +115,20 @@ def read_plan_golden(path: Path) -> Golden:
     Raises:
         UsageError: as `read_plan_manifest`.
     """
+    return _read_with_golden(path)[1]
+
+
+def _read_with_golden(path: Path) -> tuple[PlanManifest, Golden]:
     manifest, record = _read_record(path)
     _plan_bytes(path, manifest)
     where = str(manifest_path(path))
     try:
         sample = base64.b64decode(_text(record.get("golden")), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise UsageError(f"{where}: its golden sample is not base64; {_rebuild(path, manifest)}.") from error
+        raise UsageError(f"{where}: its golden sample is not base64; {manifest.build.rebuild(path)}.") from error
     if hashlib.sha256(sample).hexdigest() != manifest.model.golden_sha256:
-        raise UsageError(f"{where}: its golden sample is not the model's; {_rebuild(path, manifest)}.")
-    return decode_golden(sample, manifest.model, where)
+        raise UsageError(f"{where}: its golden sample is not the model's; {manifest.build.rebuild(path)}.")
+    return manifest, decode_golden(sample, manifest.model, where)
 
 
 def read_plan(path: Path) -> tuple[PlanManifest, bytes]:
@@ -141,7 +145,7 @@ def _plan_bytes(path: Path, manifest: PlanManifest) -> bytes:
     if hashlib.sha256(plan).hexdigest() != manifest.plan_sha256:
         raise UsageError(
             f"{path}: is not the plan that {manifest_path(path)} was written for (its SHA-256 differs): one of the two "
-            f"was changed, damaged or swapped; {_rebuild(path, manifest)}."
+            f"was changed, damaged or swapped; {manifest.build.rebuild(path)}."
         )
     return plan
 
@@ -168,10 +172,6 @@ def _read_record(path: Path) -> tuple[PlanManifest, dict[str, Any]]:
         return _manifest(record, where), record
     except UnfitRecordError as unfit:
         raise UsageError(f"{where}: is unfit: {unfit}; rebuild with `{_command(path)}`.") from unfit
-
-
-def _rebuild(path: Path, manifest: PlanManifest) -> str:
-    return f"rebuild with `{manifest.build.command(path)}`"
 
 
 def _command(path: Path) -> str:

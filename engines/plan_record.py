@@ -47,7 +47,7 @@ class BuildRecord:
         hardware: one of HARDWARE: the GPUs that may run a plan of TensorRT besides the one it was built on.
         weights_stripped: whether the weights are left out and read from `model_file` when the plan is opened.
         layers: how many layers the library made of the network.
-        precisions: type of a layer's first output, in the library's words, to the number of such layers.
+        precisions: the type that layers compute on, that of their first input, to the number of such layers.
     """
 
     library: str
@@ -68,8 +68,8 @@ class BuildRecord:
     def command(self, plan: Path) -> str:
         """The command that builds such a plan again, with what is installed now."""
         words = ["mlzsl-build", self.model_file, "--batch", str(self.batch)]
-        words += ["--rtx"] if self.library == "tensorrt_rtx" else []
         if self.library == "tensorrt_rtx":
+            words += ["--rtx"]
             for capability in self.compute_capabilities:
                 words += ["--compute-capability", capability]
         if self.optimization_level != DEFAULT_LEVEL:
@@ -80,6 +80,10 @@ class BuildRecord:
         words += ["--hardware", self.hardware] if self.hardware != "same-gpu" else []
         words += ["--strip-weights"] if self.weights_stripped else []
         return shlex.join([*words, "--output", str(plan)])
+
+    def rebuild(self, plan: Path) -> str:
+        """What to do about a plan that does not serve, as the end of a sentence."""
+        return f"rebuild with `{self.command(plan)}`"
 
 
 def read_build_record(fields: dict[str, Any]) -> BuildRecord:

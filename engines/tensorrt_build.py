@@ -12,18 +12,16 @@ from typing import Any
 
 from mlzsl.engines.engine import check_signature, signature
 from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import read_golden, read_manifest
+from mlzsl.engines.modelfile import read_model_file
 from mlzsl.engines.plan_manifest import SUFFIX, PlanManifest, write_plan
 from mlzsl.engines.plan_record import BuildRecord
 from mlzsl.engines.tensorrt_cuda import Gpu, find_gpu
 from mlzsl.engines.tensorrt_inspection import Layer, inspect_plan, precisions
-from mlzsl.engines.tensorrt_library import Library, open_library, plain, this_platform
+from mlzsl.engines.tensorrt_library import Library, open_library, plain, port, this_platform
 from mlzsl.engines.tensorrt_options import BuildOptions, apply_options, capability_members, check_options
 from mlzsl.engines.tensorrt_progress import watched
 from mlzsl.engines.tensorrt_timing import TimingCache
 from mlzsl.shell.errors import FailureError, UsageError
-
-NUMPY_NAME = {"FLOAT": "float32", "HALF": "float16"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def build_plan(
     output = output or model.with_suffix(SUFFIX)
     if output.suffix.lower() != SUFFIX:
         raise UsageError(f"--output {output}: a plan's name ends in {SUFFIX}; call it {output.with_suffix(SUFFIX)}.")
-    manifest, golden = read_manifest(model), read_golden(model)
+    manifest, golden = read_model_file(model)
     library = open_library("tensorrt_rtx" if options.rtx else "tensorrt", "--rtx" if options.rtx else "mlzsl-build")
     check_options(library, options)
     gpu = None if options.rtx else find_gpu(f"{library} builds a plan on the GPU that is to run it, and")
@@ -175,15 +173,8 @@ def _record(
 
 
 def _signature(network: Any) -> str:
-    def ports(count: int, tensor: Any) -> list[tuple[str, str, list[int | None]]]:
-        tensors = [tensor(place) for place in range(count)]
-        return [
-            (
-                t.name,
-                NUMPY_NAME.get(t.dtype.name, t.dtype.name.lower()),
-                [None if side < 0 else side for side in t.shape],
-            )
-            for t in tensors
-        ]
-
-    return signature(ports(network.num_inputs, network.get_input), ports(network.num_outputs, network.get_output))
+    inputs, outputs = (
+        [port(tensor.name, tensor.dtype, tensor.shape) for tensor in map(get, range(count))]
+        for get, count in ((network.get_input, network.num_inputs), (network.get_output, network.num_outputs))
+    )
+    return signature(inputs, outputs)

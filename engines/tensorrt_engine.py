@@ -12,14 +12,13 @@ from mlzsl.engines.plan_batches import scored_in_order
 from mlzsl.engines.plan_fitness import check_gpu, check_version
 from mlzsl.engines.plan_manifest import PlanManifest, read_plan
 from mlzsl.engines.tensorrt_cuda import Cuda, DeviceMemory, open_cuda
-from mlzsl.engines.tensorrt_library import Library, cuda_major, open_library, this_platform
+from mlzsl.engines.tensorrt_library import Library, cuda_major, open_library, port, this_platform
 from mlzsl.engines.tensorrt_pycuda import open_pycuda
 from mlzsl.engines.tensorrt_slot import MakeContext, PlanSlot
 from mlzsl.shell.errors import FailureError, UsageError
 
 MEMORY: dict[str, Callable[[str], Cuda]] = {"cuda-core": open_cuda, "pycuda": open_pycuda}
 IN_FLIGHT = 3  # one is copied to the GPU, one computed, one copied back
-NUMPY_NAME = {"FLOAT": "float32", "HALF": "float16"}
 
 
 def open_plan(
@@ -107,8 +106,7 @@ def _load(library: Library, path: Path, manifest: PlanManifest, plan: bytes) -> 
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise UsageError(
-            f"{path}: {library} does not load the plan: {library.messages.reason()}; "
-            f"rebuild with `{manifest.build.command(path)}`."
+            f"{path}: {library} does not load the plan: {library.messages.reason()}; {manifest.build.rebuild(path)}."
         )
     if manifest.build.weights_stripped:
         _refit(library, engine, path, manifest)
@@ -127,7 +125,7 @@ def _refit(library: Library, engine: Any, path: Path, manifest: PlanManifest) ->
     if not parser.refit_from_file(str(model)) or not refitter.refit_cuda_engine():
         raise UsageError(
             f"{path}: {library} does not take the weights of {model}: {library.messages.reason()}; "
-            f"rebuild with `{manifest.build.command(path)}`."
+            f"{manifest.build.rebuild(path)}."
         )
 
 
@@ -189,10 +187,7 @@ def _rtx_contexts(library: Library, engine: Any, graphs: bool) -> MakeContext:
 def _signature(engine: Any) -> str:
     inputs: list[Port] = []
     outputs: list[Port] = []
-    for place in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(place)
-        kind = engine.get_tensor_dtype(name).name
-        shape = [None if side < 0 else side for side in engine.get_tensor_shape(name)]
+    for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
         ports = inputs if engine.get_tensor_mode(name).name == "INPUT" else outputs
-        ports.append((name, NUMPY_NAME.get(kind, kind.lower()), shape))
+        ports.append(port(name, engine.get_tensor_dtype(name), engine.get_tensor_shape(name)))
     return signature(inputs, outputs)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from mlzsl.engines.engine import Port
 from mlzsl.engines.plan_record import LIBRARIES
 from mlzsl.shell.errors import UsageError
 
 EXTRA = {"tensorrt": "mlzsl[tensorrt]", "tensorrt_rtx": "mlzsl[rtx]"}
 OLDEST = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 0)}  # the first with strongly typed networks as we ask for them
 KNOWN_CUDA = (14, 13, 12)
+NUMPY_NAME = {"FLOAT": "float32", "HALF": "float16"}
 WORST = ("INTERNAL_ERROR", "ERROR")
 LISTING = re.compile(r"^(Engine Layer Information|Layers):?$", re.MULTILINE)
 LONGEST_LISTING = 2**26  # characters
@@ -104,6 +106,11 @@ def open_library(key: str, wanted_by: str) -> Library:
         )
     messages = Messages()
     return Library(key, module, _logger(module, messages), messages)
+
+
+def port(name: str, kind: Any, shape: Any) -> Port:
+    """A tensor of the library's in our words; its type is a `DataType`, a side below 0 is dynamic."""
+    return name, NUMPY_NAME.get(kind.name, kind.name.lower()), [None if side < 0 else side for side in shape]
 
 
 def this_platform() -> str:

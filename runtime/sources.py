@@ -116,11 +116,11 @@ def _images_under(folder: str, passed_over: Counter[str], above: tuple[tuple[int
     if identity in above:
         return
     visible.sort(key=lambda entry: os.fsencode(entry.name))
-    folders = [entry.path for entry in visible if os.path.isdir(entry)]
+    folders = []
     for entry in visible:
         if os.path.isdir(entry):
-            continue
-        if is_image_name(entry.name):
+            folders.append(entry.path)
+        elif is_image_name(entry.name):
             yield entry.path
         else:
             passed_over[_suffix(entry.name)] += 1

@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tinymodel import TinyModel, write_tiny_model
+
+settings.register_profile("the same cases in every run", derandomize=True, deadline=None)
+settings.load_profile("the same cases in every run")
 
 
 @pytest.fixture(scope="session")

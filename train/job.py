@@ -110,11 +110,14 @@ def run(job: Job, quiet: bool = False) -> Outcome:
 
     training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
     held_out_features = extract(backbone, held_out_photos, job.cache, quiet=quiet)
+    tensors = graph_tensors(graph.training())
     data = training_data(graph.training(), training_photos, training_features)
-    model = fresh_system(job, graph, data)
+    model = new_system(job, graph, data)
+    if not job.resume:  # what goes on has its values already
+        start(model, tensors, data.features, data.external_probabilities)
     history = train(
         model,
-        graph_tensors(graph.training()),
+        tensors,
         data,
         job.training,
         state_path=job.output.with_name(job.output.stem + ".training.safetensors"),
@@ -162,12 +165,12 @@ def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
     return frozenset(unseen)
 
 
-def fresh_system(job: Job, graph: ClassGraph, data: TrainingData) -> RGCNPosVAE:
-    """A system before its first step, drawn from the job's seed and started from the training data."""
+def new_system(job: Job, graph: ClassGraph, data: TrainingData) -> RGCNPosVAE:
+    """A system of the job's settings with random values drawn from its seed; `start` makes them fit the data."""
     if job.system not in SYSTEMS:
         raise UsageError(f"--system {job.system}: expected one of {', '.join(SYSTEMS)}.")
     torch.manual_seed(job.training.seed)
-    model = make_system(
+    return make_system(
         job.system,
         {
             "feature_dim": data.features.shape[1],
@@ -178,8 +181,6 @@ def fresh_system(job: Job, graph: ClassGraph, data: TrainingData) -> RGCNPosVAE:
             "probability_deviation": probability_deviation(data.external_probabilities),
         },
     )
-    start(model, graph_tensors(graph.training()), data.features, data.external_probabilities)
-    return model
 
 
 def training_data(graph: ClassGraph, photos: PhotoSet, features: Features) -> TrainingData:

@@ -43,7 +43,7 @@ def test_it_is_read_back_as_it_was_written():
         ("precision", "fp64", 'precision is "fp64", not one of fp32, fp16, bf16, int8, fp8'),
         ("precision", ["fp32"], "precision is"),
         ("network_sha256", SHA.upper(), "network_sha256"),
-        ("sources", {"checkpoint": "1234"}, "sources.checkpoint"),
+        ("sources", {"checkpoint": "1234"}, 'sources["checkpoint"]'),
         ("graph", None, "graph is null, not an object"),
         ("colour", "blue", 'unknown field "colour"'),
     ],

@@ -62,7 +62,7 @@ def sums(images: np.ndarray) -> np.ndarray:
 
 
 @given(sizes, st.integers(1, 5), st.integers(1, 9))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_batch_comes_back_in_order_whatever_its_size(counts: list[int], slots: int, most: int) -> None:
     batches = [pictures(count, seed) for seed, count in enumerate(counts)]
     results = list(scored_in_order(iter(batches), [Sums() for _ in range(slots)], most, unchecked))

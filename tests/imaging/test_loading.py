@@ -276,7 +276,7 @@ def loads_or_refuses(content: bytes) -> None:
 
 
 @given(content=st.binary(max_size=400), start=st.sampled_from([b"", *(valid[:20] for valid in VALID)]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_bytes_load_or_are_refused(content: bytes, start: bytes) -> None:
     loads_or_refuses(start + content)
 
@@ -286,7 +286,7 @@ def test_random_bytes_load_or_are_refused(content: bytes, start: bytes) -> None:
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=8),
     end=st.integers(0, 10_000),
 )
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 def test_damaged_files_load_or_are_refused(valid: bytes, changes: list[tuple[int, int]], end: int) -> None:
     content = bytearray(valid)
     for place, value in changes:

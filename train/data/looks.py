@@ -16,6 +16,7 @@ from mlzsl.graph.taxonomy import Taxonomy
 
 Colour = npt.NDArray[np.float64]  # RGB, [3], in [0, 255]
 Paint = npt.NDArray[np.float64]  # RGB, [height, width, 3]
+Shade = npt.NDArray[np.float64]  # what a finish adds to every channel, [height, width]
 Generator = np.random.Generator
 
 TYPICAL = 0.8  # chance that a thing has a colour of its kind; the others may be of any
@@ -102,9 +103,9 @@ LOOKS: tuple[tuple[tuple[str, ...], Look], ...] = (
     (("tool.n.01", "kitchen_utensil.n.01", "edge_tool.n.01"), Look((STEEL,), "glossy")),
     (
         ("electronic_equipment.n.01", "machine.n.01", "peripheral.n.01", "keyboard.n.01", "telephone.n.01"),
-        Look((BLACK, Palette((0.6, 0.7), (0, 0.15), (0.25, 0.45))), "plain"),
+        Look((BLACK, Palette((0.6, 0.7), (0, 0.15), (0.25, 0.45)))),
     ),
-    (("home_appliance.n.01", "plumbing_fixture.n.01"), Look((WHITE, STEEL), "plain")),
+    (("home_appliance.n.01", "plumbing_fixture.n.01"), Look((WHITE, STEEL))),
 )
 
 
@@ -134,31 +135,31 @@ def _contrast(colour: Colour, ground: Colour) -> float:
     return float(np.abs(colour - ground).sum())
 
 
-def _plain(height: int, width: int, generator: Generator) -> Paint:
+def _plain(height: int, width: int, generator: Generator) -> Shade:
     """A faint gradient from above."""
     return np.broadcast_to(np.linspace(0, generator.normal(0, 25), height)[:, None], (height, width))
 
 
-def _glossy(height: int, width: int, generator: Generator) -> Paint:
+def _glossy(height: int, width: int, generator: Generator) -> Shade:
     """A band of light across."""
     rows = np.linspace(-1, 1, height)[:, None]
     band = np.exp(-(((rows - generator.uniform(-0.5, 0.2)) / 0.22) ** 2))
     return np.broadcast_to(70 * band - 15, (height, width))
 
 
-def _grained(height: int, width: int, generator: Generator) -> Paint:
+def _grained(height: int, width: int, generator: Generator) -> Shade:
     """Streaks along, as in wood."""
     streaks = np.repeat(generator.normal(0, 24, (1, width // 3 + 1)), 3, axis=1)[:, :width]
     return np.broadcast_to(streaks, (height, width))
 
 
-def _mottled(height: int, width: int, generator: Generator) -> Paint:
+def _mottled(height: int, width: int, generator: Generator) -> Shade:
     """Patches, as on fur or a crust."""
     patches = generator.normal(0, 22, (height // 4 + 1, width // 4 + 1)).repeat(4, axis=0).repeat(4, axis=1)
     return patches[:height, :width]
 
 
-FINISHES: dict[str, Callable[[int, int, Generator], Paint]] = {
+FINISHES: dict[str, Callable[[int, int, Generator], Shade]] = {
     "plain": _plain,
     "glossy": _glossy,
     "grained": _grained,

@@ -20,7 +20,7 @@ from mlzsl.train.data.backdrops import BACKDROP_NAMES, draw_backdrop
 from mlzsl.train.data.drawings import EXTERNALS, TARGETS
 from mlzsl.train.data.folder import IMAGES, LABELS, load_folder
 from mlzsl.train.data.icons import mask_of
-from mlzsl.train.data.looks import Look, Palette, look_of, paint
+from mlzsl.train.data.looks import Generator, Look, Palette, look_of, paint
 from mlzsl.train.data.photoset import PhotoSet
 
 SCENES_VERSION = 4  # to be raised when a picture of the same seed and number would look different
@@ -54,7 +54,6 @@ STRANGER = 0.3  # chance that an object comes from anywhere instead of the scene
 AT_HOME = 0.8  # chance that a scene has its place's backdrop instead of any colours
 
 Pixels = npt.NDArray[np.uint8]
-Generator = np.random.Generator
 
 
 def _external_classes() -> tuple[int, ...]:
