@@ -82,7 +82,7 @@ def main(
         inside = [place_of[path] for path in training.paths]
         outside = [place_of[path] for path in held_out.paths]
         data = training_data(graph.training(), training, taken(features, inside))
-        system = new_system(job, graph, data)
+        system = new_system(job, network, graph, data)
         tensors = graph_tensors(graph.training())
         start(system, tensors, data.features, data.external_probabilities)
         train(system, tensors, data, config)

@@ -5,7 +5,7 @@ each step with its saving):
 
 1. Â comes from the edge MLP once; the MLP is gone.
 2. [x; s_y] W = x W_x + (s_y W_s + b): the second term is a constant of the label.
-3. The PosVAE encoder's first layer is rank one in p_y: p_y · u + c_y.
+3. The PosVAE encoder's first layer is rank one in e_y = log(1 + C p_y): e_y · u + c_y.
 4. h = μ: the half of the encoder's last layer that makes log σ is gone, and so is the decoder.
 5. A linear last layer followed by the next graph layer's W is one matrix; its bias becomes a constant of the node.
 6. Only the target rows of the last graph layer are needed, only their neighbours of the layer before, and so on.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mlzsl.export.blocks import dense_blocks
 from mlzsl.train.models.layers import ConcatLinear
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, evidence_of
 from mlzsl.train.models.tensors import GraphTensors
 
 
@@ -117,14 +117,15 @@ class FoldedHead(nn.Module):
         self._keep("target_weight", encoder.out.weight.T @ W[0])  # step 5, (d_h, d_h)
 
         vae = model.posvae
+        self.backbone_classes = model.config.backbone_classes
         d_h = model.config.hidden_dim
-        per_probability = vae.encoder_hidden.first_weight @ vae.projection.weight.squeeze(1)  # u, (d_h,)
+        per_evidence = vae.encoder_hidden.first_weight @ vae.projection.weight.squeeze(1)  # u, (d_h,)
         at_zero = vae.encoder_hidden.first_weight @ vae.projection.bias + _of_embeddings(
             vae.encoder_hidden, graph.external_embeddings[externals]
         )  # c_y, (N_a', d_h)
         mean_weight, mean_bias = vae.encoder_out.weight[:d_h], vae.encoder_out.bias[:d_h]  # step 4
         self._keep("external_places", graph.external_logits[externals])
-        self._keep("external_slope", per_probability)  # step 3
+        self._keep("external_slope", per_evidence)  # step 3
         self._keep("external_bias", at_zero[:, None])
         self._keep("external_weight", mean_weight.T @ W[0])  # step 5
 
@@ -160,7 +161,7 @@ class FoldedHead(nn.Module):
         target_hidden = (features @ self.visual_weight + self.target_bias).relu()  # (N_t, B, d_h)
         probabilities = logits.softmax(dim=1).index_select(1, self.external_places)  # (B, N_a')
         external_hidden = (
-            probabilities.T.unsqueeze(2) * self.external_slope + self.external_bias
+            evidence_of(probabilities, self.backbone_classes).T.unsqueeze(2) * self.external_slope + self.external_bias
         ).relu()  # (N_a', B, d_h)
         messages = torch.cat(
             [target_hidden @ self.target_weight, external_hidden @ self.external_weight]

@@ -28,7 +28,7 @@ class WrittenHead(nn.Module):
         model, vae = self.model, self.model.posvae
         p = logits.softmax(dim=1)[:, self.external_logits]  # (B, N_a)
         H_d = _mlp(model.target_encoder.hidden, model.target_encoder.out, features[:, None], self.target_embeddings)
-        projected = vae.projection(p[..., None])  # (B, N_a, d_s)
+        projected = vae.projection(model.evidence(p)[..., None])  # (B, N_a, d_s)
         mean_and_log_sigma = _mlp(vae.encoder_hidden, vae.encoder_out, projected, self.external_embeddings)
         H = torch.cat([H_d, mean_and_log_sigma[..., : model.config.hidden_dim]], dim=1)  # (B, N, d_h)
         for W in model.graph_weights:

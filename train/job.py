@@ -23,7 +23,7 @@ from mlzsl.train.features import Features, extract
 from mlzsl.train.loop import TrainingConfig, TrainingData, train
 from mlzsl.train.metrics import Metrics, evaluate
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
-from mlzsl.train.models.starting import probability_deviation, start
+from mlzsl.train.models.starting import evidence_deviation, start
 from mlzsl.train.models.systems import SYSTEMS, make_system
 from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 from mlzsl.train.pretraining import pretrain_small_backbone
@@ -112,7 +112,7 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     held_out_features = extract(backbone, held_out_photos, job.cache, quiet=quiet)
     tensors = graph_tensors(graph.training())
     data = training_data(graph.training(), training_photos, training_features)
-    model = new_system(job, graph, data)
+    model = new_system(job, backbone, graph, data)
     if not job.resume:  # what goes on has its values already
         start(model, tensors, data.features, data.external_probabilities)
     history = train(
@@ -165,7 +165,7 @@ def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
     return frozenset(unseen)
 
 
-def new_system(job: Job, graph: ClassGraph, data: TrainingData) -> RGCNPosVAE:
+def new_system(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> RGCNPosVAE:
     """A system of the job's settings with random values drawn from its seed; `start` makes them fit the data."""
     if job.system not in SYSTEMS:
         raise UsageError(f"--system {job.system}: expected one of {', '.join(SYSTEMS)}.")
@@ -173,12 +173,13 @@ def new_system(job: Job, graph: ClassGraph, data: TrainingData) -> RGCNPosVAE:
     return make_system(
         job.system,
         {
-            "feature_dim": data.features.shape[1],
+            "feature_dim": backbone.feature_dim,
             "embedding_dim": graph.embeddings.shape[1],
             "hidden_dim": job.hidden_dim,
             "layers": job.layers,
             "vae_weight": job.vae_weight,
-            "probability_deviation": probability_deviation(data.external_probabilities),
+            "backbone_classes": len(backbone.external),
+            "evidence_deviation": evidence_deviation(data.external_probabilities, len(backbone.external)),
         },
     )
 

@@ -27,7 +27,7 @@ def make_graph(targets: int, externals: int, density: float) -> GraphTensors:
 def make_model(layers: int) -> RGCNPosVAE:
     """A system with parameters as large as trained ones."""
     torch.manual_seed(layers)
-    model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, layers))
+    model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, layers, backbone_classes=CLASSES))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.2)

@@ -9,7 +9,7 @@ from mlzsl.train.models.layers import ConcatLinear, EdgeWeights, normalize
 from mlzsl.train.models.rgcn_posvae import PosVAE, RGCNPosVAE, RGCNPosVAEConfig
 from mlzsl.train.models.tensors import GraphTensors
 
-F, D_S, D_H, N_T, N_A, B = 11, 7, 6, 4, 5, 3
+F, D_S, D_H, N_T, N_A, B, C = 11, 7, 6, 4, 5, 3, 9
 N = N_T + N_A
 
 
@@ -29,13 +29,13 @@ def graph() -> GraphTensors:
 @pytest.fixture
 def batch(graph: GraphTensors) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
-    logits = 2 * torch.randn(B, 9, generator=generator, dtype=torch.float64)
+    logits = 2 * torch.randn(B, C, generator=generator, dtype=torch.float64)
     return torch.randn(B, F, generator=generator, dtype=torch.float64), graph.external_probabilities(logits)
 
 
 def make_model(layers: int = 2) -> RGCNPosVAE:
     torch.manual_seed(0)
-    return RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, layers)).double().eval()
+    return RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, layers, backbone_classes=C)).double().eval()
 
 
 def linear(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ def naive_scores(
             hidden = linear(model.target_encoder.hidden, torch.cat([features[image], S[y]])).relu()
             states.append(linear(model.target_encoder.out, hidden))
         for y in range(N_A):
-            projected = linear(vae.projection, probabilities[image, y].reshape(1))
+            projected = linear(vae.projection, (1 + C * probabilities[image, y]).log().reshape(1))
             hidden = linear(vae.encoder_hidden, torch.cat([projected, S[N_T + y]])).relu()
             states.append(linear(vae.encoder_out, hidden)[:D_H])
         H = torch.stack(states)
@@ -118,16 +118,16 @@ def test_concat_linear_is_a_linear_layer_over_the_concatenation() -> None:
 
 def test_vae_loss_is_the_negative_evidence_lower_bound_a_dimension_of_h() -> None:
     generator = torch.Generator().manual_seed(3)
-    p, decoded = torch.rand(2, B, N_A, generator=generator, dtype=torch.float64)
+    e, decoded = torch.rand(2, B, N_A, generator=generator, dtype=torch.float64)
     mean, log_sigma = torch.randn(2, N_A, B, D_H, generator=generator, dtype=torch.float64)
-    posvae = PosVAE(RGCNPosVAEConfig(F, D_S, D_H, probability_deviation=0.3))
-    likelihood = torch.distributions.Normal(decoded, 0.3).log_prob(p)
-    best = torch.distributions.Normal(p, 0.3).log_prob(p)  # the constant that is left out
+    posvae = PosVAE(RGCNPosVAEConfig(F, D_S, D_H, evidence_deviation=0.3))
+    likelihood = torch.distributions.Normal(decoded, 0.3).log_prob(e)
+    best = torch.distributions.Normal(e, 0.3).log_prob(e)  # the constant that is left out
     posterior = torch.distributions.Normal(mean, (log_sigma / 2).exp())
     prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
     divergence = torch.distributions.kl_divergence(posterior, prior).sum(dim=-1)  # (N_a, B)
     expected = ((best - likelihood).T + divergence).mean() / D_H
-    torch.testing.assert_close(posvae.loss(p, decoded, mean, log_sigma), expected)
+    torch.testing.assert_close(posvae.loss(e, decoded, mean, log_sigma), expected)
 
 
 def test_joint_loss_is_cross_entropy_plus_lambda_times_vae(graph: GraphTensors, batch) -> None:

@@ -8,7 +8,7 @@ from mlzsl.graph.labelsets import UNSEEN, load_label_set
 from mlzsl.graph.taxonomy_embeddings import TaxonomyEmbeddings
 from mlzsl.train.models.layers import EdgeWeights
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
-from mlzsl.train.models.starting import PROBABILITY_DEVIATION, fit_edges_to_similarity, similarity, start
+from mlzsl.train.models.starting import EVIDENCE_SCALE, fit_edges_to_similarity, similarity, start
 from mlzsl.train.models.tensors import GraphTensors
 
 F, D_S, D_H, N_T, N_A, PHOTOS = 9, 16, 24, 6, 10, 200
@@ -31,7 +31,7 @@ def photos() -> tuple[torch.Tensor, torch.Tensor]:
 
 def started(graph: GraphTensors, photos: tuple[torch.Tensor, torch.Tensor]) -> RGCNPosVAE:
     torch.manual_seed(7)
-    model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H))
+    model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, backbone_classes=N_A))
     start(model, graph, *photos)
     return model
 
@@ -65,7 +65,7 @@ def test_similarity_gives_each_class_a_few_strong_neighbours() -> None:
 def test_inputs_start_at_one_scale(graph: GraphTensors, photos: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = started(graph, photos)
     torch.manual_seed(7)
-    fresh = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H))
+    fresh = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, backbone_classes=N_A))
     features, p = photos
     standard = (features - features.mean(0)) / features.std(0, correction=0).where(
         features.std(0) > 1e-6, torch.tensor(1.0)
@@ -74,7 +74,7 @@ def test_inputs_start_at_one_scale(graph: GraphTensors, photos: tuple[torch.Tens
     expected = fresh.target_encoder.hidden(standard, S[:, None])
     assert torch.allclose(model.target_encoder.hidden(features, graph.target_embeddings[:, None]), expected, atol=1e-4)
     slope = model.posvae.projection.weight / fresh.posvae.projection.weight
-    assert torch.allclose(slope * p.std(correction=0), torch.tensor(PROBABILITY_DEVIATION), rtol=1e-4)
+    assert torch.allclose(slope * (1 + N_A * p).log().std(correction=0), torch.tensor(EVIDENCE_SCALE), rtol=1e-4)
 
 
 def test_the_same_seed_starts_the_same_system(graph: GraphTensors, photos: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -85,6 +85,6 @@ def test_the_same_seed_starts_the_same_system(graph: GraphTensors, photos: tuple
 
 def test_a_graph_of_one_class_starts_as_well(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
     lone = GraphTensors(torch.ones(1, D_S), torch.empty(2, 0, dtype=torch.int64), torch.arange(0), 1)
-    model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H))
+    model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, backbone_classes=N_A))
     start(model, lone, photos[0], torch.empty(PHOTOS, 0))
     assert bool(torch.isfinite(model(photos[0], torch.empty(PHOTOS, 0), lone)).all())

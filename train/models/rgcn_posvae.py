@@ -27,7 +27,8 @@ class RGCNPosVAEConfig:
         hidden_dim: d_h, the width of node states and of every hidden layer.
         layers: the number of RGCN layers.
         vae_weight: λ in eq. 9.
-        probability_deviation: σ_p of the Gaussian that section 3.3 assumes on p_y.
+        backbone_classes: C, the number of classes that the backbone's probabilities are over.
+        evidence_deviation: σ_e of the Gaussian that section 3.3 assumes, on e_y.
     """
 
     feature_dim: int
@@ -35,7 +36,17 @@ class RGCNPosVAEConfig:
     hidden_dim: int = 256
     layers: int = 2
     vae_weight: float = 1.0
-    probability_deviation: float = 5e-4
+    backbone_classes: int = 1000
+    evidence_deviation: float = 0.01
+
+
+def evidence_of(probabilities: Tensor, backbone_classes: int) -> Tensor:
+    """e_y = log(1 + C p_y): how much likelier a class is than by chance, on a scale on which photos are comparable.
+
+    p_y itself is near 0 for all but a few classes and near 1 for those: as a network's input it is either nothing or
+    hundreds of deviations.
+    """
+    return (1 + backbone_classes * probabilities).log()
 
 
 class TargetEncoder(nn.Module):
@@ -52,29 +63,32 @@ class TargetEncoder(nn.Module):
 
 
 class PosVAE(nn.Module):
-    """Q(h_y | p_y, s_y) = N(μ, σ²): the states of external nodes by variational inference (section 3.3)."""
+    """Q(h_y | p_y, s_y) = N(μ, σ²): the states of external nodes by variational inference (section 3.3).
+
+    It sees p_y as e_y, the evidence for the class (`evidence_of`).
+    """
 
     def __init__(self, config: RGCNPosVAEConfig) -> None:
         super().__init__()
         d_s, d_h = config.embedding_dim, config.hidden_dim
-        self.probability_deviation = config.probability_deviation  # σ_p
-        self.projection = nn.Linear(1, d_s)  # p_y into the space of s_y
+        self.evidence_deviation = config.evidence_deviation  # σ_e
+        self.projection = nn.Linear(1, d_s)  # e_y into the space of s_y
         self.encoder_hidden = ConcatLinear(d_s, d_s, d_h)
         self.encoder_out = nn.Linear(d_h, 2 * d_h)  # (μ, log σ)
         self.decoder_hidden = ConcatLinear(d_h, d_s, d_h)
         self.decoder_out = nn.Linear(d_h, 1)
 
-    def encode(self, probabilities: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """(μ, log σ) = Encoder(p_y, s_y) of eq. 5; p (B, N_a), S_a (N_a, d_s) -> 2 × (N_a, B, d_h)."""
-        # The projection of a number and the layer after it are one line in p_y: W_a (w p_y + b) = p_y (W_a w) + W_a b.
+    def encode(self, evidence: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """(μ, log σ) = Encoder(e_y, s_y) of eq. 5; e (B, N_a), S_a (N_a, d_s) -> 2 × (N_a, B, d_h)."""
+        # The projection of a number and the layer after it are one line in e_y: W_a (w e_y + b) = e_y (W_a w) + W_a b.
         slope = self.encoder_hidden.first_weight @ self.projection.weight.squeeze(1)  # (d_h,)
         at_zero = self.encoder_hidden(self.projection.bias, embeddings)[:, None]  # (N_a, 1, d_h)
-        hidden = (probabilities.T[..., None] * slope + at_zero).relu()  # (N_a, B, d_h)
+        hidden = (evidence.T[..., None] * slope + at_zero).relu()  # (N_a, B, d_h)
         mean, log_sigma = self.encoder_out(hidden).chunk(2, dim=-1)
         return mean, log_sigma
 
     def decode(self, states: Tensor, embeddings: Tensor) -> Tensor:
-        """p̂_y = Decoder(h_y, s_y); h (N_a, B, d_h), S_a (N_a, d_s) -> (B, N_a)."""
+        """ê_y = Decoder(h_y, s_y); h (N_a, B, d_h), S_a (N_a, d_s) -> (B, N_a)."""
         hidden = self.decoder_hidden(states, embeddings[:, None]).relu()
         return self.decoder_out(hidden).squeeze(-1).T
 
@@ -83,13 +97,13 @@ class PosVAE(nn.Module):
         """h_y = μ + exp(log σ / 2) ⊙ z with z ~ N(0, 1) (eq. 5)."""
         return mean + (log_sigma / 2).exp() * torch.randn_like(mean)
 
-    def loss(self, probabilities: Tensor, decoded: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
-        """L_VAE (eq. 4): −log N(p_y; p̂_y, σ_p²) up to a constant, plus KL[Q || N(0, 1)], a dimension of h.
+    def loss(self, evidence: Tensor, decoded: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
+        """L_VAE (eq. 4): −log N(e_y; ê_y, σ_e²) up to a constant, plus KL[Q || N(0, 1)], a dimension of h.
 
         Both are means over external classes and photos. Eq. 5 scales z by exp(log σ / 2), so the variance that
         the divergence sees is exp(log σ).
         """
-        likelihood = nn.functional.mse_loss(decoded, probabilities) / (2 * self.probability_deviation**2)
+        likelihood = nn.functional.mse_loss(decoded, evidence) / (2 * self.evidence_deviation**2)
         divergence = 0.5 * (mean.square() + log_sigma.exp() - log_sigma - 1)  # (N_a, B, d_h)
         return likelihood / mean.shape[-1] + divergence.mean()
 
@@ -120,13 +134,17 @@ class RGCNPosVAE(nn.Module):
         """W^l of every graph layer, [d_h, d_h] each."""
         return [layer.weight for layer in self.graph_layers if isinstance(layer, GraphConvolution)]
 
+    def evidence(self, external_probabilities: Tensor) -> Tensor:
+        """e_y = log(1 + C p_y) of this system's backbone, [B, N_a]."""
+        return evidence_of(external_probabilities, self.config.backbone_classes)
+
     def normalized_adjacency(self, graph: GraphTensors) -> Tensor:
         """Â = normalize(Ŵ ⊙ A), [N, N] (section 3.4)."""
         return normalize(self.edge_weights(graph))
 
     def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
         """x (B, F), p^a (B, N_a) -> scores (B, N_t) in [0, 1]; deterministic, h = μ."""
-        mean, _ = self.posvae.encode(external_probabilities, graph.external_embeddings)
+        mean, _ = self.posvae.encode(self.evidence(external_probabilities), graph.external_embeddings)
         return self._logits(features, mean, graph).sigmoid()
 
     def losses(
@@ -141,9 +159,10 @@ class RGCNPosVAE(nn.Module):
             truths: I(y), float [B, N_t], 1 where the photo carries the label.
         """
         S_a = graph.external_embeddings
-        mean, log_sigma = self.posvae.encode(external_probabilities, S_a)
+        e = self.evidence(external_probabilities)
+        mean, log_sigma = self.posvae.encode(e, S_a)
         states = self.posvae.sample(mean, log_sigma)
-        vae = self.posvae.loss(external_probabilities, self.posvae.decode(states, S_a), mean, log_sigma)
+        vae = self.posvae.loss(e, self.posvae.decode(states, S_a), mean, log_sigma)
         logits = self._logits(features, states, graph)
         rgcn = nn.functional.binary_cross_entropy_with_logits(logits, truths)  # eq. 8
         return {"loss": rgcn + self.config.vae_weight * vae, "rgcn": rgcn, "vae": vae}

@@ -1,25 +1,25 @@
 """Where training starts from, which the paper leaves open: parameters set from the training data, no architecture.
 
-Two things decide whether what is learned on seen labels reaches unseen ones (docs/model.md has the figures):
+Two things decide whether what is learned on seen labels reaches unseen ones (benchmarks/README.md has figures):
 
 - Edges start as a similarity. With random edges, every class hears all of its hundreds of neighbours alike, and the
   way over external classes says nothing about one label that it does not say about the others.
-- Inputs start at one scale, as in data-dependent initialization (Krähenbühl et al. 2016). External probabilities
-  vary by a hundredth: beside features of deviation 0.5 and noise of deviation 1 no gradient finds them.
+- Inputs start at one scale, as in data-dependent initialization (Krähenbühl et al. 2016). Otherwise what external
+  classes say is lost beside features of other sizes and noise of deviation 1.
 """
 
 import torch
 from torch import Tensor, nn
 
 from mlzsl.train.models.layers import EdgeWeights
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, evidence_of
 from mlzsl.train.models.tensors import GraphTensors
 
 STRONG_NEIGHBOURS = 2.0  # the mean number of classes that a node hears well at the start
 FIRST_LOGIT = -4.0  # of an edge before the fit
 SHARPNESS = 15.0  # of the edge weight's rise with the cosine of two embeddings
-PROBABILITY_DEVIATION = 3.0  # of the projected p_y: several times that of the noise in h
-RELATIVE_DEVIATION = 0.025  # σ_p of the likelihood, as a share of the deviation of p_y
+EVIDENCE_SCALE = 3.0  # deviation of the projected e_y: several times that of the noise in h
+RELATIVE_DEVIATION = 0.025  # σ_e of the likelihood, as a share of the deviation of e_y
 LOG_SIGMA = -4.0  # a posterior that starts narrow; the divergence widens it where nothing is to be kept
 FIT_STEPS, FIT_BATCH, FIT_RATE = 200, 4096, 3e-3
 
@@ -38,19 +38,17 @@ def start(model: RGCNPosVAE, graph: GraphTensors, features: Tensor, external_pro
     fit_edges_to_similarity(model.edge_weights, graph.embeddings)
 
 
-def probability_deviation(external_probabilities: Tensor) -> float:
-    """σ_p of section 3.3's Gaussian on p_y, small enough that h_y has to tell a likely class from an unlikely one.
+def evidence_deviation(external_probabilities: Tensor, backbone_classes: int) -> float:
+    """σ_e of section 3.3's Gaussian, small enough that h_y has to tell a likely class from an unlikely one.
 
-    The paper leaves it open, and with it the weight of reconstruction against divergence. At σ_p = 1, which a plain
-    mean-square error stands for, p_y varies so little that the posterior collapses: h_y then says nothing of p_y.
+    The paper leaves it open, and with it the weight of reconstruction against divergence. At σ_e = 1, which a plain
+    mean-square error stands for, the posterior collapses: h_y then says nothing of p_y.
     """
-    if not external_probabilities.numel():
-        return RELATIVE_DEVIATION
-    return RELATIVE_DEVIATION * max(external_probabilities.std(correction=0).item(), 1e-6)
+    return RELATIVE_DEVIATION * _spread(evidence_of(external_probabilities, backbone_classes))
 
 
 def _scale_inputs(model: RGCNPosVAE, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
-    """First layers see x at mean 0 and deviation 1, s_y at a root mean square of 1, p_y at PROBABILITY_DEVIATION."""
+    """First layers see x at mean 0 and deviation 1, s_y at a root mean square of 1, e_y at EVIDENCE_SCALE."""
     deviation = features.std(dim=0, correction=0)
     deviation[deviation < 1e-6] = 1  # a feature that never varies
     hidden = model.target_encoder.hidden
@@ -59,12 +57,15 @@ def _scale_inputs(model: RGCNPosVAE, graph: GraphTensors, features: Tensor, exte
     size = graph.embeddings.square().mean().sqrt().clamp_min(1e-6)
     for layer in (hidden, model.posvae.encoder_hidden, model.posvae.decoder_hidden):
         layer.second_weight.div_(size)
-    if external_probabilities.numel():
-        spread = external_probabilities.std(correction=0).clamp_min(1e-6)
-        model.posvae.projection.weight.mul_(PROBABILITY_DEVIATION / spread)
-    log_sigma = model.config.hidden_dim
-    model.posvae.encoder_out.weight[log_sigma:].mul_(0.1)
-    model.posvae.encoder_out.bias[log_sigma:] = LOG_SIGMA
+    model.posvae.projection.weight.mul_(EVIDENCE_SCALE / _spread(model.evidence(external_probabilities)))
+    log_sigma = slice(model.config.hidden_dim, None)  # the second half of the encoder's output
+    model.posvae.encoder_out.weight[log_sigma].mul_(0.1)
+    model.posvae.encoder_out.bias[log_sigma] = LOG_SIGMA
+
+
+def _spread(evidence: Tensor) -> float:
+    """The deviation of e over photos and classes; 1 where there are no external classes."""
+    return max(evidence.std(correction=0).item(), 1e-6) if evidence.numel() else 1.0
 
 
 def similarity(embeddings: Tensor) -> Tensor:
