@@ -15,7 +15,7 @@ class CostSheet:
     Attributes:
         targets: target labels.
         externals: external classes in the graph.
-        edges: edges of the graph, self-connections left out.
+        edges: pairs of nodes that are joined, self-connections left out.
         reached: nodes whose states are computed at the input of each graph layer, then the targets.
         backbone: multiply-adds an image of the feature extractor.
         written: multiply-adds an image of the head as the paper writes it (Â precomputed).
@@ -38,9 +38,10 @@ class CostSheet:
         """The sheet as a table to print."""
         table = Table(title="Cost sheet", title_justify="left", show_header=False)
         nodes = self.targets + self.externals
+        pairs = nodes * (nodes - 1) // 2
         rows = [
             ("nodes", f"{nodes:,} ({self.targets:,} labels + {self.externals:,} external classes)"),
-            ("edges", f"{self.edges:,} ({self.edges / max(nodes * (nodes - 1), 1):.1%} of all pairs)"),
+            ("edges", f"{self.edges:,} ({self.edges / max(pairs, 1):.1%} of all pairs)"),
             ("nodes computed, layer by layer", " → ".join(f"{count:,}" for count in self.reached)),
             ("backbone, multiply-adds an image", _millions(self.backbone)),
             ("head as written, multiply-adds an image", _millions(self.written)),

@@ -1,0 +1,36 @@
+"""The cost sheet says what its numbers mean."""
+
+import dataclasses
+
+from rich.console import Console
+
+from mlzsl.export.cost_sheet import CostSheet
+
+SHEET = CostSheet(
+    targets=3,
+    externals=1,
+    edges=6,
+    reached=(4, 4, 3),
+    backbone=2_000_000,
+    written=3_000_000,
+    folded=1_000_000,
+    file_bytes=10,
+    largest_difference=0.0,
+)
+
+
+def printed(sheet: CostSheet) -> str:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(sheet.table())
+    return capture.get()
+
+
+def test_a_graph_where_all_are_joined_has_every_pair() -> None:
+    assert "6 (100.0% of all pairs)" in printed(SHEET)
+    assert "3 (50.0% of all pairs)" in printed(dataclasses.replace(SHEET, edges=3))
+
+
+def test_a_lone_label_has_no_pairs() -> None:
+    lone = dataclasses.replace(SHEET, targets=1, externals=0, edges=0)
+    assert "0 (0.0% of all pairs)" in printed(lone)
