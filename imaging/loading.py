@@ -83,10 +83,11 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device may never end
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
             raise UnreadableImage("not a regular file")
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(min(status.st_size, MAX_BYTES) + 1)  # so much memory is taken at once
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise UnreadableImage(getattr(error, "strerror", None) or str(error)) from error
     if len(content) > MAX_BYTES:

@@ -36,7 +36,7 @@ class TrainingConfig:
         seed: of parameters, photo order and noise.
     """
 
-    epochs: int = 8
+    epochs: int = 9
     batch_size: int = 32
     learning_rate: float = 5e-4
     edge_rate: float = 0.1
