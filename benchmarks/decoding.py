@@ -48,9 +48,10 @@ def main(photos: Path, weights: Path | None, backbone: str, size: int, count: in
     times = timed(contents, size, rounds)
     network = open_backbone(backbone, weights, size)
     truth = probabilities(network, contents, DECODERS["Pillow, full size, triangle"], size)
+    kilobytes = sum(map(len, contents)) / len(contents) / 1000
     table = Table(
-        title=f"{len(contents)} JPEG files of {sum(map(len, contents)) / len(contents) / 1000:.0f} KB to {size} px, one "
-        f"thread, median of {rounds}; tags: best {BEST} of {backbone}'s classes",
+        title=f"{len(contents)} JPEG files of {kilobytes:.0f} KB to {size} px, one thread, median of {rounds}; "
+        f"tags: best {BEST} of {backbone}'s classes",
         title_justify="left",
     )
     for heading in ("decoder", "ms a photo", "against ours", "spread", "tags flipped", "best class flipped"):

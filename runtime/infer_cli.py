@@ -45,7 +45,10 @@ NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
 @click.option("--resume", is_flag=True, help="Go on with the job that was broken off, if there is one.")
 @click.option("--restart", is_flag=True, help="Throw the job that was broken off away, and begin anew.")
 @click.option(
-    "--path-column", default=PATH_COLUMN, metavar="NAME", help="The column of .csv, .tsv and .parquet PHOTOS with paths."
+    "--path-column",
+    default=PATH_COLUMN,
+    metavar="NAME",
+    help="The column of .csv, .tsv and .parquet PHOTOS with paths.",
 )
 @click.option("--top-k", type=click.IntRange(1), metavar="K", help="The best K labels of each photo.")
 @click.option(
@@ -141,7 +144,8 @@ def _print(outcome: Outcome, output: str, picture: Path | None) -> None:
         console.print(_table(outcome.sample[:PHOTOS_SHOWN]))
     rate = outcome.photos_per_second
     resumed = f", {outcome.resumed:,} of all taken over" if outcome.resumed else ""
-    words = f"tagged {outcome.tagged:,} photos{resumed} in {outcome.seconds:.1f} s ({rate:.{0 if rate >= 10 else 1}f} photos/s)"
+    words = f"tagged {outcome.tagged:,} photos{resumed} in {outcome.seconds:.1f} s "
+    words += f"({rate:.{0 if rate >= 10 else 1}f} photos/s)"
     if outcome.unreadable:
         words += f"; {outcome.unreadable:,} could not be read:"
     _line(console, words)

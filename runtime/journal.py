@@ -225,4 +225,3 @@ def _cut_torn_line(path: Path, whole: int) -> None:
     with path.open("rb+") as file:
         file.seek(whole)
         file.truncate(whole + file.read().rfind(b"\n") + 1)
-

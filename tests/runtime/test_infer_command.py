@@ -225,7 +225,9 @@ def test_when_the_tags_do_not_fit_on_the_disk_the_old_ones_survive(here):
     )
     assert result.returncode == 1
     (sentence,) = result.stderr.splitlines()
-    assert sentence.startswith("mlzsl-infer: error: tags.jsonl.unfinished/job.json: could not be written: File too large.")
+    assert sentence.startswith(
+        "mlzsl-infer: error: tags.jsonl.unfinished/job.json: could not be written: File too large."
+    )
     assert (here / "tags.jsonl").read_text() == "old\n"
     assert {path.name for path in here.iterdir()} == {"tags.jsonl", "images", "model.onnx"}
 

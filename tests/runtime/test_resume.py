@@ -26,7 +26,7 @@ import os, shutil, signal, sys
 from mlzsl.runtime import job, journal
 where, point = sys.argv[1], int(sys.argv[2])
 journal.SECONDS_BETWEEN_SYNCS = 0.0
-write, write_out, write_output, rmtree = journal.Journal.write, journal.Journal._write_out, job.write_output, shutil.rmtree
+write, write_output = journal.Journal.write, job.write_output
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -234,7 +234,7 @@ def test_a_folder_that_vanishes_is_noticed_at_the_next_sync(here):
     journal.write(Tagged("a.jpg"))
     journal.sync()
     (here / "out").rename(here / "elsewhere")
-    with pytest.raises(FailureError, match="out/tags.jsonl: could not be written: No such file"):
+    with pytest.raises(FailureError, match=r"out/tags.jsonl: could not be written: No such file"):
         journal.sync()
     journal.close()
     assert (here / "elsewhere/records.jsonl").read_bytes() == line_of(Tagged("a.jpg"))
