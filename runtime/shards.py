@@ -47,6 +47,15 @@ def photos_in_shard(path: str, passed_over: Counter[str]) -> Iterator[Photo]:
         yield Photo(path, problem=f"the archive cannot be read beyond its first {images:,} images: {reason}")
 
 
+def read_member(path: str) -> bytes | None:
+    """The bytes of a photo that is recorded as `shard.tar/member`; None where there is no such shard or member."""
+    for end in (place for place, letter in enumerate(path) if letter == "/"):
+        if path[:end].lower().endswith(SHARDS) and os.path.isfile(path[:end]):
+            found = (photo.content for photo in photos_in_shard(path[:end], Counter()) if photo.path == path)
+            return next(found, None)
+    return None
+
+
 def _photo(path: str, shard: tarfile.TarFile, member: tarfile.TarInfo) -> Photo:
     name = f"{path}/{member.name}"
     if not member.isreg():

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from pyarrow import parquet
 from tinymodel import LABELS, network, random_images, reference_scores, write_tiny_model
 
 from mlzsl.engines.manifest import Label
@@ -144,6 +145,25 @@ def test_a_picture_to_look_at(here):
     assert "and tagged.png" in result.stdout
     with Image.open(here / "tagged.png") as picture:
         assert picture.width > 1000
+
+
+def test_a_shard_in_and_parquet_out(here):
+    subprocess.run(["tar", "-cf", "photos.tar", "-C", "images", "a.png", "b.png", "c.jpg"], check=True)
+    result = infer("photos.tar", "-o", "tags.parquet", "--picture", "tagged.png")
+    assert result.exit_code == 0, result.output
+    rows = parquet.read_table(here / "tags.parquet").to_pylist()
+    assert [row["path"] for row in rows] == ["photos.tar/a.png", "photos.tar/b.png", "photos.tar/c.jpg"]
+    assert infer("images/a.png", "images/b.png", "images/c.jpg").exit_code == 0
+    for row, record in zip(rows, records(here / "tags.jsonl"), strict=True):
+        assert row["error"] == record.get("error")
+        assert [tag["label"] for tag in row["tags"] or []] == [tag["label"] for tag in record.get("tags", [])]
+
+
+def test_a_table_of_paths(here):
+    (here / "photos.csv").write_text("id,file\n1,images/b.png\n2,images/missing.png\n")
+    assert infer("photos.csv", "--path-column", "file").exit_code == 0
+    assert [record["path"] for record in records(here / "tags.jsonl")] == ["images/b.png", "images/missing.png"]
+    assert "--path-column path: photos.csv has no such column; its columns are id, file." in refused(2, "photos.csv")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tinymodel import random_images
 from mlzsl.imaging import loading
 from mlzsl.runtime import Photo, Tagger, find_photos
 from mlzsl.runtime.inputs import are_files
+from mlzsl.runtime.shards import read_member
 from mlzsl.shell.errors import UsageError
 
 
@@ -145,10 +146,9 @@ def test_what_is_no_shard_has_its_reason(tmp_path):
 def header(name: bytes, size: int, kind: bytes) -> bytes:
     """A ustar header with any size, in base 256 where octal digits do not do."""
     digits = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
-    block = bytearray(
-        struct.pack("100s8s8s8s12s12s8sc100s6s2s235x", name, b"644\0", b"0\0", b"0\0", digits, b"0\0", b" " * 8, kind, b"",
-                    b"ustar\0", b"00")
-    )  # fmt: skip
+    owner = (b"644\0", b"0\0", b"0\0")
+    rest = (b"0\0", b" " * 8, kind, b"", b"ustar\0", b"00")
+    block = bytearray(struct.pack("100s8s8s8s12s12s8sc100s6s2s235x", name, *owner, digits, *rest))
     block[148:156] = b"%06o\0 " % sum(block)
     return bytes(block)
 
@@ -221,6 +221,9 @@ def test_photos_of_a_shard_are_tagged_like_files(tmp_path, tiny_model):
     assert [photo.tags for photo in members] == [photo.tags for photo in files]
     assert [os.path.relpath(photo.path, tmp_path) for photo in members] == [f"s.tar/{name}" for name in pictures]
     assert "not an image" in broken.error
+    assert [read_member(photo.path) for photo in members] == list(pictures.values())
+    assert read_member(files[0].path) is None
+    assert read_member(str(tmp_path / "s.tar/9.png")) is None
 
 
 NAMES = ["a.jpg", "b c.jpg", "d\n.jpg", os.fsdecode(b"caf\xe9.jpg")]
