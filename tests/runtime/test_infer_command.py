@@ -277,17 +277,6 @@ def test_the_commands_import_nothing_heavy_until_an_engine_opens():
     subprocess.run([sys.executable, "-c", LIGHT], check=True, timeout=120)
 
 
-@pytest.mark.kit
-def test_every_odd_photo_is_tagged_or_has_its_reason(kit, here):
-    """A file named is a record written: none lost, none tagged twice, no crash."""
-    files = sorted(path for path in (kit / "odd_images").iterdir() if path.suffix != ".md")
-    result = infer(*files, "--json")
-    assert result.exit_code == 0, result.output
-    tagged = records(here / "tags.jsonl")
-    assert [record["path"] for record in tagged] == [os.fspath(path) for path in files]
-    assert all(("tags" in record) != ("error" in record) for record in tagged)
-
-
 def test_it_says_whether_the_engine_is_certified(here):
     result = infer("images", "--backend", "onnxruntime")
     assert "model.onnx: no certificate for this engine; check it with `mlzsl-verify model.onnx" in result.stderr
