@@ -101,6 +101,8 @@ class Journal:
                 raise UsageError(
                     f"{self._output}: another process is writing it; wait for that one, or name another file."
                 ) from error
+            except OSError:  # a file system without locks
+                pass
 
     def _write_out(self) -> None:
         rest = memoryview(bytes(self._lines))

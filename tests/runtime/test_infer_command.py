@@ -268,7 +268,7 @@ LIGHT = """
 import sys
 sys.modules["torch"] = None
 import mlzsl.runtime, mlzsl.runtime.infer_cli, mlzsl.runtime.verify_cli
-heavy = {"openvino", "onnxruntime", "onnx", "torchvision", "mlzsl.export"} & set(sys.modules)
+heavy = {"pyarrow", "openvino", "onnxruntime", "onnx", "torchvision", "mlzsl.export"} & set(sys.modules)
 assert not heavy, heavy
 """
 
