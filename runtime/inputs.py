@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mlzsl.runtime.photos import Photo
 from mlzsl.runtime.shards import SHARDS, photos_in_shard
-from mlzsl.runtime.sources import STANDARD_INPUT, find_images
+from mlzsl.runtime.sources import find_images
 from mlzsl.runtime.tables import TABLES, check_table, photos_in_table
 
 PATH_COLUMN = "path"
@@ -43,9 +43,9 @@ def find_photos(
     return (photo for path in paths for photo in _photos_at(path, path_column, others))
 
 
-def are_files(inputs: Sequence[str]) -> bool:
-    """Whether inputs stand for files that can be listed beforehand: no list, no shard, no table among them."""
-    return not any(name == STANDARD_INPUT or name.lower().endswith(SHARDS + TABLES) for name in inputs)
+def holds_photos(path: str) -> bool:
+    """Whether a path stands for photos in it, not for itself: a shard or a table by its name."""
+    return path.lower().endswith(SHARDS + TABLES)
 
 
 def _photos_at(path: str, path_column: str, passed_over: Counter[str]) -> Iterator[Photo]:

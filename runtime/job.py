@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlzsl.runtime.inputs import PATH_COLUMN, are_files, find_photos
+from mlzsl.runtime.inputs import PATH_COLUMN, find_photos, holds_photos
 from mlzsl.runtime.journal import Journal, open_journal
 from mlzsl.runtime.photos import Photo
 from mlzsl.runtime.records import read_records
-from mlzsl.runtime.sources import find_images
+from mlzsl.runtime.sources import STANDARD_INPUT, find_images
 from mlzsl.runtime.tagger import Tagger
 from mlzsl.runtime.tags import Tagged
 from mlzsl.runtime.writers import STANDARD_OUTPUT, check_output, write_line, write_output
@@ -163,13 +163,14 @@ def _job(tagger: Tagger, names: list[str], path_column: str) -> tuple[int | None
         "path column": path_column,
         "input": [ascii(name) for name in names],
     }
-    if not are_files(names):
+    if STANDARD_INPUT in names:
         return None, job
-    count, digest = 0, hashlib.sha256()
+    count, countable, digest = 0, True, hashlib.sha256()
     for path in find_images(names):
         count += 1
+        countable = countable and not holds_photos(path)
         digest.update(os.fsencode(path) + b"\0")
-    return count, job | {"number of photos": count, "list of photos": digest.hexdigest()}
+    return count if countable else None, job | {"number of files": count, "list of files": digest.hexdigest()}
 
 
 def _taken_over(journal: Journal, photos: Iterator[Photo]) -> _Counts:

@@ -15,9 +15,7 @@ from PIL import Image
 from pyarrow import parquet
 from tinymodel import random_images
 
-from mlzsl.imaging import loading
 from mlzsl.runtime import Photo, Tagger, find_photos
-from mlzsl.runtime.inputs import are_files
 from mlzsl.runtime.shards import read_member
 from mlzsl.shell.errors import UsageError
 
@@ -280,15 +278,3 @@ def test_a_column_of_numbers_is_not_taken_for_paths(tmp_path):
     parquet.write_table(pyarrow.table({"path": [1, 2]}), tmp_path / "a.parquet")
     (photo,) = find_photos([tmp_path / "a.parquet"])
     assert "the column path holds int, not text" in photo.problem
-
-
-def test_which_inputs_can_be_counted_beforehand():
-    assert are_files(["photos", "a.jpg", "x/*.png"])
-    for name in ("-", "a.tar", "b.TGZ", "c.parquet", "d.csv"):
-        assert not are_files(["photos", name])
-
-
-def test_the_limit_of_a_member_is_that_of_a_file():
-    from mlzsl.runtime import shards
-
-    assert shards.MAX_BYTES == loading.MAX_BYTES

@@ -142,9 +142,9 @@ def test_another_job_is_not_resumed(here):
     assert "began with another engine (openvino" in refused("--backend", "onnxruntime")
     assert "began with another input" in refused("images/001.png")
     (here / "images/044.png").rename(here / "images/0440.png")
-    assert "began with another list of photos" in refused()
+    assert "began with another list of files" in refused()
     (here / "images/0440.png").unlink()
-    assert "began with another number of photos (45, now 44)" in refused()
+    assert "began with another number of files (45, now 44)" in refused()
 
 
 def test_a_list_that_is_another_is_refused(here):
@@ -163,6 +163,22 @@ def test_a_list_that_is_another_is_refused(here):
         assert "the photos are no longer those that the job" in result.stderr
     assert resumed(names).exit_code == 0
     assert (here / "tags.jsonl").read_bytes() == unbroken()
+
+
+@pytest.mark.parametrize("name", ["photos.tar", "photos.tar.gz", "photos.csv"])
+def test_a_job_on_a_shard_or_a_table_goes_on(here, name):
+    files = sorted(os.listdir("images"))
+    if name == "photos.csv":
+        (here / name).write_text("path\n" + "".join(f"images/{file}\n" for file in files))
+    else:
+        subprocess.run(["tar", "-caf", name, "-C", "images", *files], check=True)
+    flags = [name, *FLAGS[1:]]
+    assert CliRunner().invoke(main, [*flags, "-o", "unbroken.jsonl"]).exit_code == 0
+    command = [sys.executable, "-c", KILLED, "a line", "30", *flags, "-o", "tags.jsonl"]
+    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    assert CliRunner().invoke(main, [*flags, "-o", "tags.jsonl", "--resume"]).exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == (here / "unbroken.jsonl").read_bytes()
+    assert json.loads((here / "tags.jsonl.run.json").read_text())["resumed"] > 20
 
 
 def test_resume_begins_where_there_is_nothing_to_go_on_with(here):
