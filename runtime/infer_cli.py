@@ -110,7 +110,9 @@ def main(
     with Tagger.open(engine, top_k=top_k, threshold=threshold, **asked) as tagger:
         say(f"{engine}: {len(tagger.manifest.labels)} labels, on {tagger.running}", silent)
         say(_certificate(tagger, engine), silent)
-        outcome = tag_to_file(tagger, photos, output, engine, silent, path_column, resume, restart)
+        outcome = tag_to_file(
+            tagger, photos, output, engine, silent, path_column=path_column, resume=resume, restart=restart
+        )
         if picture is not None:
             draw_contact_sheet(outcome.sample, picture, tagger.manifest)
     if as_json:
@@ -143,9 +145,9 @@ def _print(outcome: Outcome, output: str, picture: Path | None) -> None:
     if console.is_terminal and not tags_on_standard_output:
         console.print(_table(outcome.sample[:PHOTOS_SHOWN]))
     rate = outcome.photos_per_second
-    resumed = f", {outcome.resumed:,} of all taken over" if outcome.resumed else ""
-    words = f"tagged {outcome.tagged:,} photos{resumed} in {outcome.seconds:.1f} s "
-    words += f"({rate:.{0 if rate >= 10 else 1}f} photos/s)"
+    words = f"tagged {outcome.tagged:,} photos in {outcome.seconds:.1f} s ({rate:.{0 if rate >= 10 else 1}f} photos/s)"
+    if outcome.resumed:
+        words += f"; {outcome.resumed:,} photos had been done before"
     if outcome.unreadable:
         words += f"; {outcome.unreadable:,} could not be read:"
     _line(console, words)

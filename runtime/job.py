@@ -110,8 +110,8 @@ def tag_to_file(
         return _outcome(tagger, model, counts, passed_over)
     with open_journal(output, job, tagger.batch_size, resume, restart) as journal, _kept(journal, output, quiet):
         counts = _taken_over(journal, photos)
-        with progress("tagging", total, "photos", quiet) as bar:
-            bar.advance(counts.resumed)
+        left = None if total is None else total - counts.resumed
+        with progress("tagging", left, "photos", quiet) as bar:
             for photo in tagger.tag(photos):
                 journal.write(photo)
                 bar.advance(note=counts.add(photo))

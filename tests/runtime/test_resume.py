@@ -98,12 +98,14 @@ def test_killed_at_random_points_and_resumed_the_output_is_that_of_an_unbroken_r
     for where in ("a line", "torn", "a line", "torn"):
         killed(where, chance.randrange(1, 12), "-o", output, "--resume")
         assert not os.path.exists(output)
-    assert infer("-o", output, "--resume").exit_code == 0
+    finished = CliRunner().invoke(main, [*FLAGS[:-1], "-o", output, "--resume"])
+    assert finished.exit_code == 0
     assert (here / output).read_bytes() == expected
     assert not journal_folder(output).exists()
     record = json.loads((here / f"{output}.run.json").read_text())
     assert record["photos"] == {"tagged": COUNT - len(BROKEN), "unreadable": len(BROKEN), "passed_over": 0}
     assert record["resumed"] > 0
+    assert f"; {record['resumed']} photos had been done before; {len(BROKEN)} could not be read:" in finished.stdout
 
 
 @pytest.mark.parametrize("where", ["before the output", "after the output", "while it tidies up"])
