@@ -49,10 +49,9 @@ def holds_photos(path: str) -> bool:
 
 
 def _photos_at(path: str, path_column: str, passed_over: Counter[str]) -> Iterator[Photo]:
-    lower = path.lower()
-    if lower.endswith(SHARDS):
-        yield from photos_in_shard(path, passed_over)
-    elif lower.endswith(TABLES):
-        yield from photos_in_table(path, path_column)
-    else:
+    if not holds_photos(path) or not os.path.isfile(path):  # opening a pipe may never end
         yield Photo(path)
+    elif path.lower().endswith(SHARDS):
+        yield from photos_in_shard(path, passed_over)
+    else:
+        yield from photos_in_table(path, path_column)

@@ -10,7 +10,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from mlzsl.imaging import is_image_name
 from mlzsl.imaging.loading import MAX_BYTES
@@ -31,7 +31,7 @@ def photos_in_shard(path: str, passed_over: Counter[str]) -> Iterator[Photo]:
     try:
         with _opened(path) as file, tarfile.open(fileobj=cast(IO[bytes], file), mode="r:") as shard:
             while (member := shard.next()) is not None:
-                shard.members = []  # type: ignore[attr-defined]
+                cast(Any, shard).members = []  # which would grow with them
                 if len(shard.pax_headers) > MOST_GLOBAL_HEADERS:
                     raise tarfile.ReadError("too many global headers")
                 if member.isdir():
@@ -67,7 +67,7 @@ def _photo(path: str, shard: tarfile.TarFile, member: tarfile.TarInfo) -> Photo:
         while block := file.read(LARGEST_READ):
             content.write(block)
     if content.tell() != member.size:
-        raise tarfile.ReadError(f"{member.name} is cut short")
+        raise tarfile.ReadError("it is cut short within one")
     return Photo(name, content.getvalue())
 
 

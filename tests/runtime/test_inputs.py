@@ -141,6 +141,16 @@ def test_what_is_no_shard_has_its_reason(tmp_path):
         assert "cannot be read" in photo.problem
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz", "s.csv", "s.parquet"])
+def test_a_pipe_or_a_missing_file_in_a_list_is_not_waited_for(tmp_path, tiny_model, name):
+    os.mkfifo(tmp_path / name)
+    listed = io.BytesIO(os.fsencode(tmp_path / name) + b"\nmissing-" + name.encode())
+    with Tagger.open(tiny_model.path, threads=1) as tagger:
+        errors = [photo.error for photo in tagger.tag(find_photos(["-"], listed=listed))]
+    assert errors == ["not a regular file", "No such file or directory"]
+
+
 def header(name: bytes, size: int, kind: bytes) -> bytes:
     """A ustar header with any size, in base 256 where octal digits do not do."""
     digits = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
