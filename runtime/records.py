@@ -41,7 +41,7 @@ def photo_of(line: bytes) -> Tagged:
             return Tagged(str(record["path"]), error=str(record["error"]))
         tags = tuple(Tag(str(tag["label"]), float(tag["score"]), bool(tag["seen"])) for tag in record["tags"])
         return Tagged(str(record["path"]), tags)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"no record of a photo: {error}") from error
 
 

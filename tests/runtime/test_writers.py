@@ -96,7 +96,9 @@ def test_lines_are_read_back_as_they_were_written():
     assert [photo_of(line_of(photo)) for photo in PHOTOS] == PHOTOS
 
 
-@pytest.mark.parametrize("line", [b"", b"\n", b"[]\n", b"1\n", b'{"path": "a"}\n', line_of(PHOTOS[0])[:-1], b"\xff\n"])
+@pytest.mark.parametrize(
+    "line", [b"", b"\n", b"[]\n", b"1\n", b'{"path": "a"}\n', line_of(PHOTOS[0])[:-1], b"\xff\n", b"[" * 99_999 + b"\n"]
+)
 def test_what_is_no_whole_line_of_ours_is_no_record(line):
     with pytest.raises(ValueError):  # noqa: PT011 whatever it says
         photo_of(line)
