@@ -1,5 +1,6 @@
 """A picture of tagged photos to look at: a grid of thumbnails, each with its tags, unseen labels marked."""
 
+import io
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mlzsl.engines.manifest import Manifest
 from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
+from mlzsl.runtime.shards import read_member
 from mlzsl.runtime.tags import Tag, Tagged
 from mlzsl.shell.errors import FailureError, UsageError
 from mlzsl.shell.outputs import written_atomically
@@ -118,8 +120,9 @@ def _draw_tag(draw: ImageDraw.ImageDraw, left: int, y: float, tag: Tag) -> None:
 def _thumbnail(path: str) -> Image.Image:
     """The whole photo upright in its own proportions, at most THUMBNAIL_WIDTH × THUMBNAIL_HEIGHT."""
     try:
-        square = Image.fromarray(load_image(Path(path), Preprocessing(size=2 * THUMBNAIL_WIDTH)))
-        with Image.open(path) as photo:
+        content = read_member(path) or Path(path).read_bytes()
+        square = Image.fromarray(load_image(content, Preprocessing(size=2 * THUMBNAIL_WIDTH)))
+        with Image.open(io.BytesIO(content)) as photo:
             width, height = photo.size
             if photo.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
                 width, height = height, width
