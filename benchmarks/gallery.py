@@ -4,6 +4,7 @@ python benchmarks/gallery.py PHOTOS --count 10000
 """
 
 import json
+import os
 import resource
 import tempfile
 import time
@@ -14,8 +15,8 @@ import click
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
+from mlzsl.imaging import is_image_name
 from mlzsl.runtime.gallery import write_gallery
-from mlzsl.runtime.sources import find_images
 
 LABELS, TAGS = 400, 5
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1280,860")
@@ -33,8 +34,9 @@ def main(photos: str, count: int, threads: int | None, browser: str, driver: str
     """Write a page of the PHOTOS of a folder and open it."""
     with tempfile.TemporaryDirectory() as folder:
         tags, page = Path(folder, "tags.jsonl"), Path(folder, "gallery.html")
+        found = sorted(os.path.abspath(path) for path in Path(photos).iterdir() if is_image_name(path))
         with open(tags, "w") as file:
-            for number, path in enumerate(islice(cycle(find_images([photos])), count)):
+            for number, path in enumerate(islice(cycle(found), count)):
                 named = [
                     {"label": f"label {(number + k) % LABELS}", "score": 0.9 - k / 10, "seen": k > 0}
                     for k in range(TAGS)

@@ -72,6 +72,7 @@ def _tag(where: str, entry: object) -> Tag:
 
 
 def _read_csv(lines: Iterable[str], path: Path, unseen: Collection[str]) -> Iterator[Tagged]:
+    csv.field_size_limit(LONGEST_LINE)  # by default 128 KiB, which the tags of one photo may exceed
     rows = csv.reader(lines)
     try:
         if next(rows, None) != COLUMNS:

@@ -135,13 +135,16 @@ function showEntries() {
 
 const firstOf = (shown, all) => (shown < all ? `; the first ${decimal(shown)} are on this page` : "");
 
+/** List the labels that fit the query, chosen ones first; returns the button of each. */
 function listLabels() {
   const query = byId("label-query").value;
   const found = labelsByPhotos.filter((label) => chosen.has(label) || holds(label.name, query));
   found.sort((a, b) => chosen.has(b) - chosen.has(a));
-  byId("labels").replaceChildren(...found.slice(0, LABELS_LISTED).map((label) => element("li", {}, labelButton(label))));
+  const buttons = new Map(found.slice(0, LABELS_LISTED).map((label) => [label, labelButton(label)]));
+  byId("labels").replaceChildren(...Array.from(buttons.values(), (button) => element("li", {}, button)));
   const left = found.length - LABELS_LISTED;
   byId("labels-left").textContent = left > 0 ? `and ${counted(left, "label")} more: type to find them` : "";
+  return buttons;
 }
 
 function labelButton(label) {
@@ -149,8 +152,7 @@ function labelButton(label) {
   const button = element("button", { type: "button", "aria-pressed": chosen.has(label) }, labelName(label), photosOfIt);
   button.addEventListener("click", () => {
     if (!chosen.delete(label)) chosen.add(label);
-    listLabels();
-    byId("labels").querySelectorAll("button")[chosen.has(label) ? [...chosen].indexOf(label) : 0]?.focus();
+    listLabels().get(label)?.focus(); // chosen labels stand first, so its button has moved
     showEntries();
   });
   return button;

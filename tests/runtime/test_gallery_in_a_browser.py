@@ -163,6 +163,7 @@ def test_filters_by_label(page):
     assert page.names() == ["in/dog.jpg"]
     page.choose("dog")
     assert page.names() == ["in/dog.jpg", "in/cat.jpg"]
+    assert page.browser.switch_to.active_element.text.split("\n")[0] == "dog"  # the focus stays where it was
     page.one("#clear").click()
     assert page.status == "4 of 4 photos"
 

@@ -1,0 +1,77 @@
+"""What is written as tags is read back the same, whatever the names."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tinymodel import manifest
+
+from mlzsl.engines.manifest import Label
+from mlzsl.runtime.tags import Tag, Tagged
+from mlzsl.runtime.tags_file import read_tags
+from mlzsl.runtime.writers import open_writer
+from mlzsl.shell.errors import UsageError
+
+LABELS = [Label(name, "dog.n.01", seen) for name, seen in (("dog", True), ('café, "au lait"', False), ("\u2028", True))]
+# Names as the operating system gives them: bytes that are not UTF-8 as halves of surrogate pairs. (Python's CSV writer
+# leaves a lone carriage return unquoted.)
+NAMES = st.binary(min_size=1, max_size=12).map(lambda name: name.replace(b"\r", b"").decode(errors="surrogateescape"))
+SCORES = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
+TAGS = st.lists(st.tuples(st.sampled_from(LABELS), SCORES), max_size=3).map(
+    lambda tags: tuple(Tag(label.name, score, label.seen) for label, score in tags)
+)
+PHOTOS = st.one_of(
+    st.builds(Tagged, NAMES, TAGS),
+    st.builds(
+        lambda name, why: Tagged(name, error=why),
+        NAMES,
+        st.text(min_size=1).map(lambda why: why.replace("\r", "") + "."),
+    ),
+)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+@given(photos=st.lists(PHOTOS, max_size=5))
+def test_what_was_written_is_read_back(suffix, photos):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"tags{suffix}"
+        with open_writer(str(path), manifest(labels=tuple(LABELS))) as writer:
+            for photo in photos:
+                writer.write(photo)
+        assert list(read_tags(path, [label.name for label in LABELS if not label.seen])) == photos
+
+
+def test_a_photo_may_have_thousands_of_tags(tmp_path):
+    photo = Tagged("a.jpg", tuple(Tag(f"a rather long label number {n}", 0.5, True) for n in range(10_000)))
+    for name in ("tags.csv", "tags.jsonl"):
+        with open_writer(str(tmp_path / name), manifest()) as writer:
+            writer.write(photo)
+        assert list(read_tags(tmp_path / name, [])) == [photo]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "line 1: its columns are not path, tags, scores, error"),
+        ("a,b\n", "line 1: its columns are not"),
+        ("path,tags,scores,error\na.jpg,dog\n", "line 2: it has 2 columns, not 4"),
+        ("path,tags,scores,error\na.jpg,dog;cat,0.5,\n", "line 2: it has 2 tags and 1 scores"),
+        ("path,tags,scores,error\na.jpg,dog,high,\n", "line 2: a score is \"high\", not a number"),
+        ("path,tags,scores,error\na.jpg,dog,nan,\n", "line 2: a score is NaN, not a number"),
+    ],
+)  # fmt: skip
+def test_unfit_csv_is_refused_with_its_line(tmp_path, text, what):
+    (tmp_path / "tags.csv").write_text(text)
+    with pytest.raises(UsageError) as refused:
+        list(read_tags(tmp_path / "tags.csv", []))
+    assert what in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("gone.jsonl", "cannot be read: No such file"), ("tags.txt", "tags are read back from")]
+)
+def test_what_cannot_be_read_back_is_refused(tmp_path, name, what):
+    with pytest.raises(UsageError, match=what):
+        list(read_tags(tmp_path / name, []))
