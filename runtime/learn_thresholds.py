@@ -110,8 +110,8 @@ def thresholds_from_scores(
     """As `learn_thresholds`, from the scores float32 [n, L] of photos and which labels they have, bool [n, L]."""
     positives = truths.sum(axis=0)
     seen = np.array([label.seen for label in labels])
-    chosen = np.flatnonzero(seen & (positives >= fewest_photos))
-    others = np.setdiff1d(np.arange(len(labels)), chosen)
+    own = seen & (positives >= fewest_photos)
+    chosen, others = np.flatnonzero(own), np.flatnonzero(~own)
     cuts = {int(place): choose_cut(scores[:, place], truths[:, place], goal) for place in chosen}
     intervals = {place: (cut.threshold, cut.threshold) for place, cut in cuts.items()}
     assessment, left_out = None, []
@@ -138,7 +138,7 @@ def thresholds_from_scores(
             label,
             cuts[place],
             int(positives[place]),
-            None if place in chosen else FEW_PHOTOS if label.seen else UNSEEN,
+            None if own[place] else FEW_PHOTOS if label.seen else UNSEEN,
             *intervals[place],
         )
         for place, label in enumerate(labels)
