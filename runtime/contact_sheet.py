@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mlzsl.engines.manifest import Manifest
 from mlzsl.imaging import UnreadableImage
+from mlzsl.runtime.shards import read_member
 from mlzsl.runtime.tags import Tag, Tagged
 from mlzsl.runtime.thumbnails import thumbnail
 from mlzsl.shell.errors import FailureError, UsageError
@@ -117,7 +118,7 @@ def _draw_tag(draw: ImageDraw.ImageDraw, left: int, y: float, tag: Tag) -> None:
 
 def _thumbnail(path: str) -> Image.Image:
     try:
-        return thumbnail(path, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)
+        return thumbnail(read_member(path) or path, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)
     except UnreadableImage as error:
         raise FailureError(f"{Tagged(path).name}: was tagged, but can no longer be read: {error}.") from error
 

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from mlzsl.engines.engine import available_cpus
 from mlzsl.imaging import UnreadableImage
 from mlzsl.runtime.run_record import RunRecord, read_run_record
+from mlzsl.runtime.shards import MembersInOrder
 from mlzsl.runtime.tags import Tagged
 from mlzsl.runtime.tags_file import check_tags, read_tags
 from mlzsl.runtime.thumbnails import thumbnail_jpeg
@@ -61,7 +62,7 @@ def write_gallery(
     thumbnail and with the reason.
 
     Args:
-        tags: a `.jsonl` or `.csv` file that `mlzsl-infer` wrote. What made it is read from the record beside it.
+        tags: a `.jsonl`, `.csv` or `.parquet` file that `mlzsl-infer` wrote. What made it, the record beside it tells.
         target: the `.html` file to write, whole or not at all.
         threads: how many photos are decoded at once; None takes every core.
         quiet: show no progress.
@@ -134,23 +135,26 @@ def _with_thumbnails(photos: Iterable[Tagged], threads: int) -> Iterator[tuple[T
         photo, picture = started.popleft()
         return photo, None if picture is None else picture.result()
 
+    members = MembersInOrder()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="thumbnail")
     try:
         for photo in photos:
             asked = photo.error is None and shown < MOST_PHOTOS
             shown += asked
-            started.append((photo, pool.submit(_thumbnail, photo.path) if asked else None))
+            source = (members.read(photo.path) or photo.path) if asked else ""
+            started.append((photo, pool.submit(_thumbnail, source) if asked else None))
             if len(started) > 4 * threads:
                 yield finished()
         while started:
             yield finished()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        members.close()
 
 
-def _thumbnail(path: str) -> Thumbnail:
+def _thumbnail(source: str | bytes) -> Thumbnail:
     try:
-        return thumbnail_jpeg(path, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, THUMBNAIL_BYTES)
+        return thumbnail_jpeg(source, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, THUMBNAIL_BYTES)
     except UnreadableImage as error:
         return error
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from mlzsl.runtime.contact_sheet import check_picture, draw_contact_sheet
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.gallery import check_gallery, write_gallery
+from mlzsl.runtime.inputs import PATH_COLUMN
 from mlzsl.runtime.job import Outcome, record_path, tag_to_file
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE
 from mlzsl.runtime.sources import passed_over_words
@@ -40,7 +41,15 @@ NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
     "--output",
     default="tags.jsonl",
     metavar="FILE",
-    help="Where the tags go: .jsonl, .csv, or - for JSONL on standard output.",
+    help="Where the tags go: .jsonl, .csv, .parquet, or - for JSONL on standard output.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the job that was broken off, if there is one.")
+@click.option("--restart", is_flag=True, help="Throw the job that was broken off away, and begin anew.")
+@click.option(
+    "--path-column",
+    default=PATH_COLUMN,
+    metavar="NAME",
+    help="The column of .csv, .tsv and .parquet PHOTOS with paths.",
 )
 @click.option("--top-k", type=click.IntRange(1), metavar="K", help="The best K labels of each photo.")
 @click.option(
@@ -70,6 +79,9 @@ def main(
     photos: tuple[str, ...],
     engine: Path,
     output: str,
+    resume: bool,
+    restart: bool,
+    path_column: str,
     top_k: int | None,
     threshold: float | None,
     picture: Path | None,
@@ -78,7 +90,8 @@ def main(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Tag PHOTOS: files, folders with all they hold, quoted patterns, or - for a list on standard input.
+    """Tag PHOTOS: files, folders with all they hold, quoted patterns, or - for a list on standard input; tar shards
+    (.tar, .tar.gz) stand for the images in them, tables (.csv, .tsv, .parquet) for the files that a column names.
 
     Writes one record a photo, in the order of the input: its path and its tags with scores, best first, or the
     reason why it could not be read. What ran, and how, is recorded beside the tags in tags.jsonl.run.json.
@@ -89,11 +102,14 @@ def main(
       mlzsl-infer images/ --engine my_tagger.onnx --top-k 3 --output tags.csv
       mlzsl-infer 'photos/2024-*/**/*.jpg' --threshold 0.5
       find /photos -name '*.jpg' -print0 | mlzsl-infer - --quiet
+      mlzsl-infer 'shards/*.tar' --output tags.parquet --resume
       mlzsl-infer images/ --picture tagged.png --report gallery.html
       mlzsl-infer cat.jpg --output - | jq .tags
     """
     if not photos:
         raise UsageError("no photos were named; try `mlzsl-infer images/`, or see `mlzsl-infer --help`.")
+    if resume and restart:
+        raise UsageError("--resume and --restart: the one goes on, the other throws away; choose one.")
     if as_json and output == STANDARD_OUTPUT:
         raise UsageError("--json: the summary would stand among the tags of --output -; leave one of them out.")
     if picture is not None:
@@ -104,7 +120,9 @@ def main(
     with Tagger.open(engine, top_k=top_k, threshold=threshold, **asked) as tagger:
         say(f"{engine}: {len(tagger.manifest.labels)} labels, on {tagger.running}", silent)
         say(_certificate(tagger, engine), silent)
-        outcome = tag_to_file(tagger, photos, output, engine, silent)
+        outcome = tag_to_file(
+            tagger, photos, output, engine, silent, path_column=path_column, resume=resume, restart=restart
+        )
         if picture is not None:
             draw_contact_sheet(outcome.sample, picture, tagger.manifest)
     if report is not None:
@@ -147,6 +165,8 @@ def _print(outcome: Outcome, output: str, picture: Path | None, report: Path | N
         console.print(_table(outcome.sample[:PHOTOS_SHOWN]))
     rate = outcome.photos_per_second
     words = f"tagged {outcome.tagged:,} photos in {outcome.seconds:.1f} s ({rate:.{0 if rate >= 10 else 1}f} photos/s)"
+    if outcome.resumed:
+        words += f"; {outcome.resumed:,} photos had been done before"
     if outcome.unreadable:
         words += f"; {outcome.unreadable:,} could not be read:"
     _line(console, words)

@@ -1,9 +1,9 @@
 """The pipeline from paths to tags: decode in threads, fill batches, keep the engine busy, give results in order.
 
-    paths ──► decode threads ──► batches ──► engine, several in flight ──► tags, in the order of the paths
+    photos ──► decode threads ──► batches ──► engine, several in flight ──► tags, in the order of the photos
 
 Every queue is bounded, so memory does not grow with the number of photos. A photo that cannot be read takes no place
-in a batch: it passes by with its reason.
+in a batch: it passes by with its reason. Where a batch ends depends on the photos alone, never on what was faster.
 """
 
 import contextlib
@@ -17,16 +17,18 @@ import numpy as np
 from mlzsl.engines.engine import Engine, available_cpus
 from mlzsl.engines.modelfile import Images, Scores
 from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
+from mlzsl.runtime.photos import Photo
 from mlzsl.runtime.tags import Selection, Tagged, select_tags
 
 DEFAULT_BATCH_SIZE = 16
 BATCHES_DECODED_AHEAD = 2
 MOST_ERRORS_HELD_BACK = 1024
+MOST_BYTES_AHEAD = 1 << 29  # of photos that come as bytes
 
 
 def tag_photos(
     engine: Engine,
-    paths: Iterable[str],
+    photos: Iterable[str | Photo],
     selection: Selection,
     batch_size: int = DEFAULT_BATCH_SIZE,
     threads: int | None = None,
@@ -35,18 +37,18 @@ def tag_photos(
 
     Args:
         engine: what scores them; its manifest says how they are preprocessed.
-        paths: image files, in any number; a few batches are read ahead.
+        photos: photos, or the paths of image files, in any number; a few batches are read ahead.
         selection: the rule that makes tags of scores.
         batch_size: photos a batch.
         threads: how many decode at once; None takes every core.
 
     Yields:
-        One `Tagged` for each path, in their order. Closing the iterator early stops all threads.
+        One `Tagged` for each photo, in their order. Closing the iterator early stops all threads.
     """
     preprocessing = Preprocessing.from_json(engine.manifest.preprocessing)
     pool = ThreadPoolExecutor(threads or available_cpus(), thread_name_prefix="decode")
     try:
-        decoded = _decoded(pool, paths, preprocessing, ahead=BATCHES_DECODED_AHEAD * batch_size)
+        decoded = _decoded(pool, photos, preprocessing, ahead=BATCHES_DECODED_AHEAD * batch_size)
         feed = _Feed(decoded, batch_size)
         while not feed.exhausted:
             with contextlib.closing(engine.run(feed.batches())) as results:
@@ -55,6 +57,30 @@ def tag_photos(
             yield from feed.errors_at_the_front()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class BatchEnds:
+    """Where batches end: when they are full, or when too many unreadable photos wait behind their first picture."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._pictures = self._errors = 0
+
+    @property
+    def between_batches(self) -> bool:
+        """Whether no batch has been begun."""
+        return self._pictures == 0
+
+    def add(self, readable: bool) -> bool:
+        """Count one photo, and say whether a batch ends with it."""
+        if readable:
+            self._pictures += 1
+        elif self._pictures:
+            self._errors += 1
+        ends = self._pictures == self._batch_size or self._errors == MOST_ERRORS_HELD_BACK
+        if ends:
+            self._pictures = self._errors = 0
+        return ends
 
 
 class ReadableBatches:
@@ -88,23 +114,34 @@ Decoded = Images | UnreadableImage  # uint8 [S, S, 3], or why not
 
 
 def _decoded(
-    pool: ThreadPoolExecutor, paths: Iterable[str], preprocessing: Preprocessing, ahead: int
+    pool: ThreadPoolExecutor, photos: Iterable[str | Photo], preprocessing: Preprocessing, ahead: int
 ) -> Iterator[tuple[str, Decoded]]:
-    """Each path with its picture, in order, at most `ahead` of them in work or waiting."""
-    started: deque[tuple[str, Future[Decoded]]] = deque()
-    for path in paths:
-        if len(started) == ahead:
-            name, picture = started.popleft()
-            yield name, picture.result()
-        started.append((path, pool.submit(_decode, path, preprocessing)))
+    """Each photo's path with its picture, in order, at most `ahead` of them in work or waiting."""
+    started: deque[tuple[Photo, Future[Decoded]]] = deque()
+    held = 0  # bytes of the photos that came as such
+
+    def finished() -> tuple[str, Decoded]:
+        nonlocal held
+        photo, picture = started.popleft()
+        held -= len(photo.content or b"")
+        return photo.path, picture.result()
+
+    for photo in photos:
+        if isinstance(photo, str):
+            photo = Photo(photo)
+        while started and (len(started) == ahead or held > MOST_BYTES_AHEAD):
+            yield finished()
+        held += len(photo.content or b"")
+        started.append((photo, pool.submit(_decode, photo, preprocessing)))
     while started:
-        name, picture = started.popleft()
-        yield name, picture.result()
+        yield finished()
 
 
-def _decode(path: str, preprocessing: Preprocessing) -> Decoded:
+def _decode(photo: Photo, preprocessing: Preprocessing) -> Decoded:
+    if photo.problem is not None:
+        return UnreadableImage(photo.problem)
     try:
-        return load_image(Path(path), preprocessing)
+        return load_image(Path(photo.path) if photo.content is None else photo.content, preprocessing)
     except UnreadableImage as error:
         return error
 
@@ -115,32 +152,34 @@ class _Feed:
     def __init__(self, decoded: Iterator[tuple[str, Decoded]], batch_size: int) -> None:
         self.exhausted = False
         self._decoded = decoded
-        self._batch_size = batch_size
+        self._ends = BatchEnds(batch_size)
+        self._pictures: list[Images] = []  # of the batch that is being filled
         self._waiting: deque[tuple[str, UnreadableImage | None]] = deque()
         self._errors = 0  # among those waiting
 
     def batches(self) -> Iterator[Images]:
-        """Full batches, and a last one that may be smaller; uint8 [n, S, S, 3].
+        """Batches, uint8 [n, S, S, 3].
 
-        They end early where too many errors are held back by photos before them: those must first be done.
+        They pause where too many errors are held back by photos before them: those must first be done.
         """
-        pictures: list[Images] = []
         for path, picture in self._decoded:
             if isinstance(picture, UnreadableImage):
                 self._waiting.append((path, picture))
                 self._errors += 1
-                if self._errors >= MOST_ERRORS_HELD_BACK:
-                    break
-                continue
-            self._waiting.append((path, None))
-            pictures.append(picture)
-            if len(pictures) == self._batch_size:
-                yield np.stack(pictures)
-                pictures = []
-        else:
-            self.exhausted = True
-        if pictures:
-            yield np.stack(pictures)
+            else:
+                self._waiting.append((path, None))
+                self._pictures.append(picture)
+            if self._ends.add(not isinstance(picture, UnreadableImage)):
+                yield self._batch()
+            if self._errors >= MOST_ERRORS_HELD_BACK:
+                return
+        self.exhausted = True
+        if self._pictures:
+            yield self._batch()
+
+    def _batch(self) -> Images:
+        pictures, self._pictures = self._pictures, []
+        return np.stack(pictures)
 
     def tagged(self, scores: Scores, engine: Engine, selection: Selection) -> Iterator[Tagged]:
         """The photos of one batch, and the unreadable ones before and between them."""

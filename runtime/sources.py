@@ -123,12 +123,12 @@ def _images_under(folder: str, passed_over: Counter[str], above: tuple[tuple[int
         elif is_image_name(entry.name):
             yield entry.path
         else:
-            passed_over[_suffix(entry.name)] += 1
+            passed_over[shown_suffix(entry.name)] += 1
     for inner in folders:
         yield from _images_under(inner, passed_over, (*above, identity))
 
 
-def _suffix(name: str) -> str:
+def shown_suffix(name: str) -> str:
     """A file's suffix in lower case, fit for a terminal."""
     suffix = os.path.splitext(name)[1].lower()
     return ascii(suffix)[1:-1][:LONGEST_SUFFIX] or "without suffix"

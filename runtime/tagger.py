@@ -8,8 +8,9 @@ from typing import Self
 from mlzsl.engines.certificate import Certificate
 from mlzsl.engines.engine import Engine, Running, open_engine
 from mlzsl.engines.manifest import Manifest
+from mlzsl.runtime.inputs import find_photos
+from mlzsl.runtime.photos import Photo
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE, tag_photos
-from mlzsl.runtime.sources import find_images
 from mlzsl.runtime.tags import Selection, Tagged, choose_selection
 from mlzsl.shell.errors import UsageError
 
@@ -77,12 +78,12 @@ class Tagger:
         """What `mlzsl-verify --certify` found out about this engine on this network; None where it did not."""
         return self.manifest.certificate_for(self.running.backend, self.running.provider, self.running.precision)
 
-    def tag(self, photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Tagged]:
+    def tag(self, photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Photo]) -> Iterator[Tagged]:
         """Tag photos in their order, a few batches ahead; memory does not grow with their number.
 
         Args:
-            photos: one file, folder or quoted pattern, or any iterable of image files (a generator is not read
-                further ahead than needed). For several folders see `runtime.sources.find_images`.
+            photos: one file, folder, quoted pattern, tar shard or table of paths, or any iterable of image files (a
+                generator is not read further ahead than needed). For several see `runtime.inputs.find_photos`.
 
         Yields:
             A `Tagged` for each photo; those that cannot be read carry their reason and no tags.
@@ -91,10 +92,10 @@ class Tagger:
             UsageError: the one file or folder does not exist, or holds no image.
         """
         if isinstance(photos, str | os.PathLike):
-            paths = find_images([photos])
+            found = find_photos([photos])
         else:
-            paths = (os.fspath(photo) for photo in photos)
-        return tag_photos(self.engine, paths, self.selection, self.batch_size, self.threads)
+            found = (photo if isinstance(photo, Photo) else Photo(os.fspath(photo)) for photo in photos)
+        return tag_photos(self.engine, found, self.selection, self.batch_size, self.threads)
 
     def close(self) -> None:
         """Close the engine."""

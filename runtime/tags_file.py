@@ -2,11 +2,12 @@
 
 import csv
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from mlzsl.engines.jsonfields import UnfitError, list_of, number_of, object_of, shown
+from mlzsl.runtime.parquet import check_pyarrow, read_rows
 from mlzsl.runtime.tags import Tag, Tagged
 from mlzsl.runtime.writers import SEPARATOR
 from mlzsl.shell.errors import UsageError
@@ -19,17 +20,15 @@ def read_tags(path: Path, unseen: Collection[str]) -> Iterator[Tagged]:
     """Read tags photo by photo, in the order of the file.
 
     Args:
-        path: a `.jsonl` or `.csv` file.
-        unseen: the names of the labels that training never saw; JSONL says so itself, CSV does not.
+        path: a `.jsonl`, `.csv` or `.parquet` file.
+        unseen: the names of the labels that training never saw; CSV does not say it itself.
 
     Raises:
         UsageError: the file is missing, of no kind read here, or a line of it is unfit; the sentence names the line.
     """
     check_tags(path)
     try:
-        # As they are written: bytes of names that are not UTF-8 are kept.
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield from _READERS[path.suffix.lower()](_bounded(file, path), path, unseen)
+        yield from _READERS[path.suffix.lower()](path, unseen)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}.") from error
 
@@ -38,14 +37,16 @@ def check_tags(path: Path) -> None:
     """Refuse a file whose tags cannot be read back, by its name.
 
     Raises:
-        UsageError: its suffix is of no kind read here.
+        UsageError: its suffix is of no kind read here, or what reads it is not installed.
     """
     if path.suffix.lower() not in _READERS:
-        raise UsageError(f"{path}: tags are read back from {' or '.join(_READERS)}; name such a file.")
+        raise UsageError(f"{path}: tags are read back from {', '.join(_READERS)}; name such a file.")
+    if path.suffix.lower() == ".parquet":
+        check_pyarrow(str(path))
 
 
-def _read_json_lines(lines: Iterable[str], path: Path, unseen: Collection[str]) -> Iterator[Tagged]:
-    for number, line in enumerate(lines, 1):
+def _read_json_lines(path: Path, _: Collection[str]) -> Iterator[Tagged]:
+    for number, line in enumerate(_lines(path), 1):
         try:
             yield _tagged(object_of("it", json.loads(line)))
         except UnfitError as unfit:
@@ -71,9 +72,9 @@ def _tag(where: str, entry: object) -> Tag:
     return Tag(_text("label", fields), _score(f"{where}.score", fields.get("score")), seen)
 
 
-def _read_csv(lines: Iterable[str], path: Path, unseen: Collection[str]) -> Iterator[Tagged]:
+def _read_csv(path: Path, unseen: Collection[str]) -> Iterator[Tagged]:
     csv.field_size_limit(LONGEST_LINE)  # by default 128 KiB, which the tags of one photo may exceed
-    rows = csv.reader(lines)
+    rows = csv.reader(_lines(path))
     try:
         if next(rows, None) != COLUMNS:
             raise _unfit(path, 1, f"its columns are not {', '.join(COLUMNS)}")
@@ -101,6 +102,18 @@ def _tagged_row(row: list[str], unseen: Collection[str]) -> Tagged:
     )
 
 
+def _read_parquet(path: Path, _: Collection[str]) -> Iterator[Tagged]:
+    rows = enumerate(read_rows(str(path)), 1)
+    try:
+        for number, row in rows:
+            try:
+                yield _tagged({key: value for key, value in row.items() if value is not None})
+            except UnfitError as unfit:
+                raise UsageError(f"{path}: row {number}: {unfit}; tag the photos again with mlzsl-infer.") from unfit
+    except ValueError as error:
+        raise UsageError(f"{path}: is no file of tags: {error}; tag the photos again with mlzsl-infer.") from error
+
+
 def _number(text: str) -> float | str:
     try:
         return float(text)
@@ -122,20 +135,23 @@ def _text(field: str, fields: dict[str, Any]) -> str:
     return value
 
 
-def _bounded(file: Any, path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[str]:
+    """The lines as they were written: bytes of names that are not UTF-8 are kept."""
     number = 0
-    while line := file.readline(LONGEST_LINE):
-        number += 1
-        if len(line) == LONGEST_LINE:
-            raise _unfit(path, number, f"it is longer than {LONGEST_LINE:,} characters")
-        yield line
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        while line := file.readline(LONGEST_LINE):
+            number += 1
+            if len(line) == LONGEST_LINE:
+                raise _unfit(path, number, f"it is longer than {LONGEST_LINE:,} characters")
+            yield line
 
 
 def _unfit(path: Path, number: int, what: str) -> UsageError:
     return UsageError(f"{path}: line {number}: {what}; tag the photos again with mlzsl-infer.")
 
 
-_READERS: dict[str, Callable[[Iterable[str], Path, Collection[str]], Iterator[Tagged]]] = {
+_READERS: dict[str, Callable[[Path, Collection[str]], Iterator[Tagged]]] = {
     ".jsonl": _read_json_lines,
     ".csv": _read_csv,
+    ".parquet": _read_parquet,
 }

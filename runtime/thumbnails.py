@@ -1,7 +1,6 @@
 """Small pictures of photos: whole, upright, in their own proportions, and as a JPEG of bounded size."""
 
 import io
-from pathlib import Path
 
 from PIL import Image
 
@@ -11,15 +10,18 @@ EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 QUALITIES = (60, 40, 25, 12)  # of JPEG, tried in turn
 
 
-def thumbnail(path: str, width: int, height: int) -> Image.Image:
+def thumbnail(source: str | bytes, width: int, height: int) -> Image.Image:
     """Decode a photo, at reduced scale where its format can, and fit it into `width` × `height` pixels.
+
+    Args:
+        source: a file's path, or a file's content.
 
     Raises:
         UnreadableImage: it cannot be read.
     """
-    square = Image.fromarray(load_image(Path(path), Preprocessing(size=2 * max(width, height))))
+    square = Image.fromarray(load_image(source, Preprocessing(size=2 * max(width, height))))
     try:
-        with Image.open(path) as photo:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as photo:
             photo_width, photo_height = photo.size
             if photo.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
                 photo_width, photo_height = photo_height, photo_width
@@ -30,7 +32,7 @@ def thumbnail(path: str, width: int, height: int) -> Image.Image:
     return square.resize(size, Image.Resampling.BILINEAR)
 
 
-def thumbnail_jpeg(path: str, width: int, height: int, most_bytes: int) -> bytes:
+def thumbnail_jpeg(source: str | bytes, width: int, height: int, most_bytes: int) -> bytes:
     """The thumbnail as a JPEG of at most `most_bytes`, without any metadata of the photo.
 
     Its quality is lowered as far as need be, and then its size.
@@ -38,7 +40,7 @@ def thumbnail_jpeg(path: str, width: int, height: int, most_bytes: int) -> bytes
     Raises:
         UnreadableImage: the photo cannot be read.
     """
-    picture = thumbnail(path, width, height)
+    picture = thumbnail(source, width, height)
     while True:
         for quality in QUALITIES:
             encoded = _encoded(picture, quality)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def tags_file(path: Path, photos: list[dict]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("output", ["tags.jsonl", "tags.csv"])
+@pytest.mark.parametrize("output", ["tags.jsonl", "tags.csv", "tags.parquet"])
 def test_every_photo_is_on_the_page_with_its_tags(here, output):
     result = run(infer, "images", "--output", output, "--report", "gallery.html")
     assert result.exit_code == 0, result.output
@@ -76,7 +77,21 @@ def test_every_photo_is_on_the_page_with_its_tags(here, output):
         assert thumbnail
         assert not missing
         shown = [(about["labels"][place][0], score) for place, score in zip(pairs[::2], pairs[1::2], strict=True)]
-        assert shown == [(tag["label"], round(tag["score"], 4)) for tag in line["tags"]]
+        assert shown == [(tag["label"], pytest.approx(tag["score"], abs=1e-4)) for tag in line["tags"]]
+
+
+def test_photos_of_shards_have_their_thumbnails(here):
+    for name in ("one.tar", "two.tar"):
+        with tarfile.open(name, "w") as shard:
+            for member in "fab":  # not in their alphabetical order
+                shard.add(f"images/{member}.png", f"{member}.png")
+    assert run(infer, "one.tar", "two.tar", "images/d.png", "--report", "shards.html").exit_code == 0
+    assert run(infer, "images", "--report", "files.html").exit_code == 0
+    of_files = {Path(name).name: thumbnail for name, _, thumbnail, *_ in entries(here / "files.html", "photos")}
+    shown = {name: thumbnail for name, _, thumbnail, *_ in entries(here / "shards.html", "photos")}
+    assert list(shown) == [f"{shard}.tar/{x}.png" for shard in ("one", "two") for x in "fab"] + ["images/d.png"]
+    for name, thumbnail in shown.items():
+        assert thumbnail == of_files[Path(name).name]
 
 
 def test_the_page_says_what_made_the_tags(here):

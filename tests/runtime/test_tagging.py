@@ -13,8 +13,8 @@ from PIL import Image
 from tinymodel import SIZE, TinyModel, random_images, reference_scores
 
 from mlzsl.engines.engine import BACKENDS, Running
-from mlzsl.runtime import Tagger
-from mlzsl.runtime.pipeline import MOST_ERRORS_HELD_BACK, tag_photos
+from mlzsl.runtime import Photo, Tagger, pipeline
+from mlzsl.runtime.pipeline import MOST_ERRORS_HELD_BACK, BatchEnds, tag_photos
 from mlzsl.runtime.tags import choose_selection
 from mlzsl.shell.errors import UsageError
 
@@ -126,6 +126,72 @@ def test_more_unreadable_photos_than_are_held_back(tmp_path, tiny_model):
     for place, path in enumerate((good, last)):
         scores = {tag.label: tag.score for tag in by_path[path].tags}
         assert scores["dog"] == pytest.approx(images[place, 0, 0, 0] / 255, abs=1e-6)
+
+
+def test_where_batches_end_depends_on_the_photos_alone(tmp_path, tiny_model):
+    """Resuming relies on it: from the start of any batch on, the batches are the same."""
+    write_photos(tmp_path / "photos", 2)
+    good, missing = str(tmp_path / "photos/000.png"), str(tmp_path / "missing.jpg")
+    runs = [(missing, 10), (good, 1), (missing, 1500), (good, 9), (missing, 700), (good, 1), (missing, 700), (good, 3)]
+    paths = [path for path, count in runs for _ in range(count)]
+
+    def batches(of: list[str]) -> list[int]:
+        engine = CountingEngine(tiny_model)
+        assert len(list(tag_photos(engine, of, choose_selection(engine.manifest), batch_size=4))) == len(of)
+        return engine.batches
+
+    whole = batches(paths)
+    assert whole == [1, 4, 4, 2, 3]  # too many errors have ended two of them early
+    ends, starts = BatchEnds(4), []
+    for place, path in enumerate(paths):
+        if ends.add(path == good):
+            starts.append(place + 1)
+    assert len(starts) in (len(whole), len(whole) - 1)
+    for number, start in enumerate(starts, 1):
+        assert batches(paths[start:]) == whole[number:]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_slow_photo_reorders_nothing(tmp_path, tiny_model, monkeypatch, backend):
+    images = write_photos(tmp_path / "photos", 40, broken={7})
+    scores = reference_scores(images)
+    decode = pipeline.load_image
+
+    def slow(source, preprocessing):
+        place = int(source.stem)
+        time.sleep({0: 0.3, 9: 0.5, 10: 0.2}.get(place, 0.002 * (place % 3)))
+        return decode(source, preprocessing)
+
+    monkeypatch.setattr(pipeline, "load_image", slow)
+    with Tagger.open(tiny_model.path, backend=backend, batch_size=3, threads=4, top_k=1) as tagger:
+        tagged = list(tagger.tag(tmp_path / "photos"))
+    assert [int(os.path.basename(photo.path)[:3]) for photo in tagged] == list(range(40))
+    best = [tiny_model.manifest.labels[place].name for place in scores.argmax(axis=1)]
+    assert [photo.tags[0].label for photo in tagged if photo.tags] == [name for i, name in enumerate(best) if i != 7]
+
+
+def test_bytes_ahead_are_bounded(tmp_path, tiny_model, monkeypatch):
+    write_photos(tmp_path, 1)
+    content = (tmp_path / "000.png").read_bytes()
+    engine = CountingEngine(tiny_model)
+
+    def furthest_ahead() -> int:
+        given = furthest = 0
+
+        def photos():
+            nonlocal given
+            for place in range(50):
+                given += 1
+                yield Photo(str(place), content)
+
+        for place, photo in enumerate(tag_photos(engine, photos(), choose_selection(engine.manifest), batch_size=4)):
+            assert photo.path == str(place)
+            furthest = max(furthest, given - place - 1)
+        return furthest
+
+    assert furthest_ahead() > 7
+    monkeypatch.setattr(pipeline, "MOST_BYTES_AHEAD", len(content) - 1)
+    assert furthest_ahead() <= 5
 
 
 def test_paths_are_taken_only_as_they_are_needed(tmp_path, tiny_model):

@@ -3,13 +3,16 @@
 import csv
 import json
 import os
+import sys
 
 import pytest
+from pyarrow import parquet
 from tinymodel import manifest
 
 from mlzsl.engines.manifest import Label
+from mlzsl.runtime.records import line_of, photo_of
 from mlzsl.runtime.tags import Tag, Tagged
-from mlzsl.runtime.writers import open_writer
+from mlzsl.runtime.writers import check_output, write_line, write_output
 from mlzsl.shell.errors import FailureError, UsageError
 
 PHOTOS = [
@@ -20,10 +23,13 @@ PHOTOS = [
 ]
 
 
-def write(target, photos=PHOTOS) -> None:
-    with open_writer(str(target), manifest()) as writer:
-        for photo in photos:
-            writer.write(photo)
+def write(target) -> None:
+    """Write all photos, by way of their records."""
+    check_output(str(target), manifest())
+    records = target.parent / "records"
+    records.write_bytes(b"".join(map(line_of, PHOTOS)))
+    write_output(records, str(target))
+    records.unlink()
 
 
 def test_jsonl_is_a_record_a_line(tmp_path):
@@ -57,54 +63,67 @@ def test_csv_is_a_row_a_photo(tmp_path):
     assert b"\ncaf\xe9.jpg," in (tmp_path / "tags.csv").read_bytes()
 
 
+def test_parquet_is_a_row_a_photo(tmp_path):
+    write(tmp_path / "tags.parquet")
+    rows = parquet.read_table(tmp_path / "tags.parquet").to_pylist()
+    assert [row["path"] for row in rows] == ["a.jpg", "b, c;\n.jpg", "caf\\xe9.jpg", "ü.jpg"]
+    assert [row["path_bytes"] for row in rows] == [None, None, b"caf\xe9.jpg", None]
+    assert [row["error"] for row in rows] == [None, None, None, "the file is empty"]
+    assert [row["tags"] and [(tag["label"], tag["seen"]) for tag in row["tags"]] for row in rows] == [
+        [("dog", True), ("zebra", False)],
+        [],
+        [("café", True)],
+        None,
+    ]
+    assert [tag["score"] for tag in rows[0]["tags"]] == pytest.approx([0.9312, 0.25])
+
+
+def test_without_pyarrow_parquet_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"tags.parquet: Parquet needs pyarrow; run `pip install 'mlzsl\[parquet\]'`"):
+        check_output("tags.parquet", manifest())
+
+
 def test_standard_output_takes_jsonl(capsysbinary):
-    write("-")
+    for photo in PHOTOS:
+        write_line(photo)
     assert [json.loads(line)["path"] for line in capsysbinary.readouterr().out.splitlines()] == [
         photo.path for photo in PHOTOS
     ]
 
 
+def test_lines_are_read_back_as_they_were_written():
+    assert [photo_of(line_of(photo)) for photo in PHOTOS] == PHOTOS
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"[]\n", b"1\n", b'{"path": "a"}\n', line_of(PHOTOS[0])[:-1], b"\xff\n"])
+def test_what_is_no_whole_line_of_ours_is_no_record(line):
+    with pytest.raises(ValueError):  # noqa: PT011 whatever it says
+        photo_of(line)
+
+
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        ("tags.txt", r"unknown suffix '.txt'; use .jsonl or .csv, or - for standard output"),
+        ("tags.txt", r"unknown suffix '.txt'; use .jsonl, .csv or .parquet, or - for standard output"),
         ("tags", "unknown suffix ''"),
         (".", "is a folder; name a file in it"),
     ],
 )
 def test_an_output_that_cannot_be_is_refused(output, expected):
     with pytest.raises(UsageError, match=expected):
-        write(output)
+        check_output(output, manifest())
 
 
 def test_a_label_that_csv_cannot_hold_is_refused_before_anything_is_written(tmp_path):
     odd = manifest(labels=(Label("salt; pepper", "salt.n.02", True),))
-    with (
-        pytest.raises(UsageError, match="'salt; pepper' holds the ; that separates"),
-        open_writer(str(tmp_path / "tags.csv"), odd),
-    ):
-        pass
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match="'salt; pepper' holds the ; that separates"):
+        check_output(str(tmp_path / "tags.csv"), odd)
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_a_file_appears_only_when_it_is_whole(tmp_path, suffix):
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_full_disk_is_one_sentence_and_the_old_file_survives(tmp_path, monkeypatch, suffix):
     target = tmp_path / f"tags{suffix}"
-    target.write_text("old")
-
-    def photos():
-        yield PHOTOS[0]
-        assert target.read_text() == "old"
-        raise RuntimeError("the power went")
-
-    with pytest.raises(RuntimeError, match="the power went"):
-        write(target, photos())
-    assert [path.name for path in tmp_path.iterdir()] == [target.name]
-    assert target.read_text() == "old"
-
-
-def test_a_full_disk_is_one_sentence_and_the_old_file_survives(tmp_path, monkeypatch):
-    target = tmp_path / "tags.jsonl"
     target.write_text("old")
 
     def full(descriptor):
@@ -114,3 +133,13 @@ def test_a_full_disk_is_one_sentence_and_the_old_file_survives(tmp_path, monkeyp
     with pytest.raises(FailureError, match=r"No space left on device.*unchanged"):
         write(target)
     assert target.read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {target.name, "records"}
+
+
+def test_where_a_file_can_have_but_one_name_it_is_copied(tmp_path, monkeypatch):
+    def refused(*names):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    write(tmp_path / "tags.jsonl")
+    assert (tmp_path / "tags.jsonl").read_bytes() == b"".join(map(line_of, PHOTOS))

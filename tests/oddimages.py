@@ -1,0 +1,8 @@
+"""Which of the evaluation kit's difficult files cannot be read; all others must be."""
+
+REFUSED_OF_KIT = {
+    *("truncated_jpeg.jpg", "progressive_truncated.jpg", "truncated_image.png", "truncated_end_chunk.png"),
+    *("broken.png", "broken_data_stream.png", "zero_width.gif", "zero_bytes.jpg", "text_named.jpg", "html_named.png"),
+    *("decompression_bomb.gif", "decompression_bomb.ico", "giant_header.png", "giant_header.jpg"),
+    *("hopper.heif", "L_8__128x128.heif", "RGBA_10__128x128.heif", "RGB_8__128x128.heif", "arrow.heic"),
+}
