@@ -1,5 +1,6 @@
 """What is written as tags is read back the same, whatever the names."""
 
+import csv
 import tempfile
 from pathlib import Path
 
@@ -44,11 +45,13 @@ def test_what_was_written_is_read_back(suffix, photos):
 
 
 def test_a_photo_may_have_thousands_of_tags(tmp_path):
+    limit = csv.field_size_limit()
     photo = Tagged("a.jpg", tuple(Tag(f"a rather long label number {n}", 0.5, True) for n in range(10_000)))
     for name in ("tags.csv", "tags.jsonl"):
         with open_writer(str(tmp_path / name), manifest()) as writer:
             writer.write(photo)
         assert list(read_tags(tmp_path / name, [])) == [photo]
+    assert csv.field_size_limit() == limit
 
 
 @pytest.mark.parametrize(
