@@ -73,15 +73,23 @@ def _tag(where: str, entry: object) -> Tag:
 
 
 def _read_csv(path: Path, unseen: Collection[str]) -> Iterator[Tagged]:
-    csv.field_size_limit(LONGEST_LINE)  # by default 128 KiB, which the tags of one photo may exceed
     rows = csv.reader(_lines(path))
     try:
-        if next(rows, None) != COLUMNS:
+        if _next(rows) != COLUMNS:
             raise _unfit(path, 1, f"its columns are not {', '.join(COLUMNS)}")
-        for row in rows:
+        while (row := _next(rows)) is not None:
             yield _tagged_row(row, unseen)
     except (csv.Error, UnfitError) as unfit:
         raise _unfit(path, rows.line_num, str(unfit)) from unfit
+
+
+def _next(rows: Iterator[list[str]]) -> list[str] | None:
+    """The next row, whose fields may exceed csv's limit of 128 KiB, as many tags do; others' rows keep that limit."""
+    usual = csv.field_size_limit(LONGEST_LINE)
+    try:
+        return next(rows, None)
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _tagged_row(row: list[str], unseen: Collection[str]) -> Tagged:

@@ -1,5 +1,6 @@
 """What is written as tags is read back the same, whatever the names."""
 
+import csv
 import tempfile
 from pathlib import Path
 
@@ -54,9 +55,11 @@ def test_what_was_written_is_read_back(suffix, photos):
 
 
 def test_a_photo_may_have_thousands_of_tags(tmp_path):
+    limit = csv.field_size_limit()
     photo = Tagged("a.jpg", tuple(Tag(f"a rather long label number {n}", 0.5, True) for n in range(10_000)))
     for name in ("tags.csv", "tags.jsonl", "tags.parquet"):
         assert list(read_tags(written(tmp_path / name, [photo]), [])) == [photo]
+    assert csv.field_size_limit() == limit
 
 
 def test_parquet_of_another_kind_is_refused(tmp_path):
