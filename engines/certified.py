@@ -1,14 +1,14 @@
-"""The golden sample and the certificates of a file, whatever kind of file it is."""
+"""The golden sample, the certificates and the thresholds of a file, whatever kind of file it is."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlzsl.engines.certificate import Certificate
 from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import Golden, add_certificate, read_golden
-from mlzsl.engines.plan_manifest import PlanManifest, change_plan_manifest, read_plan_golden
-from mlzsl.shell.errors import UsageError
+from mlzsl.engines.modelfile import Golden, change_manifest, read_golden
+from mlzsl.engines.plan_manifest import change_plan_manifest, read_plan_golden
+from mlzsl.shell.errors import FailureError, UsageError
 
 
 def golden_sample(path: str | os.PathLike[str]) -> Golden:
@@ -28,21 +28,44 @@ def certify(path: str | os.PathLike[str], certificate: Certificate) -> None:
         FailureError: the file holds another network than the one certified, or the file system refuses; the file is
             then unchanged.
     """
-    _WRITERS[_kind(path)](Path(os.path.realpath(path)), certificate)  # a link stays a link
+
+    def certified(manifest: Manifest) -> Manifest:
+        certificate.check_network(manifest.network_sha256, os.fspath(path))
+        return manifest.certified(certificate)
+
+    _change(path, certified)
+
+
+def set_thresholds(path: str | os.PathLike[str], thresholds: Sequence[float], network_sha256: str) -> None:
+    """Write thresholds into a file's manifest, one a label in their order; see `Manifest.with_thresholds`.
+
+    Args:
+        path: the file.
+        thresholds: each in [0, 1].
+        network_sha256: of the network whose scores they were chosen on.
+
+    Raises:
+        UsageError: as `golden_sample`.
+        FailureError: the file holds another network by now, or the file system refuses; the file is then unchanged.
+    """
+
+    def changed(manifest: Manifest) -> Manifest:
+        if manifest.network_sha256 != network_sha256:
+            raise FailureError(f"{path}: was replaced by another network while thresholds were chosen; choose again.")
+        return manifest.with_thresholds(thresholds)
+
+    _change(path, changed)
 
 
 _READERS: dict[str, Callable[[Path], Golden]] = {".onnx": read_golden, ".plan": read_plan_golden}
+_CHANGERS: dict[str, Callable[[Path, Callable[[Manifest], Manifest]], object]] = {
+    ".onnx": change_manifest,
+    ".plan": change_plan_manifest,
+}
 
 
-def _certify_plan(path: Path, certificate: Certificate) -> PlanManifest:
-    def certified(model: Manifest) -> Manifest:
-        certificate.check_network(model.network_sha256, str(path))
-        return model.certified(certificate)
-
-    return change_plan_manifest(path, certified)
-
-
-_WRITERS: dict[str, Callable[[Path, Certificate], object]] = {".onnx": add_certificate, ".plan": _certify_plan}
+def _change(path: str | os.PathLike[str], change: Callable[[Manifest], Manifest]) -> None:
+    _CHANGERS[_kind(path)](Path(os.path.realpath(path)), change)  # a link stays a link
 
 
 def _kind(path: str | os.PathLike[str]) -> str:

@@ -6,6 +6,7 @@ It knows nothing of ONNX: the same text stands inside an `.onnx` file and beside
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +119,18 @@ class Manifest:
             if other.network_sha256 == self.network_sha256 and other.engine != certificate.engine
         ]
         return dataclasses.replace(self, certificates=(*kept, certificate))
+
+    def with_thresholds(self, thresholds: Sequence[float]) -> "Manifest":
+        """The manifest with other thresholds, one a label in their order.
+
+        Certificates are dropped where any threshold changes: the tags that they counted as flipped were decided at
+        the old ones.
+        """
+        labels = tuple(
+            dataclasses.replace(label, threshold=float(threshold))
+            for label, threshold in zip(self.labels, thresholds, strict=True)
+        )
+        return dataclasses.replace(self, labels=labels, certificates=self.certificates if labels == self.labels else ())
 
 
 def _read(record: object) -> Manifest:

@@ -19,7 +19,7 @@ import dataclasses
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +30,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from mlzsl.engines.certificate import Certificate
 from mlzsl.engines.manifest import REMEDY, Manifest
 from mlzsl.engines.protobuf import Field, MalformedError, encode_field, fields_of
 from mlzsl.shell.errors import FailureError, UsageError
@@ -120,27 +119,27 @@ def write_model_file(
     return sealed
 
 
-def add_certificate(path: str | os.PathLike[str], certificate: Certificate) -> Manifest:
-    """Write a certificate into the manifest of a model file; network and golden sample stay byte for byte.
+def change_manifest(path: str | os.PathLike[str], change: Callable[[Manifest], Manifest]) -> Manifest:
+    """Change what the manifest of a model file says of it; network and golden sample stay byte for byte.
 
-    It takes the place of the certificate that the file may have for the same engine.
+    Args:
+        path: the `.onnx` file.
+        change: from the manifest that is there to the new one.
 
     Returns:
         The manifest as written.
 
     Raises:
         UsageError: as `read_model_file`.
-        FailureError: the file holds another network than the one certified, or the file system refuses; the file is
-            then unchanged.
+        FailureError: the file system refuses. The file is then unchanged, as it is whatever `change` raises.
     """
     where = os.fspath(path)
     with _mapped(Path(path)) as data, memoryview(data) as view:
         fields = _top_level(view, where)
         manifest, encoded = _checked(fields, view, where)
-        certificate.check_network(manifest.network_sha256, where)
-        certified = manifest.certified(certificate)
-        _write(Path(path), view, _spans_of_network(fields, view), certified, encoded)
-    return certified
+        changed = change(manifest)
+        _write(Path(path), view, _spans_of_network(fields, view), changed, encoded)
+    return changed
 
 
 def _write(path: Path, view: memoryview, spans: list[tuple[int, int]], manifest: Manifest, golden: bytes) -> None:

@@ -1,6 +1,5 @@
 """A picture of tagged photos to look at: a grid of thumbnails, each with its tags, unseen labels marked."""
 
-import io
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -8,9 +7,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mlzsl.engines.manifest import Manifest
-from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
+from mlzsl.imaging import UnreadableImage
 from mlzsl.runtime.shards import read_member
 from mlzsl.runtime.tags import Tag, Tagged
+from mlzsl.runtime.thumbnails import thumbnail
 from mlzsl.shell.errors import FailureError, UsageError
 from mlzsl.shell.outputs import written_atomically
 
@@ -25,7 +25,6 @@ CARD_WIDTH = THUMBNAIL_WIDTH + 2 * PADDING
 
 PAPER, CARD, FRAME, INK, FAINT = "#eef0f3", "#ffffff", "#d9dde3", "#1d2733", "#7b8694"
 SEEN, UNSEEN, TRACK = "#3b76c4", "#d9622b", "#e6e9ee"
-EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
 def check_picture(target: Path) -> None:
@@ -118,19 +117,10 @@ def _draw_tag(draw: ImageDraw.ImageDraw, left: int, y: float, tag: Tag) -> None:
 
 
 def _thumbnail(path: str) -> Image.Image:
-    """The whole photo upright in its own proportions, at most THUMBNAIL_WIDTH × THUMBNAIL_HEIGHT."""
     try:
-        content = read_member(path) or Path(path).read_bytes()
-        square = Image.fromarray(load_image(content, Preprocessing(size=2 * THUMBNAIL_WIDTH)))
-        with Image.open(io.BytesIO(content)) as photo:
-            width, height = photo.size
-            if photo.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
-                width, height = height, width
-    except (UnreadableImage, OSError) as error:
+        return thumbnail(read_member(path) or path, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)
+    except UnreadableImage as error:
         raise FailureError(f"{Tagged(path).name}: was tagged, but can no longer be read: {error}.") from error
-    scale = min(THUMBNAIL_WIDTH / width, THUMBNAIL_HEIGHT / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return square.resize(size, Image.Resampling.LANCZOS)
 
 
 def _shortened(draw: ImageDraw.ImageDraw, words: str, font: ImageFont.ImageFont, room: float) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mlzsl.runtime.contact_sheet import check_picture, draw_contact_sheet
 from mlzsl.runtime.engine_options import engine_options
+from mlzsl.runtime.gallery import check_gallery, write_gallery
 from mlzsl.runtime.inputs import PATH_COLUMN
 from mlzsl.runtime.job import Outcome, record_path, tag_to_file
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE
@@ -64,6 +65,12 @@ NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
     metavar="FILE",
     help="Also draw the first photos with their tags, as a .png or .jpg to look at.",
 )
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also make a page to look at, an .html of all photos with their tags, to filter and open from disk.",
+)
 @click.option("--batch-size", default=DEFAULT_BATCH_SIZE, type=click.IntRange(1), help="Photos a batch.")
 @engine_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -78,6 +85,7 @@ def main(
     top_k: int | None,
     threshold: float | None,
     picture: Path | None,
+    report: Path | None,
     quiet: bool,
     as_json: bool,
     **asked: Any,
@@ -95,7 +103,7 @@ def main(
       mlzsl-infer 'photos/2024-*/**/*.jpg' --threshold 0.5
       find /photos -name '*.jpg' -print0 | mlzsl-infer - --quiet
       mlzsl-infer 'shards/*.tar' --output tags.parquet --resume
-      mlzsl-infer images/ --picture tagged.png
+      mlzsl-infer images/ --picture tagged.png --report gallery.html
       mlzsl-infer cat.jpg --output - | jq .tags
     """
     if not photos:
@@ -106,6 +114,8 @@ def main(
         raise UsageError("--json: the summary would stand among the tags of --output -; leave one of them out.")
     if picture is not None:
         check_picture(picture)
+    if report is not None:
+        _check_report(report, output)
     silent = quiet or as_json
     with Tagger.open(engine, top_k=top_k, threshold=threshold, **asked) as tagger:
         say(f"{engine}: {len(tagger.manifest.labels)} labels, on {tagger.running}", silent)
@@ -115,16 +125,25 @@ def main(
         )
         if picture is not None:
             draw_contact_sheet(outcome.sample, picture, tagger.manifest)
+    if report is not None:
+        write_gallery(output, report, tagger.threads, silent)
     if as_json:
         summary = outcome.record | {
             "output": output,
             "photos_per_second": round(outcome.photos_per_second, 1),
             "reasons": [{"path": photo.path, "error": photo.error} for photo in outcome.reasons],
             "picture": None if picture is None else str(picture),
+            "report": None if report is None else str(report),
         }
         click.echo(json.dumps(summary, indent=2))
     elif not quiet:
-        _print(outcome, output, picture)
+        _print(outcome, output, picture, report)
+
+
+def _check_report(report: Path, output: str) -> None:
+    if output == STANDARD_OUTPUT:
+        raise UsageError(f"--report {report}: is made from a file of tags, not from --output -; name one.")
+    check_gallery(output, report)
 
 
 def _certificate(tagger: Tagger, engine: Path) -> str:
@@ -139,7 +158,7 @@ def _certificate(tagger: Tagger, engine: Path) -> str:
     )
 
 
-def _print(outcome: Outcome, output: str, picture: Path | None) -> None:
+def _print(outcome: Outcome, output: str, picture: Path | None, report: Path | None) -> None:
     tags_on_standard_output = output == STANDARD_OUTPUT
     console = Console(stderr=tags_on_standard_output, highlight=False)
     if console.is_terminal and not tags_on_standard_output:
@@ -158,7 +177,8 @@ def _print(outcome: Outcome, output: str, picture: Path | None) -> None:
     if outcome.passed_over:
         _line(console, passed_over_words(outcome.passed_over))
     if not tags_on_standard_output:
-        _line(console, f"wrote {output} and {record_path(output)}" + (f" and {picture}" if picture else ""))
+        written = [output, record_path(output), *filter(None, (picture, report))]
+        _line(console, "wrote " + " and ".join(map(str, written)))
 
 
 def _line(console: Console, text: str) -> None:

@@ -48,12 +48,13 @@ class Level:
         return self.reference - self.engine
 
 
-def load_labelled(folder: Path, labels_json: Path, manifest: Manifest, quiet: bool = False) -> LabelledPhotos:
+def load_labelled(folder: Path, labels_json: Path | None, manifest: Manifest, quiet: bool = False) -> LabelledPhotos:
     """Read which labels photos have, as far as a model knows the labels.
 
     Args:
         folder: the photos, or what holds `images/` and the JSON file.
-        labels_json: `{"photo.jpg": ["dog", "chair"], ...}`, as `mlzsl-train` takes it.
+        labels_json: `{"photo.jpg": ["dog", "chair"], ...}`, as `mlzsl-train` takes it; None looks for `labels.json` in
+            the folder and beside it.
         manifest: gives the labels; photos and labels that it lacks count for nothing, and how many is said.
         quiet: do not say so.
 
@@ -67,13 +68,14 @@ def load_labelled(folder: Path, labels_json: Path, manifest: Manifest, quiet: bo
     for row, labels in enumerate(photos.labels):
         truths[row, [place_of[label] for label in labels if label in place_of]] = True
         strangers |= labels - place_of.keys()
+    named = f"the labels.json of {folder}" if labels_json is None else f"--labels-json {labels_json}"
     if not truths.any():
         raise UsageError(
-            f"--labels-json {labels_json}: not one of its labels ({', '.join(sorted(strangers)[:3])}, …) is among the "
+            f"{named}: not one of its labels ({', '.join(sorted(strangers)[:3])}, …) is among the "
             f"{len(place_of)} of the model; name labels of the model's label set."
         )
     if strangers:
-        say(f"{labels_json}: {len(strangers)} of its labels are not the model's and count for nothing", quiet)
+        say(f"{named}: {len(strangers)} of its labels are not the model's and count for nothing", quiet)
     return LabelledPhotos(tuple(str(path) for path in photos.paths), truths)
 
 

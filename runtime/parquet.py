@@ -60,6 +60,27 @@ def write_tags(photos: Iterable[Tagged], target: Path) -> None:
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 
 
+def read_rows(path: str) -> Iterator[dict[str, Any]]:
+    """The rows that `write_tags` wrote, as the lines of JSONL would hold them: path, and tags or error.
+
+    Raises:
+        ValueError: the file is no Parquet, or lacks the columns.
+    """
+    pyarrow = _import_pyarrow(path)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        lacking = {"path", "path_bytes", "tags", "error"} - set(file.schema_arrow.names)
+        if lacking:
+            raise ValueError(f"it lacks the column {sorted(lacking)[0]}")
+        for batch in file.iter_batches(ROWS_READ):
+            for row in batch.to_pylist():
+                name = row["path_bytes"]
+                yield {
+                    "path": os.fsdecode(name) if isinstance(name, bytes) else row["path"],
+                    "tags": row["tags"],
+                    "error": row["error"],
+                }
+
+
 def _row(photo: Tagged) -> dict[str, Any]:
     name = os.fsencode(photo.path)
     text = name.decode("utf-8", "backslashreplace")

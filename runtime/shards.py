@@ -4,6 +4,7 @@ A shard may come from anywhere, so what it asks for is bounded: no header larger
 member beyond `imaging.loading.MAX_BYTES`, and a list of members is not kept.
 """
 
+import contextlib
 import gzip
 import io
 import os
@@ -49,10 +50,40 @@ def photos_in_shard(path: str, passed_over: Counter[str]) -> Iterator[Photo]:
 
 def read_member(path: str) -> bytes | None:
     """The bytes of a photo that is recorded as `shard.tar/member`; None where there is no such shard or member."""
+    with contextlib.closing(MembersInOrder()) as members:
+        return members.read(path)
+
+
+class MembersInOrder:
+    """Reads photos back by their recorded names; those of a shard in its order cost one pass over it."""
+
+    def __init__(self) -> None:
+        self._shard: str | None = None
+        self._members: Iterator[Photo] = iter(())
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of a photo that is recorded as `shard.tar/member`; None where there is no such shard or member."""
+        shard = _shard_of(path)
+        if shard is None:
+            return None
+        if shard == self._shard and (content := self._next(path)) is not None:
+            return content
+        self._shard, self._members = shard, photos_in_shard(shard, Counter())
+        return self._next(path)
+
+    def close(self) -> None:
+        """Close the shard that is open."""
+        self._shard, self._members = None, iter(())
+
+    def _next(self, path: str) -> bytes | None:
+        return next((photo.content for photo in self._members if photo.path == path), None)
+
+
+def _shard_of(path: str) -> str | None:
+    """The shard that a recorded name lies in."""
     for end in (place for place, letter in enumerate(path) if letter == "/"):
         if path[:end].lower().endswith(SHARDS) and os.path.isfile(path[:end]):
-            found = (photo.content for photo in photos_in_shard(path[:end], Counter()) if photo.path == path)
-            return next(found, None)
+            return path[:end]
     return None
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from mlzsl.engines.manifest import Manifest
 from mlzsl.shell.errors import UsageError
+from mlzsl.shell.printable import printable
 
 DEFAULT_TOP_K = 5
 
@@ -44,7 +45,7 @@ class Tagged:
     @property
     def name(self) -> str:
         """The path fit for a terminal: control characters and bytes that are not UTF-8 escaped."""
-        return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in self.path)
+        return printable(self.path)
 
 
 @dataclass(frozen=True)

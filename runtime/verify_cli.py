@@ -11,12 +11,17 @@ from rich.console import Console
 
 from mlzsl.engines.agreement import TOP_K
 from mlzsl.engines.certified import certify as write_certificate
+from mlzsl.engines.certified import set_thresholds
 from mlzsl.engines.engine import Engine, open_engine
 from mlzsl.engines.limits import LIMITS, limits_for
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.labelled import LabelledPhotos, load_labelled
+from mlzsl.runtime.learn_thresholds import FEWEST_PHOTOS, LearnedThresholds, learn_thresholds
 from mlzsl.runtime.reference import open_reference
 from mlzsl.runtime.sources import find_images
+from mlzsl.runtime.thresholds import parse_goal
+from mlzsl.runtime.thresholds_report import as_json as thresholds_as_json
+from mlzsl.runtime.thresholds_report import print_thresholds
 from mlzsl.runtime.verify import Verification, verify, verify_on_photos
 from mlzsl.runtime.verify_report import as_json, print_report, words_of
 from mlzsl.shell.command import command
@@ -43,7 +48,8 @@ def _defaults(limit: str, unit: str = "") -> str:
     "--labels-json",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The true labels of the one folder of --photos, {name: [label, ...]}: measures mAP and miAP as well.",
+    help="The true labels of the one folder of --photos, {name: [label, ...]}: measures mAP and miAP as well.  "
+    "[default with --set-thresholds: the folder's labels.json]",
 )
 @click.option(
     "--embeddings",
@@ -51,6 +57,20 @@ def _defaults(limit: str, unit: str = "") -> str:
     help="Where the embeddings of the training are now, with a checkpoint.  [default: where they were]",
 )
 @click.option("--certify", is_flag=True, help="Write the result into MODEL's manifest as the engine's certificate.")
+@click.option(
+    "--set-thresholds",
+    "goal",
+    metavar="GOAL",
+    help="Choose each label's threshold on the labelled --photos and write them into MODEL's manifest: best-f1, "
+    "precision=P or recall=R. Those of unseen labels are predicted.",
+)
+@click.option(
+    "--min-photos",
+    default=FEWEST_PHOTOS,
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --set-thresholds, seen labels on fewer photos are predicted as well.",
+)
 @click.option("--top-k", default=TOP_K, type=click.IntRange(1), metavar="K", help="How many best labels to compare.")
 @click.option(
     "--tolerance",
@@ -98,6 +118,8 @@ def main(
     labels_json: Path | None,
     embeddings: str | None,
     certify: bool,
+    goal: str | None,
+    min_photos: int,
     top_k: int,
     device: str,
     backend: str | None,
@@ -120,18 +142,27 @@ def main(
       mlzsl-verify model.onnx --against checkpoint.safetensors --photos images/
       mlzsl-verify model.int8.onnx --against model.onnx --photos images/ --certify
       mlzsl-verify model.onnx --precision bf16 --against model.onnx --photos coco/ --labels-json coco/labels.json
+      mlzsl-verify model.onnx --photos coco/ --set-thresholds best-f1
     """
+    if goal is not None:
+        _check_thresholds(goal, photos, against, certify)
     if against is not None and not photos:
         raise UsageError(f"--against {against}: name photos to compare on, with --photos images/.")
-    if photos and against is None:
+    if photos and against is None and goal is None:
         raise UsageError("--photos: comparing on photos needs a reference; name it with --against.")
     if labels_json is not None and len(photos) != 1:
         raise UsageError(f"--labels-json {labels_json}: belongs to one folder of photos; name it with --photos.")
     silent = quiet or json_wanted
+    learned: LearnedThresholds | None = None
     with closing(open_engine(model, device, backend, precision, threads)) as engine:
         asked = limits_for(engine.running.precision, **limits)
         if against is None:
             verification = verify(engine, model, asked, top_k)
+            if goal is not None and verification.passed:
+                labelled = load_labelled(Path(photos[0]), labels_json, engine.manifest, silent)
+                learned = learn_thresholds(
+                    engine, labelled, parse_goal(goal), min_photos, threads=threads, quiet=silent
+                )
         else:
             chosen = _photos(photos, labels_json, engine, silent)
             with open_reference(against, model, engine.manifest, embeddings, threads) as reference:
@@ -140,14 +171,37 @@ def main(
                 )
     if certify and verification.passed:
         write_certificate(model, verification.certificate())
+    if learned is not None:
+        set_thresholds(model, learned.thresholds, verification.manifest.network_sha256)
     if json_wanted:
-        click.echo(json.dumps(as_json(verification) | {"certified": certify and verification.passed}, indent=2))
+        written = {
+            "certified": certify and verification.passed,
+            "thresholds": None if learned is None else thresholds_as_json(learned),
+        }
+        click.echo(json.dumps(as_json(verification) | written, indent=2))
     elif not quiet:
         print_report(verification, Console(highlight=False))
+        if learned is not None:
+            print_thresholds(learned, Console(highlight=False))
     if not verification.passed:
-        raise FailureError(_beyond(verification, certify))
+        raise FailureError(_beyond(verification, "certificate was" if certify else "thresholds were" if goal else None))
+    if learned is not None:
+        dropped = "; certify it again" if verification.manifest.certificates else ""
+        say(f"wrote the thresholds of {len(learned.labels)} labels into {model}{dropped}", silent)
     if certify:
         say(f"certified {model} on {verification.running}", silent)
+
+
+def _check_thresholds(goal: str, photos: tuple[str, ...], against: Path | None, certify: bool) -> None:
+    parse_goal(goal)
+    if len(photos) != 1:
+        raise UsageError(f"--set-thresholds {goal}: needs one folder of labelled photos; name it with --photos.")
+    if against is not None or certify:
+        flag = "--certify" if certify else "--against"
+        raise UsageError(
+            f"--set-thresholds {goal}: thresholds decide which tags count as flipped, so {flag} comes after them; set "
+            "them first, then verify again."
+        )
 
 
 def _photos(
@@ -158,7 +212,7 @@ def _photos(
     return load_labelled(Path(photos[0]), labels_json, engine.manifest, quiet)
 
 
-def _beyond(verification: Verification, certify: bool) -> str:
+def _beyond(verification: Verification, unwritten: str | None) -> str:
     """What is wrong with an engine, as one sentence."""
     check, worst = verification.beyond[0]
     more = len(verification.beyond) - 1
@@ -166,5 +220,5 @@ def _beyond(verification: Verification, certify: bool) -> str:
         f"{verification.model}: beyond its limits: {check.name}: {words_of(worst)}"
         + (f", and {more} more" if more else "")
         + f", on {verification.running}"
-        + ("; no certificate was written." if certify else ".")
+        + (f"; no {unwritten} written." if unwritten else ".")
     )

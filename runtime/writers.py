@@ -89,11 +89,13 @@ def _csv(records: Path, target: Path) -> None:
     """A row a photo: path, tags and scores joined by `;`, error. Names that are not UTF-8 stand as they are."""
     with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # by itself it leaves \r unquoted
         rows.writerow(["path", "tags", "scores", "error"])
         for photo in read_records(records):
             tags = SEPARATOR.join(tag.label for tag in photo.tags)
             scores = SEPARATOR.join(f"{tag.score:.6f}" for tag in photo.tags)
-            rows.writerow([photo.path, tags, scores, photo.error or ""])
+            row = [photo.path, tags, scores, photo.error or ""]
+            (quoted if any("\r" in value for value in row) else rows).writerow(row)
 
 
 def _parquet(records: Path, target: Path) -> None:

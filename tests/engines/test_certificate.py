@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tinymodel import manifest, network, random_images, reference_scores, write_tiny_model
 
 from mlzsl.engines.certificate import Certificate, Check, Measurement
+from mlzsl.engines.certified import certify
 from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import add_certificate, read_golden, read_manifest, write_model_file
+from mlzsl.engines.modelfile import read_golden, read_manifest, write_model_file
 from mlzsl.shell.errors import FailureError, UsageError
 
 SHA, OTHER = "ab" * 32, "cd" * 32
@@ -80,13 +81,13 @@ def test_writing_it_changes_neither_network_nor_golden_sample(tmp_path):
     before = onnx.load(model.path)
     pictures, scores = read_golden(model.path)
     made = certificate(model.manifest.network_sha256)
-    written = add_certificate(model.path, made)
-    assert read_manifest(model.path) == written == dataclasses.replace(model.manifest, certificates=(made,))
+    certify(model.path, made)
+    assert read_manifest(model.path) == dataclasses.replace(model.manifest, certificates=(made,))
     assert (read_golden(model.path).images == pictures).all()
     assert (read_golden(model.path).scores == scores).all()
     assert onnx.load(model.path).graph == before.graph
     size = model.path.stat().st_size
-    add_certificate(model.path, made)
+    certify(model.path, made)
     assert model.path.stat().st_size == size
 
 
@@ -94,26 +95,30 @@ def test_a_file_that_was_replaced_meanwhile_is_not_certified(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx")
     before = model.path.read_bytes()
     with pytest.raises(FailureError, match="replaced by another network while it was verified"):
-        add_certificate(model.path, certificate(OTHER))
+        certify(model.path, certificate(OTHER))
     assert model.path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
 def test_a_file_made_from_a_certified_one_is_not_certified(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx")
-    certified = add_certificate(model.path, certificate(model.manifest.network_sha256))
+    certify(model.path, certificate(model.manifest.network_sha256))
     images = random_images(3, seed=5)
     other = onnx.load_model_from_string(network())
     other.graph.name = "another"
     derived = write_model_file(
-        tmp_path / "other.onnx", other.SerializeToString(), certified, images, reference_scores(images).astype("f4")
+        tmp_path / "other.onnx",
+        other.SerializeToString(),
+        read_manifest(model.path),
+        images,
+        reference_scores(images).astype("f4"),
     )
     assert derived.certificates == ()
 
 
 def test_a_certificate_that_was_changed_is_refused(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx")
-    add_certificate(model.path, certificate(model.manifest.network_sha256))
+    certify(model.path, certificate(model.manifest.network_sha256))
     changed = model.path.read_bytes().replace(b'"value": 1e-07', b'"value": 1e-08')
     assert hashlib.sha256(changed) != hashlib.sha256(model.path.read_bytes())
     model.path.write_bytes(changed)
