@@ -36,14 +36,13 @@ SHOWN = 10  # of the ranked layers
 @click.option(
     "--for",
     "target",
-    default="tensorrt",
-    type=click.Choice(["tensorrt", "cpu"]),
-    help="What fuses the INT8 operators: tensorrt suits TensorRT and OpenVINO, cpu OpenVINO and ONNX Runtime.",
+    type=click.Choice(["openvino", "tensorrt", "onnxruntime"]),
+    help="What will run an INT8 file: each fuses quantized operators where they stand differently.  [default: openvino]",
 )
 @click.option(
     "--method",
-    default="percentile",
-    type=click.Choice(["minmax", "percentile", "entropy"]),
+    default="mse",
+    type=click.Choice(["mse", "entropy", "percentile", "minmax"]),
     help="How a tensor's range is chosen from the values seen.",
 )
 @click.option("--count", default=256, type=click.IntRange(1), metavar="N", help="Photos that calibrate, at most.")
@@ -52,14 +51,22 @@ SHOWN = 10  # of the ranked layers
     metavar="PHOTOS",
     help="Measure the drop on these photos.  [default: photos of --photos that do not calibrate]",
 )
-@click.option("--check-count", default=128, type=click.IntRange(1), metavar="N", help="Photos that measure, at most.")
+@click.option("--check-count", default=256, type=click.IntRange(1), metavar="N", help="Photos that measure, at most.")
 @click.option("--seed", default=0, type=click.IntRange(0, 2**31 - 1), help="Of the choice of photos.")
 @click.option(
     "--max-drop",
+    default=1.0,
     type=click.FloatRange(0),
     metavar="POINTS",
-    help="Keep the most sensitive layers in float until the drop is at most so many points: of seen and of unseen mAP "
-    "where the photos have labels, else percent of the best 3 tags that change.",
+    help="Keep the most sensitive layers in float until at most so many points of mAP are lost, seen or unseen, where "
+    "the photos have labels.",
+)
+@click.option(
+    "--min-agreement",
+    default=97.0,
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Keep them also until so many of the best 3 labels stay the same.",
 )
 @click.option(
     "--record",
@@ -80,13 +87,14 @@ def main(
     model: Path,
     photos: tuple[str, ...],
     precision: str,
-    target: str,
+    target: str | None,
     method: str,
     count: int,
     check: str | None,
     check_count: int,
     seed: int,
-    max_drop: float | None,
+    max_drop: float,
+    min_agreement: float,
     record: Path | None,
     output: Path | None,
     threads: int | None,
@@ -101,14 +109,15 @@ def main(
     \b
     Examples:
       mlzsl-calibrate --photos images/
-      mlzsl-calibrate model.onnx --photos images/ --for cpu
-      mlzsl-calibrate model.onnx --photos images/ --check labelled/ --max-drop 1
+      mlzsl-calibrate model.onnx --photos images/ --for tensorrt
+      mlzsl-calibrate model.onnx --photos images/ --check labelled/ --max-drop 0.5
       mlzsl-calibrate model.onnx --precision fp8 --record model.int8.calibration.json
       mlzsl-calibrate model.onnx --precision fp16
     """
-    from mlzsl.calibration.calibrate import Settings, calibrate  # onnx is heavy: --help must not wait for it
+    from mlzsl.calibration.calibrate import calibrate  # onnx is heavy: --help must not wait for it
+    from mlzsl.calibration.settings import Settings
 
-    settings = Settings(precision, target, method, count, check_count, seed, max_drop, threads)
+    settings = Settings(precision, target, method, count, check_count, seed, max_drop, min_agreement, threads)
     made = calibrate(model, photos, settings, output, check, record, quiet=quiet or as_json)
     if as_json:
         click.echo(json.dumps(made.to_json(), indent=2))
@@ -135,11 +144,21 @@ def _ranking(ranked: tuple[Sensitivity, ...]) -> Table:
 
 def _ladder(steps: tuple[Step, ...], layers: int) -> Table:
     table = Table(title=f"{layers} layers", title_justify="left")
-    for heading in ("kept float", "drop, points", "multiply-adds quantized", "estimated speed of the layers"):
+    for heading in (
+        "kept float",
+        "mAP lost, points",
+        "best labels that stay",
+        "multiply-adds quantized",
+        "estimated speed of the layers",
+    ):
         table.add_column(heading, justify="right")
     for step in steps:
         table.add_row(
-            str(len(step.kept)), f"{step.drop.points:.2f}", f"{step.quantized_share:.0%}", f"{step.speed:.1f} x fp32"
+            str(len(step.kept)),
+            f"{step.drop.points:.2f}" if step.drop.mAP else "not known",
+            f"{step.drop.agreement.top_agreement:.1%}",
+            f"{step.quantized_share:.0%}",
+            f"{step.speed:.1f} x fp32",
         )
     return table
 

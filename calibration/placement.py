@@ -1,14 +1,15 @@
 """Where Q/DQ pairs stand: a pair of QuantizeLinear and DequantizeLinear states in the graph that a tensor is INT8.
 
 A backend fuses an operator into an integer kernel where the pairs around it are those that it looks for, and computes
-the pairs one by one, slower than fp32, where they are not. Two placements are known here:
+the pairs one by one, slower than fp32, where they are not. Known here are the placements for
 
-`tensorrt`  A pair on what a convolution reads, and on the residual input of the Add behind it; int8, zero point 0,
-            float bias. Relu and Add stay between convolution and the next pair, as TensorRT fuses all three.
-`cpu`       A pair also behind every convolution, Add and MaxPool; uint8, any zero point, int32 bias. Behind a Relu
-            uint8 has twice the steps of int8, and its lower bound is the Relu, which ONNX Runtime then leaves out.
+`tensorrt`     A pair on what a convolution reads, and on the residual input of the Add behind it; int8, zero point 0,
+               float bias. Relu and Add stay between convolution and the next pair, as TensorRT fuses all three.
+`openvino`     The same places; uint8, any zero point. Behind a Relu uint8 has twice the steps of int8.
+`onnxruntime`  As `openvino`, and a pair behind every convolution, Add and MaxPool, int32 bias. The lower bound of a
+               uint8 behind a Relu is the Relu, which ONNX Runtime then leaves out.
 
-Weights are int8 in both, a scale for each output channel, zero point 0. From the pooling on nothing is quantized.
+Weights are int8 in all, a scale for each output channel, zero point 0. From the pooling on nothing is quantized.
 """
 
 from collections.abc import Collection, Mapping
@@ -48,7 +49,8 @@ class Placement:
 
 PLACEMENTS = {
     ("int8", "tensorrt"): Placement(TensorProto.INT8, TensorProto.INT8),
-    ("int8", "cpu"): Placement(TensorProto.UINT8, TensorProto.INT8, everywhere=True, integer_bias=True),
+    ("int8", "openvino"): Placement(TensorProto.UINT8, TensorProto.INT8),
+    ("int8", "onnxruntime"): Placement(TensorProto.UINT8, TensorProto.INT8, everywhere=True, integer_bias=True),
     ("fp8", "tensorrt"): Placement(TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FN),
 }
 

@@ -44,6 +44,33 @@ class Step:
         """How many times as fast as in fp32 the layers would be, from multiply-adds alone: an estimate."""
         return 1 / (1 - self.quantized_share + self.quantized_share / INTEGER_IS_FASTER)
 
+    def to_json(self) -> dict[str, object]:
+        """The rung, for machines."""
+        return {
+            "kept": list(self.kept),
+            "points": self.drop.points,
+            "top_agreement": self.drop.agreement.top_agreement,
+            "quantized_share": self.quantized_share,
+            "estimated_speed": self.speed,
+        }
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be lost.
+
+    Attributes:
+        drop: points of mAP, where the photos have labels.
+        agreement: how many of the best labels must stay, in percent.
+    """
+
+    drop: float
+    agreement: float
+
+    def kept_by(self, drop: Drop) -> bool:
+        """Whether a drop is within them."""
+        return drop.points <= self.drop and 100 * drop.agreement.top_agreement >= self.agreement
+
 
 Quantize = Callable[[Sequence[str]], onnx.ModelProto]  # layers to quantize -> the network
 Measure = Callable[[onnx.ModelProto], Drop]
@@ -78,33 +105,43 @@ def climb(
     ranked: Sequence[Sensitivity],
     quantize: Quantize,
     measure: Measure,
-    max_drop: float,
+    limits: Limits,
     steps: list[Step],
 ) -> None:
-    """Keep the worst 1, 2, 4, … layers float until the drop is within `max_drop`; `steps` grows by a rung each time.
+    """Keep the worst 1, 2, 4, … layers float until the limits are kept; `steps` grows by a rung each time.
 
     Args:
         network: in fp32.
         ranked: as `rank_layers` gives them.
         quantize: makes the network with some layers quantized.
         measure: finds the drop of a network.
-        max_drop: in points, see `Drop.points`.
+        limits: what may be lost.
         steps: the rungs so far; the last one's drop decides whether to go on.
 
     Raises:
-        FailureError: half of the layers are float and the drop is still larger.
+        FailureError: half of the layers are float and the limits are still not kept.
     """
     count = 1
-    while steps[-1].drop.points > max_drop:
+    while not limits.kept_by(steps[-1].drop):
         if count > len(ranked) / 2:
+            last = steps[-1].drop
             raise FailureError(
-                f"--max-drop {max_drop:g}: with {len(steps[-1].kept)} of {len(ranked)} layers in float the drop is "
-                f"still {steps[-1].drop.points:.2f}; try another --method or more photos, or --precision fp16."
+                f"with {len(steps[-1].kept)} of {len(ranked)} layers in float {last.points:.2f} points of mAP are lost "
+                f"and {last.agreement.top_agreement:.1%} of the best labels stay, beyond --max-drop {limits.drop:g} and "
+                f"--min-agreement {limits.agreement:g}; allow more, or try another --method, more photos, or "
+                "--precision fp16."
             )
-        kept = [entry.layer for entry in ranked[:count]]
+        kept = tuple(entry.layer for entry in ranked[:count])
         layers = [entry.layer for entry in ranked[count:]]
-        steps.append(Step(tuple(kept), measure(quantize(layers)), quantized_share(network, layers)))
+        steps.append(take_step(network, layers, kept, quantize, measure))
         count *= 2
+
+
+def take_step(
+    network: Network, layers: Sequence[str], kept: tuple[str, ...], quantize: Quantize, measure: Measure
+) -> Step:
+    """Measure the network with `layers` quantized and `kept` float."""
+    return Step(kept, measure(quantize(layers)), quantized_share(network, layers))
 
 
 def quantized_share(network: Network, layers: Sequence[str]) -> float:
