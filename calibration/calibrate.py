@@ -140,10 +140,10 @@ def _halve(job: _Job) -> _Made:
     # bf16's 8 bits would tie many scores of the head, which is small: it stays in fp32.
     nodes = body_of(network) if settings.precision == "bf16" else behind_weights(network)
     made = lowered(network, settings.precision, nodes)
-    drop = (
-        None if job.sample is None else Gauge.of(network, job.model, job.sample.check, settings, job.quiet).drop(made)
-    )
-    return _Made(made, drop, {})
+    if job.sample is None:
+        return _Made(made, None, {})
+    gauge = Gauge.of(network, job.model, job.sample.check, settings, job.quiet)
+    return _Made(made, gauge.drop(made), {})
 
 
 def _quantize(job: _Job) -> _Made:

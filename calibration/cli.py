@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlzsl.calibration.sensitivity import Sensitivity, Step
 
 SHOWN = 10  # of the ranked layers
+COLUMNS = ("kept float", "mAP lost, points", "best labels that stay", "multiply-adds quantized", "estimated speed")
 
 
 @command("mlzsl-calibrate")
@@ -37,7 +38,7 @@ SHOWN = 10  # of the ranked layers
     "--for",
     "target",
     type=click.Choice(["openvino", "tensorrt", "onnxruntime"]),
-    help="What will run an INT8 file: each fuses quantized operators where they stand differently.  [default: openvino]",
+    help="What will run an INT8 file: each fuses other placements of the quantization.  [default: openvino]",
 )
 @click.option(
     "--method",
@@ -144,13 +145,7 @@ def _ranking(ranked: tuple[Sensitivity, ...]) -> Table:
 
 def _ladder(steps: tuple[Step, ...], layers: int) -> Table:
     table = Table(title=f"{layers} layers", title_justify="left")
-    for heading in (
-        "kept float",
-        "mAP lost, points",
-        "best labels that stay",
-        "multiply-adds quantized",
-        "estimated speed of the layers",
-    ):
+    for heading in COLUMNS:
         table.add_column(heading, justify="right")
     for step in steps:
         table.add_row(

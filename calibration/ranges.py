@@ -122,11 +122,10 @@ def mse_bound(counts: Counts) -> float:
         return 1.0
     values = (np.arange(BINS) + 0.5) / BINS
     bounds = np.arange(BINS // 16, BINS + 1, BINS // 128) / BINS
-    errors = [
-        (counts * np.where(values < bound, (bound / (2 * LEVELS)) ** 2 / 12, (values - bound) ** 2)).sum()
-        for bound in bounds
-    ]
-    return float(bounds[int(np.argmin(errors))])
+    rounding = (bounds / (2 * LEVELS)) ** 2 / 12
+    clipped = np.maximum(values - bounds[:, None], 0)  # bounds, bins
+    errors = (counts * np.where(clipped > 0, clipped**2, rounding[:, None])).sum(axis=1)
+    return float(bounds[np.argmin(errors)])
 
 
 BOUND: dict[str, Callable[[Counts], float]] = {

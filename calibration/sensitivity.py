@@ -126,10 +126,10 @@ def climb(
         if count > len(ranked) / 2:
             last = steps[-1].drop
             raise FailureError(
-                f"with {len(steps[-1].kept)} of {len(ranked)} layers in float {last.points:.2f} points of mAP are lost "
-                f"and {last.agreement.top_agreement:.1%} of the best labels stay, beyond --max-drop {limits.drop:g} and "
-                f"--min-agreement {limits.agreement:g}; allow more, or try another --method, more photos, or "
-                "--precision fp16."
+                f"with {len(steps[-1].kept)} of {len(ranked)} layers in float {last.points:.2f} points of mAP are "
+                f"lost and {last.agreement.top_agreement:.1%} of the best labels stay, beyond --max-drop "
+                f"{limits.drop:g} and --min-agreement {limits.agreement:g}; allow more, or try another --method, more "
+                "photos, or --precision fp16."
             )
         kept = tuple(entry.layer for entry in ranked[:count])
         layers = [entry.layer for entry in ranked[count:]]
