@@ -18,7 +18,7 @@ from mlzsl.calibration.writing import write_calibrated
 from mlzsl.engines.engine import Engine, open_engine
 from mlzsl.engines.modelfile import Scores, read_manifest
 from mlzsl.shell.errors import UsageError
-from mlzsl.shell.progress import progress
+from mlzsl.shell.progress import progress, say
 
 NOT_IN_ONNX_RUNTIME = ("bf16",)  # its CPU provider has no kernels for it
 
@@ -48,14 +48,17 @@ class Gauge:
         return cls(model, photos, _scored("scoring in fp32", photos, run, quiet), settings, quiet)
 
     def drop(self, made: onnx.ModelProto) -> Drop:
-        """What a network costs."""
+        """What a network costs; it is said as well, since a ladder takes minutes."""
         title = f"scoring in {self.settings.precision}"
         if self.settings.precision in NOT_IN_ONNX_RUNTIME:
             with self._in_openvino(made) as engine:
                 scores = _scored(title, self.photos, lambda images: [engine.scores(images)], self.quiet)
         else:
             scores = _scored(title, self.photos, open_network(made, threads=self.settings.threads), self.quiet)
-        return compare(scores, self.reference, read_manifest(self.model), self.photos.truths)
+        drop = compare(scores, self.reference, read_manifest(self.model), self.photos.truths)
+        lost = f", {drop.points:.2f} points of mAP lost" if drop.mAP else ""
+        say(f"{drop.agreement.top_agreement:.1%} of the best {drop.agreement.top_k} labels stay{lost}", self.quiet)
+        return drop
 
     @contextmanager
     def _in_openvino(self, made: onnx.ModelProto) -> Iterator[Engine]:

@@ -108,7 +108,7 @@ def climb(
     limits: Limits,
     steps: list[Step],
 ) -> None:
-    """Keep the worst 1, 2, 4, … layers float until the limits are kept; `steps` grows by a rung each time.
+    """Keep the worst 1, 2, 3, 4, 6, 9, … layers float until the limits are kept; `steps` grows by a rung each time.
 
     Args:
         network: in fp32.
@@ -134,7 +134,7 @@ def climb(
         kept = tuple(entry.layer for entry in ranked[:count])
         layers = [entry.layer for entry in ranked[count:]]
         steps.append(take_step(network, layers, kept, quantize, measure))
-        count *= 2
+        count += max(1, count // 2)
 
 
 def take_step(
