@@ -165,8 +165,7 @@ def _quantize(job: _Job) -> _Made:
         limits = Limits(settings.max_drop, settings.min_agreement)
         steps.append(take_step(network, layers, (), quantize, gauge.drop))
         if not limits.kept_by(steps[0].drop):
-            few = sample.calibration if len(sample.calibration) else sample.check
-            ranked = rank_layers(network, layers, quantize, few, settings.threads, job.quiet)
+            ranked = rank_layers(network, layers, quantize, sample.calibration, settings.threads, job.quiet)
             climb(network, ranked, quantize, gauge.drop, limits, steps)
     kept = steps[-1].kept if steps else ()
     path = job.output.with_suffix(SUFFIX)
