@@ -54,6 +54,10 @@ def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, t
         # Never left to the library: on CPUs with bf16 arithmetic it would run an fp32 network in bf16.
         "INFERENCE_PRECISION_HINT": TYPE_NAME[precision],
     }
+    if precision == "int8":
+        # OpenVINO 2026.4 shares packed weights between streams, and of some networks with INT8 and fp32 convolutions
+        # it then gives wrong scores, in one compilation and not in the next. One stream has nothing to share.
+        settings["NUM_STREAMS"] = "1"
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     try:

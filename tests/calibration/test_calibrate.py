@@ -100,6 +100,12 @@ def test_engines_run_every_precision_and_stay_near_fp32(model, photos, changes, 
             assert verify(engine, result.path).passed
 
 
+def test_openvino_runs_int8_in_one_stream(model, photos):
+    """With several, OpenVINO 2026.4 gave wrong scores for some networks, in one compilation and not in the next."""
+    with closing(open_engine(made(model, photos).path, threads=4)) as engine:
+        assert engine.in_flight == 2, "one that runs, one that is put together"
+
+
 def test_what_a_backend_cannot_run_is_one_sentence(model, photos):
     fp8, bf16 = made(model, photos, precision="fp8").path, made_unmeasured(model, "bf16")
     with pytest.raises(UsageError, match=r"model\.fp8\.onnx: is a file of precision fp8, and --backend openvino runs"):
