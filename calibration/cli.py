@@ -64,7 +64,7 @@ COLUMNS = ("kept float", "mAP lost, points", "best labels that stay", "multiply-
 )
 @click.option(
     "--min-agreement",
-    default=97.0,
+    default=97.5,
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
     help="Keep them also until so many of the best 3 labels stay the same.",

@@ -38,7 +38,7 @@ class Settings:
     check_count: int = 256
     seed: int = 0
     max_drop: float = 1.0
-    min_agreement: float = 97.0
+    min_agreement: float = 97.5
     threads: int | None = None
 
     @property
