@@ -1,7 +1,7 @@
 # make demo: set up and run the main job.   make test: lint, types, floors, tests.
 PYTHON ?= python3
 BIN := .venv/bin
-ROOMS := shell graph imaging train export engines runtime
+ROOMS := shell graph imaging train export calibration engines runtime
 
 .PHONY: demo test lint types floors unit format clean
 
@@ -45,7 +45,7 @@ format: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,cpu,rtx,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,calibrate,cpu,rtx,dev]'
 	@touch $@
 
 clean:

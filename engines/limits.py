@@ -27,15 +27,16 @@ class Limits:
     variation: float
 
 
-# fp32 engines differ from PyTorch by the order of their sums, 1e-6 at most as measured. bf16 keeps 8 bits of a
-# float32's 24 and fp16 keeps 11: with bf16, 0.07 was the largest difference over 136 photos and 1,000 classes of a
-# ResNet-50. Even fp32 moves mAP where scores nearly tie: by 0.03 points on 541 photos, scores 2e-7 apart, with a system
-# trained for two epochs. The 8-bit limits are what a tagger can lose before a person notices.
+# fp32 engines differ from PyTorch by the order of their sums, 1e-6 at most as measured. The others stand above what two
+# systems on a ResNet-50 differed by on some hundred photos: fp16 by 0.004 and 0.016 at most, bf16 by 0.04 and 0.1, INT8
+# with its worst layers float by 0.13 and 0.35; in the mean 1e-4, 1e-3 and 2.5e-3. mAP moves where scores nearly tie: in
+# fp32 by 0.03 points on 541 photos, in bf16 by 0.1, and by 0.5 on half of these. The 8-bit limits are what a tagger can
+# lose before a person notices.
 LIMITS = {
     "fp32": Limits(largest=1e-5, mean=1e-6, flipped=0.01, top_agreement=99.9, drop=0.1, variation=1e-5),
     "fp16": Limits(largest=0.02, mean=1e-3, flipped=0.2, top_agreement=99, drop=0.2, variation=0.01),
-    "bf16": Limits(largest=0.1, mean=5e-3, flipped=0.5, top_agreement=98, drop=0.2, variation=0.1),
-    "int8": Limits(largest=0.5, mean=0.02, flipped=1, top_agreement=97, drop=1, variation=0.1),
+    "bf16": Limits(largest=0.15, mean=5e-3, flipped=0.5, top_agreement=98, drop=0.2, variation=0.1),
+    "int8": Limits(largest=0.5, mean=0.01, flipped=0.5, top_agreement=97, drop=1, variation=0.1),
     "fp8": Limits(largest=0.5, mean=0.02, flipped=1, top_agreement=97, drop=1, variation=0.1),
 }
 # Engines whose every run of one batch gives the same bits, whatever else is in flight, by provider. cuDNN and TensorRT

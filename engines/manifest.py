@@ -17,6 +17,7 @@ from mlzsl.shell.errors import UsageError
 
 SCHEMA_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+FUSED_BY = ("tensorrt", "openvino", "onnxruntime")
 REMEDY = "re-export it with mlzsl-export"
 
 
@@ -53,6 +54,7 @@ class Manifest:
         network_sha256: of the model file's bytes without our own metadata.
         golden_sha256: of the golden sample.
         certificates: what engines were found to be worth on this network, one an engine and precision.
+        quantized_for: which of FUSED_BY the Q/DQ pairs of an INT8 or FP8 file are placed for; None in other files.
     """
 
     schema_version: int
@@ -66,6 +68,7 @@ class Manifest:
     network_sha256: str
     golden_sha256: str
     certificates: tuple[Certificate, ...] = ()
+    quantized_for: str | None = None
 
     @property
     def image_size(self) -> int:
@@ -143,7 +146,7 @@ def _read(record: object) -> Manifest:
             f"its schema version is {version}, and this mlzsl reads version {SCHEMA_VERSION}",
             "upgrade with `pip install --upgrade mlzsl`, or " + REMEDY + " of this version",
         )
-    exactly("the manifest", fields, Manifest, optional=("certificates",))
+    exactly("the manifest", fields, Manifest, optional=("certificates", "quantized_for"))
     labels = tuple(_label(place, entry) for place, entry in enumerate(list_of("labels", fields["labels"])))
     if not labels:
         raise UnfitError("labels is empty")
@@ -152,6 +155,9 @@ def _read(record: object) -> Manifest:
         raise UnfitError(f"label {shown(name)} is there {count} times")
     if fields["precision"] not in PRECISIONS:
         raise UnfitError(f"precision is {shown(fields['precision'])}, not one of {', '.join(PRECISIONS)}")
+    quantized_for = fields.get("quantized_for")
+    if quantized_for is not None and quantized_for not in FUSED_BY:
+        raise UnfitError(f"quantized_for is {shown(quantized_for)}, not null or one of {', '.join(FUSED_BY)}")
     sources = object_of("sources", fields["sources"])
     return Manifest(
         schema_version=version,
@@ -165,6 +171,7 @@ def _read(record: object) -> Manifest:
         network_sha256=sha256_of("network_sha256", fields["network_sha256"]),
         golden_sha256=sha256_of("golden_sha256", fields["golden_sha256"]),
         certificates=read_certificates(fields.get("certificates", [])),
+        quantized_for=quantized_for,
     )
 
 

@@ -18,6 +18,7 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "
 EXTRA = {"cpu": "mlzsl[cpu]", "cuda": "mlzsl[gpu]"}
 # A batch a core is faster than all cores on one batch (by 1.15 on two), but takes memory for each.
 MOST_IN_FLIGHT = 8
+NOT_ON = {"cpu": ("bf16",), "cuda": ()}  # precisions that a provider has no kernels for
 NUMPY_NAME = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 ONLY_ERRORS = 3  # log severity
 
@@ -32,10 +33,15 @@ def open_onnxruntime(
             network does not load.
     """
     onnxruntime = _import_onnxruntime(device)
-    if precision != manifest.precision or precision != "fp32":
+    if precision != manifest.precision:
         raise UsageError(
-            f"--precision {precision}: --backend onnxruntime runs fp32 files as they are; "
-            "use --backend openvino, or leave the flag out."
+            f"--precision {precision}: --backend onnxruntime runs files as they are, and {path} is of precision "
+            f"{manifest.precision}; use --backend openvino, or leave the flag out."
+        )
+    if precision in NOT_ON[device]:
+        raise UsageError(
+            f"{path} is a file of precision {precision}, which --backend onnxruntime does not run on a {device}; "
+            "use --backend openvino."
         )
     provider = PROVIDER[device]
     if provider not in onnxruntime.get_available_providers():
@@ -47,6 +53,9 @@ def open_onnxruntime(
         onnxruntime.preload_dlls()  # finds CUDA and cuDNN where pip puts them
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ONLY_ERRORS
+    if precision == "fp8":
+        # ONNX Runtime 1.32 otherwise drops a Relu before an FP8 QuantizeLinear, as if FP8 had no negative values.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     threads = threads or available_cpus()
     in_flight = min(threads, MOST_IN_FLIGHT)
     options.intra_op_num_threads = threads - in_flight + 1  # the threads that call count as well

@@ -15,7 +15,14 @@ from mlzsl.engines.modelfile import Images, Scores
 from mlzsl.shell.errors import FailureError, UsageError
 
 DEVICE = "CPU"
-TYPE_NAME = {"fp32": "f32", "bf16": "bf16"}  # our precisions in OpenVINO's words
+# Our precisions in OpenVINO's words: of the arithmetic that is not quantized.
+TYPE_NAME = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
+CAPABILITY = {"fp16": "FP16", "bf16": "BF16"}  # that a CPU must have for it
+REMEDY = {
+    "fp16": "use --backend onnxruntime, or a bf16 or the fp32 file",
+    "bf16": "use the fp32 file that it was made from",
+}
+INTEGERS = {"i8", "u8"}
 NUMPY_NAME = {"u8": "uint8", "f32": "float32"}
 
 
@@ -33,17 +40,24 @@ def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, t
     capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     if precision not in TYPE_NAME:
         raise UsageError(
-            f"{path}: is a file of precision {precision}, and --backend openvino runs {' and '.join(TYPE_NAME)} here."
+            f"{path}: is a file of precision {precision}, and --backend openvino runs {', '.join(TYPE_NAME)}; "
+            "build a plan of it with mlzsl-build, or use --backend onnxruntime to see its scores."
         )
-    if precision == "bf16" and "BF16" not in capabilities:
-        raise UsageError(
-            f"--precision bf16: this CPU ({_cpu_name(core)}) has no bf16 arithmetic; leave the flag out to run fp32."
-        )
+    if CAPABILITY.get(precision, "FP32") not in capabilities:
+        if precision != manifest.precision:
+            what, remedy = f"--precision {precision}", f"leave the flag out to run {manifest.precision}"
+        else:
+            what, remedy = f"{path} is a file of precision {precision}", REMEDY[precision]
+        raise UsageError(f"{what}: this CPU ({_cpu_name(core)}) has no {precision} arithmetic; {remedy}.")
     settings = {
         "PERFORMANCE_HINT": "THROUGHPUT",
         # Never left to the library: on CPUs with bf16 arithmetic it would run an fp32 network in bf16.
         "INFERENCE_PRECISION_HINT": TYPE_NAME[precision],
     }
+    if precision == "int8":
+        # OpenVINO 2026.4 shares packed weights between streams, and of some networks with INT8 and fp32 convolutions
+        # it then gives wrong scores, in one compilation and not in the next. One stream has nothing to share.
+        settings["NUM_STREAMS"] = "1"
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     try:
@@ -51,10 +65,16 @@ def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, t
         check_signature(path, manifest, _signature(network))
         compiled = core.compile_model(network, DEVICE, settings)
         really = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        integers = precision != "int8" or _computes_on_integers(compiled)
     except RuntimeError as error:
         raise UsageError(f"{path}: OpenVINO cannot load the network: {one_line(error)}") from error
     if really != TYPE_NAME[precision]:
         raise UsageError(f"{path}: {precision} was asked for, but OpenVINO would run {really} on this CPU.")
+    if not integers:
+        raise UsageError(
+            f"{path}: OpenVINO would run not one layer of it in int8 on this CPU; run the fp32 file that it was made "
+            "from, or use --backend onnxruntime."
+        )
     running = Running("openvino", openvino.__version__.split("-")[0], DEVICE, _cpu_name(core), precision)
     return OpenVINOEngine(manifest, running, compiled)
 
@@ -128,6 +148,15 @@ def _signature(network: Any) -> str:
         ]
 
     return signature(ports(network.inputs), ports(network.outputs))
+
+
+def _computes_on_integers(compiled: Any) -> bool:
+    """Whether a layer with weights reads integers, once the library has fused what it fuses."""
+    for layer in compiled.get_runtime_model().get_ops():
+        told = {name: str(layer.get_rt_info()[name].value) for name in ("layerType", "runtimePrecision")}
+        if told["layerType"] in ("Convolution", "FullyConnected") and told["runtimePrecision"] in INTEGERS:
+            return True
+    return False
 
 
 def _cpu_name(core: Any) -> str:

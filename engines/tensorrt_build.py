@@ -66,6 +66,11 @@ def build_plan(
     if output.suffix.lower() != SUFFIX:
         raise UsageError(f"--output {output}: a plan's name ends in {SUFFIX}; call it {output.with_suffix(SUFFIX)}.")
     manifest, golden = read_model_file(model)
+    if manifest.quantized_for not in (None, "tensorrt"):
+        raise UsageError(
+            f"{model}: is quantized for {manifest.quantized_for}, in a way that TensorRT does not take; make one for "
+            f"it with `mlzsl-calibrate --precision {manifest.precision} --for tensorrt` from the fp32 file."
+        )
     library = open_library("tensorrt_rtx" if options.rtx else "tensorrt", "--rtx" if options.rtx else "mlzsl-build")
     check_options(library, options)
     gpu = None if options.rtx else find_gpu(f"{library} builds a plan on the GPU that is to run it, and")

@@ -1,8 +1,8 @@
 """From photos to tags. `Tagger.open("model.onnx").tag("photos/")` is all of it; no torch."""
 
+from mlzsl.imaging.sources import find_images
 from mlzsl.runtime.inputs import find_photos
 from mlzsl.runtime.photos import Photo
-from mlzsl.runtime.sources import find_images
 from mlzsl.runtime.tagger import Tagger
 from mlzsl.runtime.tags import Tag, Tagged
 

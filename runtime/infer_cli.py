@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mlzsl.imaging.sources import passed_over_words
 from mlzsl.runtime.contact_sheet import check_picture, draw_contact_sheet
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.gallery import check_gallery, write_gallery
 from mlzsl.runtime.inputs import PATH_COLUMN
 from mlzsl.runtime.job import Outcome, record_path, tag_to_file
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE
-from mlzsl.runtime.sources import passed_over_words
 from mlzsl.runtime.tagger import Tagger
 from mlzsl.runtime.tags import Tag, Tagged
 from mlzsl.runtime.writers import STANDARD_OUTPUT

@@ -5,9 +5,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from mlzsl.imaging.sources import find_images
 from mlzsl.runtime.photos import Photo
 from mlzsl.runtime.shards import SHARDS, photos_in_shard
-from mlzsl.runtime.sources import find_images
 from mlzsl.runtime.tables import TABLES, check_table, photos_in_table
 
 PATH_COLUMN = "path"
@@ -19,7 +19,7 @@ def find_photos(
     listed: io.BufferedIOBase | None = None,
     passed_over: Counter[str] | None = None,
 ) -> Iterator[Photo]:
-    """Find the photos that inputs stand for, in order: all that `runtime.sources.find_images` finds, and besides
+    """Find the photos that inputs stand for, in order: all that `imaging.sources.find_images` finds, and besides
 
     - a tar shard (`.tar`, `.tar.gz`, `.tgz`) stands for the images in it, in their order, as `shard.tar/member`;
     - a table (`.csv`, `.tsv`, `.parquet`) stands for the files that its path column names, row by row; paths that

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlzsl.imaging.sources import STANDARD_INPUT, find_images
 from mlzsl.runtime.inputs import PATH_COLUMN, find_photos, holds_photos
 from mlzsl.runtime.journal import Journal, open_journal
 from mlzsl.runtime.photos import Photo
 from mlzsl.runtime.records import read_records
-from mlzsl.runtime.sources import STANDARD_INPUT, find_images
 from mlzsl.runtime.tagger import Tagger
 from mlzsl.runtime.tags import Tagged
 from mlzsl.runtime.writers import STANDARD_OUTPUT, check_output, write_line, write_output

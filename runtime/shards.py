@@ -15,8 +15,8 @@ from typing import IO, Any, cast
 
 from mlzsl.imaging import is_image_name
 from mlzsl.imaging.loading import MAX_BYTES
+from mlzsl.imaging.sources import shown_suffix
 from mlzsl.runtime.photos import Photo
-from mlzsl.runtime.sources import shown_suffix
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
 LARGEST_READ = 1 << 16  # bytes; tarfile reads a header of extended names as a whole, whatever size it claims

@@ -14,11 +14,11 @@ from mlzsl.engines.certified import certify as write_certificate
 from mlzsl.engines.certified import set_thresholds
 from mlzsl.engines.engine import Engine, open_engine
 from mlzsl.engines.limits import LIMITS, limits_for
+from mlzsl.imaging.sources import find_images
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.labelled import LabelledPhotos, load_labelled
 from mlzsl.runtime.learn_thresholds import FEWEST_PHOTOS, LearnedThresholds, learn_thresholds
 from mlzsl.runtime.reference import open_reference
-from mlzsl.runtime.sources import find_images
 from mlzsl.runtime.thresholds import parse_goal
 from mlzsl.runtime.thresholds_report import as_json as thresholds_as_json
 from mlzsl.runtime.thresholds_report import print_thresholds

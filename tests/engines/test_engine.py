@@ -21,10 +21,10 @@ def engine(request, tiny_model):
         yield opened
 
 
-def openvino_has_bf16() -> bool:
+def openvino_has(capability: str) -> bool:
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return capability in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def test_scores_are_those_of_the_formulas(engine):
@@ -145,7 +145,7 @@ def test_fp32_runs_as_fp32_where_the_library_would_take_bf16(tiny_model):
 
 
 def test_bf16_runs_where_the_cpu_has_it_and_is_an_error_elsewhere(tiny_model):
-    if openvino_has_bf16():
+    if openvino_has("BF16"):
         with closing(open_engine(tiny_model.path, precision="bf16")) as engine:
             assert engine.running.precision == "bf16"
             np.testing.assert_allclose(
@@ -157,7 +157,7 @@ def test_bf16_runs_where_the_cpu_has_it_and_is_an_error_elsewhere(tiny_model):
 
 
 def test_a_bf16_file_runs_in_bf16_without_being_asked(tmp_path):
-    if not openvino_has_bf16():
+    if not openvino_has("BF16"):
         pytest.skip("needs a CPU with bf16 arithmetic")
     model = write_tiny_model(tmp_path / "model.onnx", precision="bf16")
     with closing(open_engine(model.path)) as engine:
@@ -168,7 +168,10 @@ def test_a_bf16_file_runs_in_bf16_without_being_asked(tmp_path):
     ("asked", "expected"),
     [
         ({"precision": "int8"}, "--precision int8: .* is a file of precision fp32, which runs as it is or in bf16"),
-        ({"precision": "bf16", "backend": "onnxruntime"}, "--backend onnxruntime runs fp32 files"),
+        (
+            {"precision": "bf16", "backend": "onnxruntime"},
+            "onnxruntime runs files as they are, and .* fp32",
+        ),
         ({"device": "tpu"}, "--device tpu: unknown; the devices are cpu and cuda"),
         ({"backend": "tvm"}, "--backend tvm: unknown; the backends are openvino and onnxruntime"),
         ({"device": "cuda", "backend": "openvino"}, "runs with --device cpu, not cuda; use --backend onnxruntime"),
@@ -178,6 +181,28 @@ def test_a_bf16_file_runs_in_bf16_without_being_asked(tmp_path):
 def test_what_cannot_be_had_is_refused_with_its_flag(tiny_model, asked, expected):
     with pytest.raises(UsageError, match=expected):
         open_engine(tiny_model.path, **asked)
+
+
+def test_an_fp16_file_runs_in_fp16_or_the_sentence_names_what_runs_it(tmp_path):
+    model = write_tiny_model(tmp_path / "model.onnx", precision="fp16")
+    if openvino_has("FP16"):
+        with closing(open_engine(model.path)) as engine:
+            assert engine.running.precision == "fp16"
+    else:
+        with pytest.raises(UsageError, match=r"has no fp16 arithmetic; use --backend onnxruntime"):
+            open_engine(model.path)
+
+
+def test_a_file_that_only_claims_to_be_int8_is_not_run_as_int8(tmp_path):
+    model = write_tiny_model(tmp_path / "model.onnx", precision="int8")
+    with pytest.raises(UsageError, match="not one layer of it in int8"):
+        open_engine(model.path)
+
+
+def test_bf16_on_the_cpu_is_openvinos(tmp_path):
+    model = write_tiny_model(tmp_path / "model.onnx", precision="bf16")
+    with pytest.raises(UsageError, match=r"--backend onnxruntime does not run on a cpu; use --backend openvino"):
+        open_engine(model.path, backend="onnxruntime")
 
 
 def test_a_file_is_never_run_in_more_precision_than_it_has(tmp_path):

@@ -12,14 +12,16 @@ import pytest
 from click.testing import CliRunner, Result
 from gpu import has_gpu
 from onnx import TensorProto, helper
-from onnxruntime.transformers.float16 import convert_float_to_float16
+from PIL import Image
 from resnetmodel import write_resnet18_model
-from tinymodel import SIZE, TinyModel, network, write_tiny_model
+from tinymodel import SIZE, TinyModel, network, random_images, write_tiny_model
 
+from mlzsl.calibration.calibrate import calibrate
+from mlzsl.calibration.settings import Settings
 from mlzsl.engines import tensorrt_library
 from mlzsl.engines.build_cli import main
 from mlzsl.engines.engine import open_engine
-from mlzsl.engines.modelfile import read_golden, read_manifest, write_model_file
+from mlzsl.engines.modelfile import read_golden, read_manifest
 from mlzsl.engines.plan_manifest import manifest_path, read_plan, read_plan_golden
 from mlzsl.engines.plan_record import BatchProfile
 from mlzsl.engines.tensorrt_build import Build, build_plan
@@ -38,9 +40,9 @@ def tiny_plan(tmp_path_factory: pytest.TempPathFactory, tiny_model: TinyModel) -
     return build_plan(tiny_model.path, tmp_path_factory.mktemp("plans") / "tiny.plan", RTX, quiet=True)
 
 
-@pytest.fixture(scope="module", params=["fp32", "fp16"])
+@pytest.fixture(scope="module", params=["fp32", "fp16", "int8", "fp8"])
 def resnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A whole ResNet-18 with its head, as exported, and its copy in fp16."""
+    """A whole ResNet-18 with its head, as exported, and what mlzsl-calibrate makes of it."""
     folder = tmp_path_factory.getbasetemp() / "resnet18"
     exported = folder / "resnet18.onnx"
     if not exported.is_file():
@@ -49,11 +51,12 @@ def resnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "fp32":
         yield "fp32", exported
         return
-    halved = folder / "resnet18.fp16.onnx"
-    converted = convert_float_to_float16(onnx.load(exported), keep_io_types=True)
-    manifest, golden = dataclasses.replace(read_manifest(exported), precision="fp16"), read_golden(exported)
-    write_model_file(halved, converted.SerializeToString(), manifest, *golden)
-    yield "fp16", halved
+    photos = folder / "photos"
+    photos.mkdir(exist_ok=True)
+    for place, image in enumerate(random_images(12, size=64)):
+        Image.fromarray(image).save(photos / f"{place}.png")
+    settings = Settings(request.param, "tensorrt" if request.param != "fp16" else None, max_drop=100, min_agreement=0)
+    yield request.param, calibrate(exported, [str(photos)], settings, quiet=True).path
 
 
 def test_a_whole_resnet_becomes_a_plan_of_its_precision(resnet: tuple[str, Path]) -> None:
@@ -71,8 +74,15 @@ def test_a_whole_resnet_becomes_a_plan_of_its_precision(resnet: tuple[str, Path]
     assert set(computing) <= {precision, "uint8", "fp32"}
     if precision == "fp16":
         assert computing.get("fp32", 0) < 5, "only what stands beside the uint8 input and the float32 output"
-    weights = model.stat().st_size
-    assert 0.5 * weights < len(plan) < 2 * weights
+    fp32_size = model.with_name("resnet18.onnx").stat().st_size
+    share = {"fp32": 1, "fp16": 1 / 2}.get(precision, 1 / 4)
+    assert 0.5 * share * fp32_size < len(plan) < 2 * share * fp32_size
+
+
+def test_a_file_that_is_quantized_for_another_backend_is_refused(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model.onnx", precision="int8", quantized_for="openvino").path
+    assert "is quantized for openvino" in refused(model)
+    assert "mlzsl-calibrate --precision int8 --for tensorrt" in refused(model)
 
 
 def test_the_plan_carries_labels_and_golden_sample(tiny_plan: Build, tiny_model: TinyModel) -> None:

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from mlzsl.runtime import find_images
+from mlzsl.imaging.sources import find_images
 from mlzsl.shell.errors import UsageError
 
 

@@ -1,0 +1,153 @@
+"""How much faster is INT8 than bf16 in OpenVINO, and than fp32 in ONNX Runtime, on whole models with their heads?
+
+Each model is calibrated for each target, and every engine tags the same random pictures in turns in one process. The
+models are those named, or ResNet-50 and ResNet-101 with random weights, which are as fast as trained ones.
+
+    python benchmarks/precision.py [MODEL.onnx ...] [--photos photos/ --min-agreement 97] [--batch 8] [--repeats 9]
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import save_file
+from torchvision.models import resnet50, resnet101
+
+from mlzsl.calibration.calibrate import calibrate
+from mlzsl.calibration.settings import Settings
+from mlzsl.engines.engine import Engine, open_engine
+from mlzsl.export.exporter import export_model
+from mlzsl.graph.classgraph import build_class_graph
+from mlzsl.graph.embeddings import open_embeddings
+from mlzsl.graph.labelsets import load_label_set
+from mlzsl.train.backbone import open_backbone
+from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
+
+RANDOM = {"resnet50": resnet50, "resnet101": resnet101}
+RUNS = (  # backend, precision, target of the INT8 file
+    ("openvino", "fp32", None),
+    ("openvino", "bf16", None),
+    ("openvino", "int8", "openvino"),
+    ("openvino", "int8", "tensorrt"),
+    ("onnxruntime", "fp32", None),
+    ("onnxruntime", "int8", "onnxruntime"),
+    ("onnxruntime", "int8", "openvino"),
+)
+BASE = {"openvino": "bf16", "onnxruntime": "fp32"}  # what speed-ups are over
+CALLS = 4  # batches of each timed run, so that several are in flight
+
+
+@click.command()
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--photos", type=click.Path(path_type=Path), help="To calibrate on.  [default: 24 random pictures]")
+@click.option("--min-agreement", default=0.0, help="As of mlzsl-calibrate; 0 quantizes every layer.")
+@click.option("--batch", default=8, help="Pictures a batch.")
+@click.option("--repeats", default=9, help="Timed runs of each engine; medians are shown.")
+@click.option("--threads", default=2, help="Threads of each engine.")
+def main(
+    models: tuple[Path, ...], photos: Path | None, min_agreement: float, batch: int, repeats: int, threads: int
+) -> None:
+    """Compare precisions and placements."""
+    with tempfile.TemporaryDirectory(prefix="mlzsl-precision-") as folder:
+        here = Path(folder)
+        photos = photos or random_photos(here / "photos", 24)
+        settings = Settings(min_agreement=min_agreement, max_drop=100 if min_agreement == 0 else 1, threads=threads)
+        for model in models or [random_model(name, here) for name in RANDOM]:
+            compare(model, here, photos, settings, batch, repeats)
+
+
+def compare(model: Path, folder: Path, photos: Path, settings: Settings, batch: int, repeats: int) -> None:
+    """Calibrate one model for every target, and print a table."""
+    files, kept = {None: model}, {None: 0}
+    for target in dict.fromkeys(target for _, _, target in RUNS if target):
+        chosen = Settings(**vars(settings) | {"target": target})
+        made = calibrate(model, [str(photos)], chosen, folder / f"{model.stem}.{target}.onnx")
+        files[target], kept[target] = made.path, len(made.ladder[-1].kept)
+    engines = {
+        (backend, precision, target): open_engine(
+            files[target], "cpu", backend, None if target else precision, settings.threads
+        )
+        for backend, precision, target in RUNS
+    }
+    seconds = in_turns(engines, batch, repeats)
+    table = Table(
+        title=f"{model.stem}, batch {batch}, {settings.threads} threads, median of {repeats} runs in turns",
+        title_justify="left",
+    )
+    for heading in ("engine", "precision", "calibrated for", "layers kept float", "images/s", "speed-up"):
+        table.add_column(heading)
+    for backend, precision, target in RUNS:
+        base = seconds[backend, BASE[backend], None]
+        taken = seconds[backend, precision, target]
+        table.add_row(
+            backend,
+            precision,
+            target or "",
+            str(kept[target]) if target else "",
+            f"{CALLS * batch / taken:.1f}",
+            f"{base / taken:.2f} × {BASE[backend]}",
+        )
+    Console(width=140).print(table)
+    for engine in engines.values():
+        engine.close()
+
+
+def in_turns(engines: dict[tuple[str, str, str | None], Engine], batch: int, repeats: int) -> dict[object, float]:
+    """Median seconds of CALLS batches in each engine, measured in turns after a warm-up."""
+    size = next(iter(engines.values())).manifest.image_size
+    batches = [random_pictures(batch, size, seed) for seed in range(CALLS)]
+    times: dict[object, list[float]] = {key: [] for key in engines}
+    for repeat in range(repeats + 2):
+        for key, engine in engines.items():
+            started = time.perf_counter()
+            for _ in engine.run(batches):
+                pass
+            if repeat >= 2:
+                times[key].append(time.perf_counter() - started)
+    return {key: statistics.median(values) for key, values in times.items()}
+
+
+def random_pictures(count: int, size: int, seed: int) -> np.ndarray:
+    """Smooth in most places, as photos are: random colours on a coarse grid, enlarged; uint8 [count, size, size, 3]."""
+    rng = np.random.default_rng(seed)
+    grids = rng.integers(0, 256, (count, 9, 9, 3)).astype(np.uint8)
+    return np.stack(
+        [np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)) for grid in grids]
+    )
+
+
+def random_photos(folder: Path, count: int) -> Path:
+    """A folder of random pictures."""
+    folder.mkdir()
+    for place, picture in enumerate(random_pictures(count, 224, 99)):
+        Image.fromarray(picture).save(folder / f"{place}.png")
+    return folder
+
+
+def random_model(name: str, folder: Path) -> Path:
+    """A whole model file around a backbone of random weights, its residual branches weak as trained ones are."""
+    torch.manual_seed(0)
+    network = RANDOM[name]()
+    for layer, module in network.named_modules():
+        if layer.endswith("bn3"):
+            torch.nn.init.constant_(module.weight, 0.2)
+    save_file(network.state_dict(), folder / f"{name}.weights.safetensors")
+    backbone = open_backbone(name, folder / f"{name}.weights.safetensors", 224, quiet=True)
+    label_set, embeddings = load_label_set("coco80"), open_embeddings("taxonomy")
+    graph = build_class_graph(label_set, label_set.labels, backbone.external, embeddings)
+    system = RGCNPosVAE(RGCNPosVAEConfig(backbone.feature_dim, graph.embeddings.shape[1])).eval()
+    checkpoint = Checkpoint(system, backbone, label_set, label_set.labels, embeddings.source, 0.5, {})
+    save_checkpoint(folder / f"{name}.safetensors", checkpoint)
+    return export_model(folder / f"{name}.safetensors", None, folder / f"{name}.onnx").path
+
+
+if __name__ == "__main__":
+    main()

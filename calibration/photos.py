@@ -1,0 +1,181 @@
+"""Which photos calibrate and which measure what it cost: never the same ones, chosen by a rule that can be repeated."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mlzsl.engines.engine import available_cpus
+from mlzsl.engines.manifest import Manifest
+from mlzsl.engines.modelfile import Images
+from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
+from mlzsl.imaging.sources import find_images
+from mlzsl.shell.errors import UsageError
+from mlzsl.shell.outputs import sha256_of_bytes
+from mlzsl.shell.progress import say
+from mlzsl.train.data.folder import LABELS, load_folder
+
+BATCH_SIZE = 8
+LARGEST_SHARE = 2 / 3  # of few photos that calibrate; the rest measures
+FEW = 32
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Decoded photos, and what is truly in them where somebody has said so.
+
+    Attributes:
+        images: uint8 [n, S, S, 3].
+        truths: bool [n, L], labels in the manifest's order; None without a labels.json.
+    """
+
+    images: Images
+    truths: npt.NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self) -> Iterator[Images]:
+        """The images in their order, a few at a time."""
+        return (self.images[first : first + BATCH_SIZE] for first in range(0, len(self), BATCH_SIZE))
+
+    def first(self, count: int) -> "Photos":
+        """At most `count` of them."""
+        return Photos(self.images[:count], None if self.truths is None else self.truths[:count])
+
+    def sha256(self) -> str:
+        """Of the pixels as the network sees them, in this order."""
+        return sha256_of_bytes(*(image.tobytes() for image in self.images))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The photos of one calibration: `calibration` gives ranges, `check` measures."""
+
+    calibration: Photos
+    check: Photos
+
+
+def sample_photos(
+    inputs: Sequence[str],
+    check: str | None,
+    manifest: Manifest,
+    count: int,
+    check_count: int,
+    seed: int,
+    threads: int | None = None,
+    quiet: bool = False,
+) -> Sample:
+    """Choose and decode photos.
+
+    The rule: the photos as `find_images` orders them (where labels are wanted and a folder has a labels.json, those
+    that it names, by name) are shuffled with NumPy's PCG64 of `seed`; the first `count` that can be read calibrate,
+    the next `check_count` measure. Where there are few, at most two thirds calibrate. The same pixels are never taken
+    twice.
+
+    Args:
+        inputs: files, folders or patterns.
+        check: a file, folder or pattern to measure on instead of the rest.
+        manifest: gives the preprocessing and the labels.
+        count: photos that calibrate, at most; may be 0.
+        check_count: photos that measure, at most.
+        seed: of the shuffle.
+        threads: how many decode at once; None takes every core.
+        quiet: say nothing of photos that could not be read.
+
+    Raises:
+        UsageError: there are no photos, or none for one of the two purposes can be read.
+    """
+    preprocessing = Preprocessing.from_json(manifest.preprocessing)
+    if check is None:
+        found = others = _labelled(list(inputs), manifest, quiet)
+    else:
+        found, others = _Listed(list(find_images(inputs)), None), _labelled([check], manifest, quiet)
+    if check is None:
+        count = min(count, max(1, int(len(found.paths) * LARGEST_SHARE)))
+    reader = _Reader(preprocessing, threads or available_cpus())
+    shuffled = found.shuffled(seed)
+    calibration, used = reader.read(shuffled, count)
+    rest = shuffled[used:] if check is None else others.shuffled(seed)
+    measuring, _ = reader.read(rest, check_count)
+    if reader.unreadable:
+        say(f"{reader.unreadable} photos cannot be read and are left out; the first: {reader.first_reason}", quiet)
+    if count and not calibration:
+        raise UsageError(f"--photos {' '.join(inputs)}: {_none_readable(len(found.paths), reader)}")
+    if not measuring:
+        where = f"--check {check}: " if check is not None else f"--photos {' '.join(inputs)}: "
+        raise UsageError(
+            f"{where}no photo is left to measure the drop on, beside the {len(calibration)} that calibrate; "
+            "name more photos."
+        )
+    if count and len(calibration) < FEW:
+        say(f"only {len(calibration)} photos calibrate: ranges of some hundred are more reliable", quiet)
+    return Sample(found.photos(calibration), others.photos(measuring))
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Paths, and the truths of each where they are known."""
+
+    paths: list[str]
+    truths: npt.NDArray[np.bool_] | None
+
+    def shuffled(self, seed: int) -> list[tuple[int, str]]:
+        order = np.random.Generator(np.random.PCG64(seed)).permutation(len(self.paths))
+        return [(place, self.paths[place]) for place in order.tolist()]
+
+    def photos(self, decoded: list[tuple[int, Images]]) -> Photos:
+        places = [place for place, _ in decoded]
+        truths = None if self.truths is None else self.truths[places]
+        return Photos(np.array([image for _, image in decoded], dtype=np.uint8), truths)
+
+
+def _labelled(inputs: list[str], manifest: Manifest, quiet: bool) -> _Listed:
+    """Find photos; their truths where the one input is a folder with a labels.json of labels that the model knows."""
+    folder = Path(inputs[0])
+    if len(inputs) != 1 or not (folder / LABELS).is_file():
+        return _Listed(list(find_images(inputs)), None)
+    labelled = load_folder(folder, quiet=quiet)
+    names = [label.name for label in manifest.labels]
+    truths = np.array([[name in carried for name in names] for carried in labelled.labels])
+    return _Listed([str(path) for path in labelled.paths], truths if truths.any() else None)
+
+
+class _Reader:
+    """Decodes photos in threads, each picture once, and counts those that cannot be read."""
+
+    def __init__(self, preprocessing: Preprocessing, threads: int) -> None:
+        self.unreadable = 0
+        self.first_reason = ""
+        self._preprocessing, self._threads = preprocessing, threads
+        self._known: set[str] = set()
+
+    def read(self, paths: list[tuple[int, str]], count: int) -> tuple[list[tuple[int, Images]], int]:
+        """The first `count` that can be read, with their places, and how many paths that took."""
+        decoded: list[tuple[int, Images]] = []
+        used = 0
+        with ThreadPoolExecutor(self._threads) as pool:
+            while used < len(paths) and len(decoded) < count:
+                chunk = paths[used : used + count - len(decoded)]
+                used += len(chunk)
+                for (place, path), image in zip(chunk, pool.map(self._decode, chunk), strict=True):
+                    if isinstance(image, UnreadableImage):
+                        self.unreadable += 1
+                        self.first_reason = self.first_reason or f"{path}: {image}"
+                    elif (digest := sha256_of_bytes(image.tobytes())) not in self._known:
+                        self._known.add(digest)
+                        decoded.append((place, image))
+        return decoded, used
+
+    def _decode(self, entry: tuple[int, str]) -> Images | UnreadableImage:
+        try:
+            return load_image(Path(entry[1]), self._preprocessing)
+        except UnreadableImage as error:
+            return error
+
+
+def _none_readable(count: int, reader: _Reader) -> str:
+    return f"not one of {count} photos can be read ({reader.first_reason}); name photos that can."
