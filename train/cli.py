@@ -15,14 +15,15 @@ from mlzsl.shell.command import command
 @click.option(
     "--data",
     default="scenes",
-    metavar="scenes|FOLDER",
-    help="The generated set, or a folder of images with a labels.json (file name to label list).",
+    metavar="scenes|FOLDER|FORMAT:PATH",
+    help="The generated set, a folder of images with a labels.json (file name to label list), or a dataset as its "
+    "makers ship it: coco:PATH, nuswide:PATH, voc:PATH, openimages:PATH.",
 )
 @click.option(
     "--labels",
-    default="coco80",
     metavar="NAME|FILE",
-    help="The label set: coco80, nuswide81, voc20, imagenet1k, or a text file with a label a line.",
+    help="The label set: coco80, nuswide81, voc20, imagenet1k, or a text file with a label a line.  "
+    "[default: the data's own; coco80 for scenes and folders]",
 )
 @click.option(
     "--unseen",
@@ -79,7 +80,7 @@ from mlzsl.shell.command import command
     "--held-out",
     default=0.2,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of a folder's photos kept for evaluation.",
+    help="Share of the photos kept for evaluation, where the data has no split of its own.",
 )
 @click.option(
     "--cache",
@@ -106,6 +107,7 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
     \b
     Examples:
       mlzsl-train
+      mlzsl-train --data coco:/data/coco --embeddings glove.6B.300d.txt
       mlzsl-train --data photos/ --labels coco80 --backbone resnet50 --embeddings glove.6B.300d.txt
       mlzsl-train --data photos/ --labels my_labels.txt --unseen my_unseen.txt --backbone-weights r101.safetensors
       mlzsl-train --resume --epochs 40
@@ -121,7 +123,7 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
         click.echo(json.dumps({"checkpoint": str(outcome.checkpoint)} | outcome.record, indent=2))
     elif not quiet:
         Console().print(_table(outcome.record["metrics"]))
-        click.echo(f"wrote {outcome.checkpoint}; next: mlzsl-export --labels {job.labels}")
+        click.echo(f"wrote {outcome.checkpoint}; next: mlzsl-export --labels {outcome.record['data']['labels']}")
 
 
 def _table(metrics: dict[str, dict[str, Any]]) -> Table:

@@ -16,7 +16,8 @@ from mlzsl.shell.errors import UsageError
 from mlzsl.shell.progress import say
 from mlzsl.train.backbone import Backbone, open_backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
-from mlzsl.train.data.folder import check_labels, load_folder
+from mlzsl.train.data.folder import check_labels
+from mlzsl.train.data.formats import default_labels, load_data
 from mlzsl.train.data.photoset import PhotoSet
 from mlzsl.train.data.scenes import generate_scenes
 from mlzsl.train.features import Features, extract
@@ -29,6 +30,7 @@ from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 from mlzsl.train.pretraining import pretrain_small_backbone
 
 SCENES = "scenes"
+SCENES_LABELS = "coco80"
 SMALL = "small"
 TRAINING_SCENES, HELD_OUT_SCENES = 4000, 600
 
@@ -38,8 +40,8 @@ class Job:
     """What to train, on what, and where everything goes.
 
     Attributes:
-        data: "scenes" for the generated set, or a folder of images with a labels.json.
-        labels: a label set's name or file: Y.
+        data: "scenes" for the generated set, a folder of images with a labels.json, or FORMAT:PATH (`data.formats`).
+        labels: a label set's name or file: Y; None for the one that the data comes with.
         unseen: a named split or a text file of labels; None takes the split of the label set's own name, "none" none.
         system: a name of `SYSTEMS`.
         backbone: "small" (pretrained here on generated pictures) or one of torchvision's ResNets.
@@ -48,7 +50,7 @@ class Job:
         embeddings: "taxonomy" or a text file in GloVe's format.
         threshold: the WUP similarity above which two classes share an edge.
         hidden_dim, layers, vae_weight: of the system (d_h, RGCN layers, λ).
-        held_out: the share of a folder's photos kept for evaluation.
+        held_out: the share of the photos kept for evaluation, where the data has no split of its own.
         training: the loop's settings.
         cache: the folder for what can be made again.
         output: the checkpoint to write.
@@ -56,7 +58,7 @@ class Job:
     """
 
     data: str = SCENES
-    labels: str = "coco80"
+    labels: str | None = None
     unseen: str | None = None
     system: str = RGCNPosVAE.system
     backbone: str = SMALL
@@ -97,7 +99,7 @@ def run(job: Job, quiet: bool = False) -> Outcome:
         FailureError: the training diverged or a file could not be written.
     """
     started = time.perf_counter()
-    labels = load_label_set(job.labels)
+    labels = load_label_set(job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data)))
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
     embeddings = open_embeddings(job.embeddings)
@@ -128,7 +130,12 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     scores = score(model, graph_tensors(graph), held_out_features)
     metrics = evaluate(scores, truth_matrix(graph, held_out_photos), graph.seen)
     record = {
-        "data": {"name": job.data, "training_photos": len(training_photos.paths), "held_out": len(scores)},
+        "data": {
+            "name": job.data,
+            "labels": labels.name,
+            "training_photos": len(training_photos.paths),
+            "held_out": len(scores),
+        },
         "settings": asdict(job.training),
         "history": history,
         "metrics": {part: values.to_json() for part, values in metrics.items()},
@@ -229,9 +236,10 @@ def _photos(job: Job, labels: LabelSet, quiet: bool) -> tuple[PhotoSet, PhotoSet
             generate_scenes(folder / "train", TRAINING_SCENES, job.training.seed, quiet=quiet),
             generate_scenes(folder / "test", HELD_OUT_SCENES, job.training.seed + 1, quiet=quiet),
         )
-    photos = load_folder(Path(job.data), quiet=quiet)
-    check_labels(photos, labels.labels)
-    return photos.split(job.held_out, job.training.seed)
+    training, held_out = load_data(job.data, labels, quiet).divided(job.held_out, job.training.seed)
+    for photos in (training, held_out):
+        check_labels(photos, labels.labels)
+    return training, held_out
 
 
 def _describe(graph: ClassGraph) -> str:
