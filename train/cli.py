@@ -30,7 +30,11 @@ from mlzsl.shell.command import command
     metavar="SPLIT|FILE|none",
     help="The labels that training must not see.  [default: the paper's 16 of coco80 and of nuswide81]",
 )
-@click.option("--system", default="RGCN-PosVAE", help="The system to train.")
+@click.option(
+    "--system",
+    default="RGCN-PosVAE",
+    help="The system to train: visual-semantic, Fast0Tag, SKG, RGCN, RGCN-XL, RGCN-PosVAE, or training-free.",
+)
 @click.option(
     "--backbone",
     type=click.Choice(["small", "resnet18", "resnet34", "resnet50", "resnet101"]),
@@ -59,9 +63,18 @@ from mlzsl.shell.command import command
     type=click.FloatRange(0, 1),
     help="WUP similarity above which two classes share an edge.",
 )
-@click.option("--hidden-dim", default=256, type=click.IntRange(1, 8192), help="Width of node states, d_h.")
-@click.option("--layers", default=2, type=click.IntRange(1, 16), help="RGCN layers.")
-@click.option("--vae-weight", default=1.0, type=click.FloatRange(0, min_open=True), help="λ of the joint loss.")
+@click.option(
+    "--hidden-dim",
+    type=click.IntRange(1, 8192),
+    help="Width of node states, d_h, of SKG and the RGCN systems.  [default: 256]",
+)
+@click.option("--layers", type=click.IntRange(1, 16), help="Graph layers of the RGCN systems.  [default: 2]")
+@click.option("--steps", type=click.IntRange(1, 32), help="Propagation steps of SKG.  [default: 5]")
+@click.option(
+    "--vae-weight",
+    type=click.FloatRange(0, min_open=True),
+    help="λ of the joint loss of RGCN-PosVAE.  [default: 1]",
+)
 @click.option("--epochs", default=8, type=click.IntRange(1), help="Passes over the photos.")
 @click.option("--batch-size", default=32, type=click.IntRange(1), help="Photos a step.")
 @click.option(

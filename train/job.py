@@ -24,14 +24,15 @@ from mlzsl.train.features import Features, extract
 from mlzsl.train.loop import TrainingConfig, TrainingData, train
 from mlzsl.train.metrics import Metrics, evaluate
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
-from mlzsl.train.models.starting import evidence_deviation, start
-from mlzsl.train.models.systems import SYSTEMS, make_system
+from mlzsl.train.models.system import System
+from mlzsl.train.models.systems import SYSTEMS, make_system, settings_of
 from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 from mlzsl.train.pretraining import pretrain_small_backbone
 
 SCENES = "scenes"
 SCENES_LABELS = "coco80"
 SMALL = "small"
+SETTINGS = ("hidden_dim", "layers", "steps", "vae_weight")  # of the job, that are a system's
 TRAINING_SCENES, HELD_OUT_SCENES = 4000, 600
 
 
@@ -49,7 +50,7 @@ class Job:
         image_size: side S of the squashed picture; None for the backbone's own.
         embeddings: "taxonomy" or a text file in GloVe's format.
         threshold: the WUP similarity above which two classes share an edge.
-        hidden_dim, layers, vae_weight: of the system (d_h, RGCN layers, λ).
+        hidden_dim, layers, steps, vae_weight: of the system (d_h, RGCN layers, propagation steps, λ); None for its own.
         held_out: the share of the photos kept for evaluation, where the data has no split of its own.
         training: the loop's settings.
         cache: the folder for what can be made again.
@@ -66,9 +67,10 @@ class Job:
     image_size: int | None = None
     embeddings: str = "taxonomy"
     threshold: float = 0.5
-    hidden_dim: int = 256
-    layers: int = 2
-    vae_weight: float = 1.0
+    hidden_dim: int | None = None
+    layers: int | None = None
+    steps: int | None = None
+    vae_weight: float | None = None
     held_out: float = 0.2
     training: TrainingConfig = field(default_factory=TrainingConfig)
     cache: Path = Path("mlzsl-cache")
@@ -99,11 +101,12 @@ def run(job: Job, quiet: bool = False) -> Outcome:
         FailureError: the training diverged or a file could not be written.
     """
     started = time.perf_counter()
+    _system_and_settings(job)  # first: what a user mistyped shows here
     labels = load_label_set(job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data)))
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
     embeddings = open_embeddings(job.embeddings)
-    training_photos, held_out_photos = _photos(job, labels, quiet)  # first: what a user mistyped shows here
+    training_photos, held_out_photos = _photos(job, labels, quiet)
     backbone = _backbone(job, quiet)
     graph = build_class_graph(labels, seen, backbone.external, embeddings, threshold=job.threshold)
     say(_describe(graph), quiet)
@@ -116,7 +119,7 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     data = training_data(graph.training(), training_photos, training_features)
     model = new_system(job, backbone, graph, data)
     if not job.resume:  # what goes on has its values already
-        start(model, tensors, data.features, data.external_probabilities)
+        model.start(tensors, data.features, data.external_probabilities)
     history = train(
         model,
         tensors,
@@ -172,23 +175,34 @@ def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
     return frozenset(unseen)
 
 
-def new_system(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> RGCNPosVAE:
+def new_system(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> System:
     """A system of the job's settings with random values drawn from its seed; `start` makes them fit the data."""
+    system_class, chosen = _system_and_settings(job)
+    classes = len(backbone.external)
+    known = {
+        "feature_dim": backbone.feature_dim,
+        "embedding_dim": graph.embeddings.shape[1],
+        "backbone_classes": classes,
+    } | system_class.measured(data.external_probabilities, classes)
+    needed = settings_of(job.system)
+    config = system_class.config_class(**{name: value for name, value in known.items() if name in needed}, **chosen)
+    torch.manual_seed(job.training.seed)
+    return make_system(job.system, asdict(config))
+
+
+def _system_and_settings(job: Job) -> tuple[type[System], dict[str, float]]:
+    """The job's system, and those of its settings that the job chooses.
+
+    Raises:
+        UsageError: an unknown system, or a setting that it does not have.
+    """
     if job.system not in SYSTEMS:
         raise UsageError(f"--system {job.system}: expected one of {', '.join(SYSTEMS)}.")
-    torch.manual_seed(job.training.seed)
-    return make_system(
-        job.system,
-        {
-            "feature_dim": backbone.feature_dim,
-            "embedding_dim": graph.embeddings.shape[1],
-            "hidden_dim": job.hidden_dim,
-            "layers": job.layers,
-            "vae_weight": job.vae_weight,
-            "backbone_classes": len(backbone.external),
-            "evidence_deviation": evidence_deviation(data.external_probabilities, len(backbone.external)),
-        },
-    )
+    chosen = {name: getattr(job, name) for name in SETTINGS if getattr(job, name) is not None}
+    if strangers := sorted(chosen.keys() - settings_of(job.system)):
+        flags = ", ".join("--" + name.replace("_", "-") for name in strangers)
+        raise UsageError(f"{flags}: system {job.system} has no such setting; leave it out, or choose another --system.")
+    return SYSTEMS[job.system], chosen
 
 
 def training_data(graph: ClassGraph, photos: PhotoSet, features: Features) -> TrainingData:
@@ -209,7 +223,7 @@ def truth_matrix(graph: ClassGraph, photos: PhotoSet) -> npt.NDArray[np.bool_]:
 
 
 @torch.inference_mode()
-def score(model: RGCNPosVAE, graph: GraphTensors, features: Features, batch_size: int = 64) -> npt.NDArray[np.float32]:
+def score(model: System, graph: GraphTensors, features: Features, batch_size: int = 64) -> npt.NDArray[np.float32]:
     """Scores of cached features on a graph, float32 [n, N_t]."""
     model.eval()
     batches = zip(
