@@ -136,6 +136,7 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
         click.echo(json.dumps({"checkpoint": str(outcome.checkpoint)} | outcome.record, indent=2))
     elif not quiet:
         Console().print(_table(outcome.record["metrics"]))
+        Console().print(_top_table(outcome.record["top"]))
         click.echo(f"wrote {outcome.checkpoint}; next: mlzsl-export --labels {outcome.record['data']['labels']}")
 
 
@@ -150,4 +151,15 @@ def _table(metrics: dict[str, dict[str, Any]]) -> Table:
             str(values["classes"]),
             str(values["images"]),
         )
+    return table
+
+
+def _top_table(top: dict[str, list[dict[str, Any]]]) -> Table:
+    table = Table(title="The best labels of a held-out photo", title_justify="left")
+    for heading in ("zero-shot", "k", "precision", "recall", "F1", "photos"):
+        table.add_column(heading, justify="left" if heading == "zero-shot" else "right")
+    for way, rows in top.items():
+        for at_k in rows:
+            levels = ("–" if at_k[name] is None else f"{at_k[name]:.3f}" for name in ("precision", "recall", "F1"))
+            table.add_row(way, str(at_k["k"]), *levels, str(at_k["images"]))
     return table

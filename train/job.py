@@ -28,6 +28,7 @@ from mlzsl.train.models.system import System
 from mlzsl.train.models.systems import SYSTEMS, make_system, settings_of
 from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 from mlzsl.train.pretraining import pretrain_small_backbone
+from mlzsl.train.top_labels import evaluate_top
 
 SCENES = "scenes"
 SCENES_LABELS = "coco80"
@@ -131,7 +132,8 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     )
     trained_after = time.perf_counter() - started
     scores = score(model, graph_tensors(graph), held_out_features)
-    metrics = evaluate(scores, truth_matrix(graph, held_out_photos), graph.seen)
+    truths = truth_matrix(graph, held_out_photos)
+    metrics = evaluate(scores, truths, graph.seen)
     record = {
         "data": {
             "name": job.data,
@@ -142,6 +144,7 @@ def run(job: Job, quiet: bool = False) -> Outcome:
         "settings": asdict(job.training),
         "history": history,
         "metrics": {part: values.to_json() for part, values in metrics.items()},
+        "top": {way: [at_k.to_json() for at_k in row] for way, row in evaluate_top(scores, truths, graph.seen).items()},
         "seconds": round(trained_after, 1),
         "torch": torch.__version__,
     }
