@@ -1,7 +1,7 @@
 """Precision, recall and F1 of the k best labels of each image, which the work after the paper reports.
 
-*Conventional* zero-shot ranks the unseen labels alone, *generalized* zero-shot ranks seen and unseen ones together. Hits
-are counted over all images and divided once (micro-averages).
+*Conventional* zero-shot ranks the unseen labels alone, *generalized* zero-shot ranks seen and unseen ones together.
+Hits are counted over all images and divided once (micro-averages).
 """
 
 import math
