@@ -17,7 +17,7 @@ class FoldedSKG(nn.Module):
     def __init__(self, model: SKG, graph: GraphTensors) -> None:
         """Fold `model`, in float64, on the testing graph; `graph` has float64 embeddings."""
         super().__init__()
-        self.steps, self.hidden_dim = model.config.steps, model.config.hidden_dim
+        self.steps, self.belief_dim = model.config.steps, model.config.belief_dim
         keep(self, "visual_weight", model.first_belief.hidden.first_weight.T)
         keep(self, "node_bias", of_embeddings(model.first_belief.hidden, graph.target_embeddings)[:, None])
         keep(self, "propagation", model.propagation(graph))
@@ -39,9 +39,9 @@ class FoldedSKG(nn.Module):
         hidden = (features @ self.visual_weight + self.node_bias).relu()  # (N_t, B, d_h)
         h = self._linear("belief", hidden)  # h^0
         for _ in range(self.steps):
-            messages = (self.propagation @ h.flatten(1)).reshape(len(self.propagation), -1, self.hidden_dim).tanh()
-            for_z, for_r, for_candidate = self._linear("of_messages", messages).split(self.hidden_dim, dim=2)
-            from_z, from_r = (h @ self.get_buffer("gates_weight")).split(self.hidden_dim, dim=2)
+            messages = (self.propagation @ h.flatten(1)).reshape(len(self.propagation), -1, self.belief_dim).tanh()
+            for_z, for_r, for_candidate = self._linear("of_messages", messages).split(self.belief_dim, dim=2)
+            from_z, from_r = (h @ self.get_buffer("gates_weight")).split(self.belief_dim, dim=2)
             z, r = (for_z + from_z).sigmoid(), (for_r + from_r).sigmoid()
             candidate = (for_candidate + (r * h) @ self.get_buffer("candidate_weight")).tanh()
             h = h + z * (candidate - h)

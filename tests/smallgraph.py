@@ -13,7 +13,7 @@ F, D_S, D_H, CLASSES = 12, 10, 8, 30
 CONFIGS: dict[str, dict[str, Any]] = {
     "visual-semantic": {},
     "Fast0Tag": {},
-    "SKG": {"hidden_dim": D_H, "steps": 3},
+    "SKG": {"hidden_dim": D_H, "belief_dim": 5, "steps": 3},
     "RGCN": {"hidden_dim": D_H, "layers": 2},
     "RGCN-XL": {"hidden_dim": D_H, "layers": 2, "external_weight": 0.7},
     "RGCN-PosVAE": {

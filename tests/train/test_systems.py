@@ -101,7 +101,7 @@ def test_skg_passes_beliefs_along_the_graph() -> None:
             if u != v:
                 relation = model.relations[int(kinds[u, v])]
                 weights[u, v] = mlp(relation.hidden, relation.out, S[u], S[v])
-    d = model.config.hidden_dim
+    d = model.config.belief_dim
     W_z, W_r, W = model.update.of_messages.weight.split(d)
     b_z, b_r, b = model.update.of_messages.bias.split(d)
     U_z, U_r = model.update.gates.weight.split(d)

@@ -37,13 +37,13 @@ class ConcatLinear(nn.Linear):
 class TargetEncoder(nn.Module):
     """H = MLP([x; s_y]): the initial states of nodes whose classes are to be told of a photo (section 3.2)."""
 
-    def __init__(self, feature_dim: int, embedding_dim: int, hidden_dim: int) -> None:
+    def __init__(self, feature_dim: int, embedding_dim: int, hidden_dim: int, state_dim: int) -> None:
         super().__init__()
         self.hidden = ConcatLinear(feature_dim, embedding_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, hidden_dim)
+        self.out = nn.Linear(hidden_dim, state_dim)
 
     def forward(self, features: Tensor, embeddings: Tensor) -> Tensor:
-        """x (B, F), S (n, d_s) -> H (n, B, d_h)."""
+        """x (B, F), S (n, d_s) -> H (n, B, state_dim)."""
         return self.out(self.hidden(features, embeddings[:, None]).relu())
 
 

@@ -42,7 +42,8 @@ class RGCN(RelationalGCN):
     def __init__(self, config: RGCNConfig) -> None:
         super().__init__()
         self.config = config
-        self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, config.hidden_dim)
+        d_h = config.hidden_dim
+        self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
         self.add_graph_network(config.embedding_dim, config.hidden_dim, config.layers)
 
     def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:

@@ -110,7 +110,8 @@ class RGCNPosVAE(RelationalGCN):
     def __init__(self, config: RGCNPosVAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, config.hidden_dim)
+        d_h = config.hidden_dim
+        self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
         self.posvae = PosVAE(config)
         self.add_graph_network(config.embedding_dim, config.hidden_dim, config.layers)
 

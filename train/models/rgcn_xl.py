@@ -45,7 +45,8 @@ class RGCNXL(RelationalGCN):
     def __init__(self, config: RGCNXLConfig) -> None:
         super().__init__()
         self.config = config
-        self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, config.hidden_dim)
+        d_h = config.hidden_dim
+        self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
         self.add_graph_network(config.embedding_dim, config.hidden_dim, config.layers)
 
     def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:

@@ -30,13 +30,15 @@ class SKGConfig:
     Attributes:
         feature_dim: F, the width of the backbone's features x.
         embedding_dim: d_s, the width of class embeddings.
-        hidden_dim: d_h, the width of beliefs and of every hidden layer.
+        hidden_dim: d_h, the width of every hidden layer.
+        belief_dim: d_b, the width of beliefs.
         steps: T, how many times beliefs are passed on.
     """
 
     feature_dim: int
     embedding_dim: int
     hidden_dim: int = 256
+    belief_dim: int = 32
     steps: int = 5
 
 
@@ -61,14 +63,14 @@ class GatedUpdate(nn.Module):
     z = σ(W_z u + U_z h), r = σ(W_r u + U_r h), h̃ = tanh(W u + U (r ⊙ h)), h' = (1 − z) ⊙ h + z ⊙ h̃, with biases in W.
     """
 
-    def __init__(self, hidden_dim: int) -> None:
+    def __init__(self, belief_dim: int) -> None:
         super().__init__()
-        self.of_messages = nn.Linear(hidden_dim, 3 * hidden_dim)  # W_z, W_r, W
-        self.gates = nn.Linear(hidden_dim, 2 * hidden_dim, bias=False)  # U_z, U_r
-        self.candidate = nn.Linear(hidden_dim, hidden_dim, bias=False)  # U
+        self.of_messages = nn.Linear(belief_dim, 3 * belief_dim)  # W_z, W_r, W
+        self.gates = nn.Linear(belief_dim, 2 * belief_dim, bias=False)  # U_z, U_r
+        self.candidate = nn.Linear(belief_dim, belief_dim, bias=False)  # U
 
     def forward(self, messages: Tensor, beliefs: Tensor) -> Tensor:
-        """u, h (..., d_h) -> h' (..., d_h)."""
+        """u, h (..., d_b) -> h' (..., d_b)."""
         for_z, for_r, for_candidate = self.of_messages(messages).chunk(3, dim=-1)
         from_z, from_r = self.gates(beliefs).chunk(2, dim=-1)
         z, r = (for_z + from_z).sigmoid(), (for_r + from_r).sigmoid()
@@ -77,7 +79,7 @@ class GatedUpdate(nn.Module):
 
 
 class SKG(System):
-    """Beliefs are kept node-major, (N_t, B, d_h): messages are then one matrix product A @ (N_t, B·d_h)."""
+    """Beliefs are kept node-major, (N_t, B, d_b): messages are then one matrix product A @ (N_t, B·d_b)."""
 
     system = "SKG"
     config_class = SKGConfig
@@ -85,10 +87,11 @@ class SKG(System):
     def __init__(self, config: SKGConfig) -> None:
         super().__init__()
         self.config = config
-        self.first_belief = TargetEncoder(config.feature_dim, config.embedding_dim, config.hidden_dim)  # F_I
-        self.relations = nn.ModuleList(RelationWeight(config.embedding_dim, config.hidden_dim) for _ in RELATIONS)
-        self.update = GatedUpdate(config.hidden_dim)
-        self.belief_hidden = nn.Linear(config.hidden_dim, config.hidden_dim)  # F_O
+        d_s, d_h, d_b = config.embedding_dim, config.hidden_dim, config.belief_dim
+        self.first_belief = TargetEncoder(config.feature_dim, d_s, d_h, d_b)  # F_I
+        self.relations = nn.ModuleList(RelationWeight(d_s, d_h) for _ in RELATIONS)
+        self.update = GatedUpdate(d_b)
+        self.belief_hidden = nn.Linear(d_b, d_h)  # F_O
         self.belief_out = nn.Linear(config.hidden_dim, 1)
 
     @torch.no_grad()
@@ -129,7 +132,7 @@ class SKG(System):
         return {"loss": torch.stack(weighted).sum(), "last": after_steps[-1]}
 
     def _beliefs(self, features: Tensor, graph: GraphTensors) -> list[Tensor]:
-        """h^1 … h^T, each (N_t, B, d_h)."""
+        """h^1 … h^T, each (N_t, B, d_b)."""
         A = self.propagation(graph)
         h = self.first_belief(features, graph.target_embeddings)  # h^0
         beliefs = []
