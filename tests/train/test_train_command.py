@@ -51,7 +51,7 @@ def train(root: Path, *flags: object) -> Result:
 @pytest.mark.parametrize(
     ("flags", "epochs", "settings"),
     [
-        (("--system", "training-free"), 0, {"sharpness": 10.0}),
+        (("--system", "training-free"), 0, {"sharpness": 20.0}),
         (("--system", "SKG", "--hidden-dim", 8, "--steps", 2), 2, {"hidden_dim": 8, "steps": 2}),
         (("--system", "Fast0Tag"), 2, {"feature_dim": 512}),
     ],

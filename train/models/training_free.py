@@ -25,7 +25,7 @@ class TrainingFreeConfig:
             thresholds, but no order.
     """
 
-    sharpness: float = 10.0
+    sharpness: float = 20.0
     half_cosine: float = 0.5
 
 
