@@ -118,6 +118,8 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     held_out_features = extract(backbone, held_out_photos, job.cache, quiet=quiet)
     tensors = graph_tensors(graph.training())
     data = training_data(graph.training(), training_photos, training_features)
+    if without := len(training_photos) - len(data.features):
+        say(f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out", quiet)
     model = new_system(job, backbone, graph, data)
     if not job.resume:  # what goes on has its values already
         model.start(tensors, data.features, data.external_probabilities)
@@ -138,7 +140,8 @@ def run(job: Job, quiet: bool = False) -> Outcome:
         "data": {
             "name": job.data,
             "labels": labels.name,
-            "training_photos": len(training_photos.paths),
+            "training_photos": len(training_photos),
+            "trained_on": len(data.features),  # those with a seen label
             "held_out": len(scores),
         },
         "settings": asdict(job.training),

@@ -7,6 +7,10 @@ import pytest
 import torch
 from smallgraph import small_batch, small_graph, small_system
 
+from mlzsl.graph.classgraph import build_class_graph
+from mlzsl.graph.embeddings import open_embeddings
+from mlzsl.graph.labelsets import LabelSet, load_label_set
+from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.shell.errors import UsageError
 from mlzsl.train.loop import TrainingConfig, TrainingData, train
 from mlzsl.train.models import starting
@@ -14,7 +18,7 @@ from mlzsl.train.models.fast0tag import squash
 from mlzsl.train.models.skg import relation_of_pairs
 from mlzsl.train.models.system import System
 from mlzsl.train.models.systems import SYSTEMS, config_of, make_system
-from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 
 T, A = 6, 15  # targets, external classes
 TRUTHS = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [1] * 6, [0, 1, 1, 0, 1, 0]])
@@ -134,6 +138,22 @@ def test_skg_has_three_relations_of_labels() -> None:
             expected = -1 if u == v else 2 if (u, v) in is_a else 1 if (u, v) in joined else 0
             assert kinds[u, v] == expected
     assert set(kinds.unique().tolist()) == {-1, 0, 1, 2}
+
+
+def test_labels_above_one_another_are_found_in_wordnet() -> None:
+    labels = load_label_set("nuswide81")
+    graph = graph_tensors(
+        build_class_graph(labels, labels.labels, LabelSet("none", (), ()), open_embeddings("taxonomy"))
+    )
+    pairs = {(labels.labels[u], labels.labels[v]) for u, v in graph.is_a.T.tolist()}
+    assert {("animal", "zebra"), ("zebra", "animal"), ("vehicle", "cars")} <= pairs
+    assert not {("zebra", "cow"), ("sky", "animal"), ("animal", "animal")} & pairs
+    taxonomy = Taxonomy.shipped()
+    for u, above in enumerate(labels.synsets):
+        for v, below in enumerate(labels.synsets):
+            places = taxonomy.place(above), taxonomy.place(below)
+            related = places[0] in taxonomy.ancestors(places[1]) or places[1] in taxonomy.ancestors(places[0])
+            assert ((labels.labels[u], labels.labels[v]) in pairs) == (related and places[0] != places[1])
 
 
 def naive_graph_network(model: System, graph: GraphTensors, states: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
-from mlzsl.graph.labelsets import load_label_set
+from mlzsl.graph.labelsets import UNSEEN, load_label_set
 from mlzsl.shell.umbrella import main
 from mlzsl.train.checkpoint import load_checkpoint
 from mlzsl.train.data.scenes import generate_scenes
@@ -63,7 +63,14 @@ def test_a_system_is_trained_on_the_datasets_own_split(
     result = train(coco, *flags, "-o", output, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
-    assert record["data"] == {"name": f"coco:{coco}", "labels": "coco80", "training_photos": 8, "held_out": 6}
+    carried = json.loads((coco / "scenes-train/labels.json").read_text()).values()
+    assert record["data"] == {
+        "name": f"coco:{coco}",
+        "labels": "coco80",
+        "training_photos": 8,
+        "trained_on": sum(bool(set(labels) - set(UNSEEN["coco80"])) for labels in carried),
+        "held_out": 6,
+    }
     assert len(record["history"]) == epochs
     assert [row["k"] for row in record["top"]["generalized"]] == [3, 5]
     assert record["top"]["generalized"][0]["images"] == 6
