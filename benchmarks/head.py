@@ -21,7 +21,7 @@ from rich.table import Table
 
 from mlzsl.export.cost_sheet import multiply_adds
 from mlzsl.export.folding import fold
-from mlzsl.export.written_head import WrittenHead
+from mlzsl.export.written_head import written
 from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings import open_embeddings
 from mlzsl.graph.labelsets import load_label_set
@@ -45,7 +45,7 @@ def main(labels: str, embeddings: str, features: int, batch: int, repeats: int, 
     graph = build_class_graph(label_set, label_set.labels, load_label_set("imagenet1k"), open_embeddings(embeddings))
     tensors = graph_tensors(graph)
     model = RGCNPosVAE(RGCNPosVAEConfig(features, tensors.embeddings.shape[1])).eval()
-    heads = {"as written": WrittenHead(model, tensors), "folded": fold(model, tensors)}
+    heads = {"as written": written(model, tensors), "folded": fold(model, tensors)}
     x = torch.rand(batch, features)
     logits = 3 * torch.randn(batch, 1000)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""How well does RGCN-PosVAE tag real photos, labels seen and unseen, beside chance and beside no training at all?
+"""How well does a system tag real photos, labels seen and unseen, beside chance and beside no training at all?
 
 Cross-validation over a folder of labelled photos: every photo is scored once, by a system not trained on it, and
 the metrics are taken over all photos together. The training-free row carries the backbone's external probabilities to
@@ -25,7 +25,6 @@ from mlzsl.train.features import Features, extract
 from mlzsl.train.job import Job, new_system, score, training_data, truth_matrix, unseen_labels
 from mlzsl.train.loop import TrainingConfig, train
 from mlzsl.train.metrics import evaluate
-from mlzsl.train.models.starting import start
 from mlzsl.train.models.tensors import graph_tensors
 
 SHARPNESS = 30
@@ -42,7 +41,8 @@ SHARPNESS = 30
 @click.option("--epochs", default=12)
 @click.option("--batch-size", default=16)
 @click.option("--learning-rate", default=5e-4)
-@click.option("--hidden-dim", default=256)
+@click.option("--system", default="RGCN-PosVAE")
+@click.option("--hidden-dim", type=int)
 @click.option("--seed", default=42)
 @click.option("--cache", default=Path("mlzsl-cache"), type=click.Path(path_type=Path))
 def main(
@@ -56,7 +56,8 @@ def main(
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    hidden_dim: int,
+    system: str,
+    hidden_dim: int | None,
     seed: int,
     cache: Path,
 ) -> None:
@@ -75,18 +76,18 @@ def main(
     features = extract(network, photo_set, cache)
     truths = truth_matrix(graph, photo_set)
     config = TrainingConfig(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    job = Job(training=config, hidden_dim=hidden_dim)
+    job = Job(system=system, training=config, hidden_dim=hidden_dim)
     scores = np.empty(truths.shape, np.float32)
     place_of = {path: place for place, path in enumerate(photo_set.paths)}
     for training, held_out in photo_set.folds(folds, seed):
         inside = [place_of[path] for path in training.paths]
         outside = [place_of[path] for path in held_out.paths]
         data = training_data(graph.training(), training, taken(features, inside))
-        system = new_system(job, network, graph, data)
+        model = new_system(job, network, graph, data)
         tensors = graph_tensors(graph.training())
-        start(system, tensors, data.features, data.external_probabilities)
-        train(system, tensors, data, config)
-        scores[outside] = score(system, graph_tensors(graph), taken(features, outside))
+        model.start(tensors, data.features, data.external_probabilities)
+        train(model, tensors, data, config)
+        scores[outside] = score(model, graph_tensors(graph), taken(features, outside))
 
     table = Table(
         title=f"{len(photo_set)} photos, {backbone} at {image_size} px, embeddings {Path(embeddings).name}, "
@@ -104,7 +105,7 @@ def main(
         f"{chance['unseen'].chance_mAP:.3f}",
         f"{chance['unseen'].chance_miAP:.3f}",
     )
-    for name, these in {"training-free": training_free(graph, features), "RGCN-PosVAE": scores}.items():
+    for name, these in {"training-free": training_free(graph, features), system: scores}.items():
         metrics = evaluate(these, truths, graph.seen)
         table.add_row(
             name,

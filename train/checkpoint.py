@@ -20,7 +20,7 @@ from mlzsl.graph.labelsets import LabelSet
 from mlzsl.shell.errors import UsageError
 from mlzsl.shell.outputs import written_atomically
 from mlzsl.train.backbone import Backbone
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.system import System
 from mlzsl.train.models.systems import config_of, make_system
 
 FORMAT = "mlzsl checkpoint 1"
@@ -40,7 +40,7 @@ class Checkpoint:
         training: the record of the training: data, settings, losses, metrics (JSON).
     """
 
-    model: RGCNPosVAE
+    model: System
     backbone: Backbone
     labels: LabelSet
     seen: tuple[str, ...]

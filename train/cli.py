@@ -15,21 +15,26 @@ from mlzsl.shell.command import command
 @click.option(
     "--data",
     default="scenes",
-    metavar="scenes|FOLDER",
-    help="The generated set, or a folder of images with a labels.json (file name to label list).",
+    metavar="scenes|FOLDER|FORMAT:PATH",
+    help="The generated set, a folder of images with a labels.json (file name to label list), or a dataset as its "
+    "makers ship it: coco:PATH, nuswide:PATH, voc:PATH, openimages:PATH.",
 )
 @click.option(
     "--labels",
-    default="coco80",
     metavar="NAME|FILE",
-    help="The label set: coco80, nuswide81, voc20, imagenet1k, or a text file with a label a line.",
+    help="The label set: coco80, nuswide81, voc20, imagenet1k, or a text file with a label a line.  "
+    "[default: the data's own; coco80 for scenes and folders]",
 )
 @click.option(
     "--unseen",
     metavar="SPLIT|FILE|none",
     help="The labels that training must not see.  [default: the paper's 16 of coco80 and of nuswide81]",
 )
-@click.option("--system", default="RGCN-PosVAE", help="The system to train.")
+@click.option(
+    "--system",
+    default="RGCN-PosVAE",
+    help="The system to train: visual-semantic, Fast0Tag, SKG, RGCN, RGCN-XL, RGCN-PosVAE, or training-free.",
+)
 @click.option(
     "--backbone",
     type=click.Choice(["small", "resnet18", "resnet34", "resnet50", "resnet101"]),
@@ -58,9 +63,18 @@ from mlzsl.shell.command import command
     type=click.FloatRange(0, 1),
     help="WUP similarity above which two classes share an edge.",
 )
-@click.option("--hidden-dim", default=256, type=click.IntRange(1, 8192), help="Width of node states, d_h.")
-@click.option("--layers", default=2, type=click.IntRange(1, 16), help="RGCN layers.")
-@click.option("--vae-weight", default=1.0, type=click.FloatRange(0, min_open=True), help="λ of the joint loss.")
+@click.option(
+    "--hidden-dim",
+    type=click.IntRange(1, 8192),
+    help="Width of node states, d_h, of SKG and the RGCN systems.  [default: 256]",
+)
+@click.option("--layers", type=click.IntRange(1, 16), help="Graph layers of the RGCN systems.  [default: 2]")
+@click.option("--steps", type=click.IntRange(1, 32), help="Propagation steps of SKG.  [default: 5]")
+@click.option(
+    "--vae-weight",
+    type=click.FloatRange(0, min_open=True),
+    help="λ of the joint loss of RGCN-PosVAE.  [default: 1]",
+)
 @click.option("--epochs", default=8, type=click.IntRange(1), help="Passes over the photos.")
 @click.option("--batch-size", default=32, type=click.IntRange(1), help="Photos a step.")
 @click.option(
@@ -79,7 +93,7 @@ from mlzsl.shell.command import command
     "--held-out",
     default=0.2,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of a folder's photos kept for evaluation.",
+    help="Share of the photos kept for evaluation, where the data has no split of its own.",
 )
 @click.option(
     "--cache",
@@ -106,6 +120,7 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
     \b
     Examples:
       mlzsl-train
+      mlzsl-train --data coco:/data/coco --embeddings glove.6B.300d.txt
       mlzsl-train --data photos/ --labels coco80 --backbone resnet50 --embeddings glove.6B.300d.txt
       mlzsl-train --data photos/ --labels my_labels.txt --unseen my_unseen.txt --backbone-weights r101.safetensors
       mlzsl-train --resume --epochs 40
@@ -121,7 +136,8 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
         click.echo(json.dumps({"checkpoint": str(outcome.checkpoint)} | outcome.record, indent=2))
     elif not quiet:
         Console().print(_table(outcome.record["metrics"]))
-        click.echo(f"wrote {outcome.checkpoint}; next: mlzsl-export --labels {job.labels}")
+        Console().print(_top_table(outcome.record["top"]))
+        click.echo(f"wrote {outcome.checkpoint}; next: mlzsl-export --labels {outcome.record['data']['labels']}")
 
 
 def _table(metrics: dict[str, dict[str, Any]]) -> Table:
@@ -135,4 +151,15 @@ def _table(metrics: dict[str, dict[str, Any]]) -> Table:
             str(values["classes"]),
             str(values["images"]),
         )
+    return table
+
+
+def _top_table(top: dict[str, list[dict[str, Any]]]) -> Table:
+    table = Table(title="The best labels of a held-out photo", title_justify="left")
+    for heading in ("zero-shot", "k", "precision", "recall", "F1", "photos"):
+        table.add_column(heading, justify="left" if heading == "zero-shot" else "right")
+    for way, rows in top.items():
+        for at_k in rows:
+            levels = ("–" if at_k[name] is None else f"{at_k[name]:.3f}" for name in ("precision", "recall", "F1"))
+            table.add_row(way, str(at_k["k"]), *levels, str(at_k["images"]))
     return table

@@ -16,20 +16,24 @@ from mlzsl.shell.errors import UsageError
 from mlzsl.shell.progress import say
 from mlzsl.train.backbone import Backbone, open_backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
-from mlzsl.train.data.folder import check_labels, load_folder
+from mlzsl.train.data.folder import check_labels
+from mlzsl.train.data.formats import default_labels, load_data
 from mlzsl.train.data.photoset import PhotoSet
 from mlzsl.train.data.scenes import generate_scenes
 from mlzsl.train.features import Features, extract
 from mlzsl.train.loop import TrainingConfig, TrainingData, train
 from mlzsl.train.metrics import Metrics, evaluate
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
-from mlzsl.train.models.starting import evidence_deviation, start
-from mlzsl.train.models.systems import SYSTEMS, make_system
+from mlzsl.train.models.system import System
+from mlzsl.train.models.systems import SYSTEMS, make_system, settings_of
 from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 from mlzsl.train.pretraining import pretrain_small_backbone
+from mlzsl.train.top_labels import evaluate_top
 
 SCENES = "scenes"
+SCENES_LABELS = "coco80"
 SMALL = "small"
+SETTINGS = ("hidden_dim", "layers", "steps", "vae_weight")  # of the job, that are a system's
 TRAINING_SCENES, HELD_OUT_SCENES = 4000, 600
 
 
@@ -38,8 +42,8 @@ class Job:
     """What to train, on what, and where everything goes.
 
     Attributes:
-        data: "scenes" for the generated set, or a folder of images with a labels.json.
-        labels: a label set's name or file: Y.
+        data: "scenes" for the generated set, a folder of images with a labels.json, or FORMAT:PATH (`data.formats`).
+        labels: a label set's name or file: Y; None for the one that the data comes with.
         unseen: a named split or a text file of labels; None takes the split of the label set's own name, "none" none.
         system: a name of `SYSTEMS`.
         backbone: "small" (pretrained here on generated pictures) or one of torchvision's ResNets.
@@ -47,8 +51,8 @@ class Job:
         image_size: side S of the squashed picture; None for the backbone's own.
         embeddings: "taxonomy" or a text file in GloVe's format.
         threshold: the WUP similarity above which two classes share an edge.
-        hidden_dim, layers, vae_weight: of the system (d_h, RGCN layers, λ).
-        held_out: the share of a folder's photos kept for evaluation.
+        hidden_dim, layers, steps, vae_weight: of the system (d_h, RGCN layers, propagation steps, λ); None for its own.
+        held_out: the share of the photos kept for evaluation, where the data has no split of its own.
         training: the loop's settings.
         cache: the folder for what can be made again.
         output: the checkpoint to write.
@@ -56,7 +60,7 @@ class Job:
     """
 
     data: str = SCENES
-    labels: str = "coco80"
+    labels: str | None = None
     unseen: str | None = None
     system: str = RGCNPosVAE.system
     backbone: str = SMALL
@@ -64,9 +68,10 @@ class Job:
     image_size: int | None = None
     embeddings: str = "taxonomy"
     threshold: float = 0.5
-    hidden_dim: int = 256
-    layers: int = 2
-    vae_weight: float = 1.0
+    hidden_dim: int | None = None
+    layers: int | None = None
+    steps: int | None = None
+    vae_weight: float | None = None
     held_out: float = 0.2
     training: TrainingConfig = field(default_factory=TrainingConfig)
     cache: Path = Path("mlzsl-cache")
@@ -97,11 +102,12 @@ def run(job: Job, quiet: bool = False) -> Outcome:
         FailureError: the training diverged or a file could not be written.
     """
     started = time.perf_counter()
-    labels = load_label_set(job.labels)
+    _system_and_settings(job)  # first: what a user mistyped shows here
+    labels = load_label_set(job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data)))
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
     embeddings = open_embeddings(job.embeddings)
-    training_photos, held_out_photos = _photos(job, labels, quiet)  # first: what a user mistyped shows here
+    training_photos, held_out_photos = _photos(job, labels, quiet)
     backbone = _backbone(job, quiet)
     graph = build_class_graph(labels, seen, backbone.external, embeddings, threshold=job.threshold)
     say(_describe(graph), quiet)
@@ -112,9 +118,11 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     held_out_features = extract(backbone, held_out_photos, job.cache, quiet=quiet)
     tensors = graph_tensors(graph.training())
     data = training_data(graph.training(), training_photos, training_features)
+    if without := len(training_photos) - len(data.features):
+        say(f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out", quiet)
     model = new_system(job, backbone, graph, data)
     if not job.resume:  # what goes on has its values already
-        start(model, tensors, data.features, data.external_probabilities)
+        model.start(tensors, data.features, data.external_probabilities)
     history = train(
         model,
         tensors,
@@ -126,12 +134,20 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     )
     trained_after = time.perf_counter() - started
     scores = score(model, graph_tensors(graph), held_out_features)
-    metrics = evaluate(scores, truth_matrix(graph, held_out_photos), graph.seen)
+    truths = truth_matrix(graph, held_out_photos)
+    metrics = evaluate(scores, truths, graph.seen)
     record = {
-        "data": {"name": job.data, "training_photos": len(training_photos.paths), "held_out": len(scores)},
+        "data": {
+            "name": job.data,
+            "labels": labels.name,
+            "training_photos": len(training_photos),
+            "trained_on": len(data.features),  # those with a seen label
+            "held_out": len(scores),
+        },
         "settings": asdict(job.training),
         "history": history,
         "metrics": {part: values.to_json() for part, values in metrics.items()},
+        "top": {way: [at_k.to_json() for at_k in row] for way, row in evaluate_top(scores, truths, graph.seen).items()},
         "seconds": round(trained_after, 1),
         "torch": torch.__version__,
     }
@@ -165,23 +181,34 @@ def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
     return frozenset(unseen)
 
 
-def new_system(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> RGCNPosVAE:
+def new_system(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> System:
     """A system of the job's settings with random values drawn from its seed; `start` makes them fit the data."""
+    system_class, chosen = _system_and_settings(job)
+    classes = len(backbone.external)
+    known = {
+        "feature_dim": backbone.feature_dim,
+        "embedding_dim": graph.embeddings.shape[1],
+        "backbone_classes": classes,
+    } | system_class.measured(data.external_probabilities, classes)
+    needed = settings_of(job.system)
+    config = system_class.config_class(**{name: value for name, value in known.items() if name in needed}, **chosen)
+    torch.manual_seed(job.training.seed)
+    return make_system(job.system, asdict(config))
+
+
+def _system_and_settings(job: Job) -> tuple[type[System], dict[str, float]]:
+    """The job's system, and those of its settings that the job chooses.
+
+    Raises:
+        UsageError: an unknown system, or a setting that it does not have.
+    """
     if job.system not in SYSTEMS:
         raise UsageError(f"--system {job.system}: expected one of {', '.join(SYSTEMS)}.")
-    torch.manual_seed(job.training.seed)
-    return make_system(
-        job.system,
-        {
-            "feature_dim": backbone.feature_dim,
-            "embedding_dim": graph.embeddings.shape[1],
-            "hidden_dim": job.hidden_dim,
-            "layers": job.layers,
-            "vae_weight": job.vae_weight,
-            "backbone_classes": len(backbone.external),
-            "evidence_deviation": evidence_deviation(data.external_probabilities, len(backbone.external)),
-        },
-    )
+    chosen = {name: getattr(job, name) for name in SETTINGS if getattr(job, name) is not None}
+    if strangers := sorted(chosen.keys() - settings_of(job.system)):
+        flags = ", ".join("--" + name.replace("_", "-") for name in strangers)
+        raise UsageError(f"{flags}: system {job.system} has no such setting; leave it out, or choose another --system.")
+    return SYSTEMS[job.system], chosen
 
 
 def training_data(graph: ClassGraph, photos: PhotoSet, features: Features) -> TrainingData:
@@ -202,7 +229,7 @@ def truth_matrix(graph: ClassGraph, photos: PhotoSet) -> npt.NDArray[np.bool_]:
 
 
 @torch.inference_mode()
-def score(model: RGCNPosVAE, graph: GraphTensors, features: Features, batch_size: int = 64) -> npt.NDArray[np.float32]:
+def score(model: System, graph: GraphTensors, features: Features, batch_size: int = 64) -> npt.NDArray[np.float32]:
     """Scores of cached features on a graph, float32 [n, N_t]."""
     model.eval()
     batches = zip(
@@ -229,9 +256,10 @@ def _photos(job: Job, labels: LabelSet, quiet: bool) -> tuple[PhotoSet, PhotoSet
             generate_scenes(folder / "train", TRAINING_SCENES, job.training.seed, quiet=quiet),
             generate_scenes(folder / "test", HELD_OUT_SCENES, job.training.seed + 1, quiet=quiet),
         )
-    photos = load_folder(Path(job.data), quiet=quiet)
-    check_labels(photos, labels.labels)
-    return photos.split(job.held_out, job.training.seed)
+    training, held_out = load_data(job.data, labels, quiet).divided(job.held_out, job.training.seed)
+    for photos in (training, held_out):
+        check_labels(photos, labels.labels)
+    return training, held_out
 
 
 def _describe(graph: ClassGraph) -> str:

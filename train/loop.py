@@ -1,4 +1,4 @@
-"""The training loop: Adam on L_all (eq. 9) over cached features, resumable to the same result.
+"""The training loop: Adam on a system's loss over cached features, resumable to the same result.
 
 Every epoch draws its order and its noise from (seed, epoch) alone, so a run that was broken and resumed ends with
 the very tensors of one that was not.
@@ -17,7 +17,7 @@ from torch import Tensor
 from mlzsl.shell.errors import FailureError, UsageError
 from mlzsl.shell.outputs import sha256_of_bytes, written_atomically
 from mlzsl.shell.progress import progress
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.system import System
 from mlzsl.train.models.systems import config_of
 from mlzsl.train.models.tensors import GraphTensors
 
@@ -67,7 +67,7 @@ class TrainingData:
 
 
 def train(
-    model: RGCNPosVAE,
+    model: System,
     graph: GraphTensors,
     data: TrainingData,
     config: TrainingConfig,
@@ -75,7 +75,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
 ) -> list[dict[str, float]]:
-    """Train `model` in place and return each epoch's mean losses and learning rate.
+    """Train `model` in place and return each epoch's mean losses and learning rate; none if nothing can be learned.
 
     Args:
         model: freshly made (after `torch.manual_seed(config.seed)`), or of any state when resuming.
@@ -90,6 +90,9 @@ def train(
         UsageError: there is nothing to resume from, or the state belongs to another run.
         FailureError: the loss is not finite, or the disk is full.
     """
+    if not any(True for _ in model.parameters()):
+        model.eval()
+        return []
     optimizer = torch.optim.Adam(_parameter_groups(model, config), lr=config.learning_rate)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=config.plateau_decay, patience=config.plateau_patience, threshold=1e-3
@@ -128,19 +131,25 @@ def train(
     return history
 
 
-def _parameter_groups(model: RGCNPosVAE, config: TrainingConfig) -> list[dict[str, Any]]:
-    edges = list(model.edge_weights.parameters())
+def _parameter_groups(model: System, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Edge weights apart, where a system has them: `starting` gives them values worth keeping."""
+    edges = [each for name, each in model.named_parameters() if name.startswith("edge_weights.")]
     others = [each for name, each in model.named_parameters() if not name.startswith("edge_weights.")]
-    return [{"params": others}, {"params": edges, "lr": config.edge_rate * config.learning_rate}]
+    groups: list[dict[str, Any]] = [
+        {"params": others},
+        {"params": edges, "lr": config.edge_rate * config.learning_rate},
+    ]
+    return [group for group in groups if group["params"]]
 
 
-def _run_key(model: RGCNPosVAE, graph: GraphTensors, data: TrainingData, config: TrainingConfig) -> str:
+def _run_key(model: System, graph: GraphTensors, data: TrainingData, config: TrainingConfig) -> str:
     """What must be the same for a resumed run to end like an unbroken one; the number of epochs may grow."""
-    settings = {"model": config_of(model), "training": asdict(config) | {"epochs": None}}
+    settings = {"system": model.system, "model": config_of(model), "training": asdict(config) | {"epochs": None}}
     return sha256_of_bytes(
         json.dumps(settings, sort_keys=True).encode(),
         graph.embeddings.numpy().tobytes(),
         graph.edges.numpy().tobytes(),
+        graph.is_a.numpy().tobytes(),
         data.key().encode(),
     )
 
@@ -148,7 +157,7 @@ def _run_key(model: RGCNPosVAE, graph: GraphTensors, data: TrainingData, config:
 def _save_state(
     path: Path,
     run_key: str,
-    model: RGCNPosVAE,
+    model: System,
     optimizer: torch.optim.Adam,
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
     history: list[dict[str, float]],
@@ -181,7 +190,7 @@ def _existing(path: Path | None) -> Path:
 def _load_state(
     path: Path,
     run_key: str,
-    model: RGCNPosVAE,
+    model: System,
     optimizer: torch.optim.Adam,
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
 ) -> list[dict[str, float]]:

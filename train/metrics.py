@@ -64,7 +64,7 @@ def evaluate(
     Raises:
         FailureError: shapes or dtypes that do not fit each other, or a score that is NaN.
     """
-    _check(scores, truths, seen)
+    check_scores(scores, truths, seen)
     return {
         "seen": _metrics(scores[:, seen], truths[:, seen]),
         "unseen": _metrics(scores[:, ~seen], truths[:, ~seen]),
@@ -148,7 +148,12 @@ def _mean_over_rows(scores: npt.NDArray[np.floating], truths: Bools) -> tuple[fl
     return float(precisions.mean()), int(counted.sum()), float(chances.mean())
 
 
-def _check(scores: npt.NDArray[np.floating], truths: Bools, seen: Bools) -> None:
+def check_scores(scores: npt.NDArray[np.floating], truths: Bools, seen: Bools) -> None:
+    """Check that scores [n, L], truths [n, L] and seen [L] can be evaluated.
+
+    Raises:
+        FailureError: shapes or dtypes that do not fit each other, or a score that is NaN.
+    """
     if scores.ndim != 2 or truths.shape != scores.shape or seen.shape != scores.shape[1:]:
         raise FailureError(
             f"evaluation found scores {scores.shape}, truths {truths.shape} and seen {seen.shape}; "

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from mlzsl.export.block_product import BlockProduct
 from mlzsl.export.blocks import dense_blocks
-from mlzsl.export.folding import BlockProduct
 
 
 def two_communities(rows: int = 300) -> np.ndarray:

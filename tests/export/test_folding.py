@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from mlzsl.export.cost_sheet import multiply_adds
-from mlzsl.export.folding import fold, reach
-from mlzsl.export.written_head import WrittenHead
+from mlzsl.export.folded_graph import reach
+from mlzsl.export.folding import fold
+from mlzsl.export.written_head import written
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 from mlzsl.train.models.tensors import GraphTensors
 
@@ -64,7 +65,7 @@ def test_folded_scores_are_the_systems(layers: int, density: float) -> None:
 def test_the_head_as_written_is_the_system() -> None:
     graph, model, (features, logits) = make_graph(7, 40, 0.3), make_model(2), make_batch()
     expected = model(features, graph.external_probabilities(logits), graph)
-    torch.testing.assert_close(WrittenHead(model, graph)(features, logits), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(written(model, graph)(features, logits), expected, rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
@@ -78,8 +79,8 @@ def test_same_scores_whatever_the_batch() -> None:
 
 def test_folding_saves_products() -> None:
     graph, model, (features, logits) = make_graph(7, 40, 0.1), make_model(2), make_batch(1)
-    written = multiply_adds(WrittenHead(model, graph), features, logits)
-    assert multiply_adds(fold(model, graph), features, logits) < written / 2
+    as_written = multiply_adds(written(model, graph), features, logits)
+    assert multiply_adds(fold(model, graph), features, logits) < as_written / 2
 
 
 def test_only_nodes_that_reach_a_target_are_computed() -> None:

@@ -7,8 +7,8 @@ import torch
 from mlzsl.graph.labelsets import UNSEEN, load_label_set
 from mlzsl.graph.taxonomy_embeddings import TaxonomyEmbeddings
 from mlzsl.train.models.layers import EdgeWeights
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
-from mlzsl.train.models.starting import EVIDENCE_SCALE, fit_edges_to_similarity, similarity, start
+from mlzsl.train.models.rgcn_posvae import EVIDENCE_SCALE, RGCNPosVAE, RGCNPosVAEConfig
+from mlzsl.train.models.starting import fit_edges_to_similarity, similarity
 from mlzsl.train.models.tensors import GraphTensors
 
 F, D_S, D_H, N_T, N_A, PHOTOS = 9, 16, 24, 6, 10, 200
@@ -32,7 +32,7 @@ def photos() -> tuple[torch.Tensor, torch.Tensor]:
 def started(graph: GraphTensors, photos: tuple[torch.Tensor, torch.Tensor]) -> RGCNPosVAE:
     torch.manual_seed(7)
     model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, backbone_classes=N_A))
-    start(model, graph, *photos)
+    model.start(graph, *photos)
     return model
 
 
@@ -86,5 +86,5 @@ def test_the_same_seed_starts_the_same_system(graph: GraphTensors, photos: tuple
 def test_a_graph_of_one_class_starts_as_well(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
     lone = GraphTensors(torch.ones(1, D_S), torch.empty(2, 0, dtype=torch.int64), torch.arange(0), 1)
     model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, backbone_classes=N_A))
-    start(model, lone, photos[0], torch.empty(PHOTOS, 0))
+    model.start(lone, photos[0], torch.empty(PHOTOS, 0))
     assert bool(torch.isfinite(model(photos[0], torch.empty(PHOTOS, 0), lone)).all())

@@ -4,18 +4,18 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mlzsl.imaging.loading import is_image_name
 from mlzsl.shell.errors import UsageError
 from mlzsl.shell.progress import say
 from mlzsl.train.data.photoset import PhotoSet
+from mlzsl.train.data.records import NAMED, first_of, name_within
 
 LABELS = "labels.json"
 IMAGES = "images"
 MAX_BYTES = 512 * 2**20  # of a labels.json: more than ten million photos
-NAMED = 5  # how many of many a sentence names
 EXAMPLE = 'expected {"photo.jpg": ["dog", "chair"], ...}'
 
 
@@ -41,7 +41,7 @@ def load_folder(images: Path, labels: Path | None = None, quiet: bool = False) -
     missing = [name for name in by_name if name not in present]
     if missing:
         raise UsageError(
-            f"{labels_file}: {len(missing)} of its {len(by_name)} photos are not in {images}: {_first(missing)}. "
+            f"{labels_file}: {len(missing)} of its {len(by_name)} photos are not in {images}: {first_of(missing)}. "
             "Add the photos, or take their lines out."
         )
     labelled = sorted(name for name, its_labels in by_name.items() if its_labels)
@@ -64,7 +64,7 @@ def check_labels(photos: PhotoSet, known: Collection[str]) -> None:
         more = f" and {len(strangers) - NAMED} more" * (len(strangers) > NAMED)
         raise UsageError(
             f"{photos.name}: {len(strangers)} of its labels are not in the label set: {', '.join(shown)}{more}. "
-            f"Correct them in {LABELS}, or give a label set that has them with --labels."
+            "Correct them, or give a label set that has them with --labels."
         )
 
 
@@ -101,32 +101,20 @@ def _read_labels(path: Path) -> dict[str, frozenset[str]]:
     if not isinstance(content, dict) or not content:
         found = "an empty object" if content == {} else f"a {type(content).__name__}"
         raise UsageError(f"{path}: {found}; {EXAMPLE}.")
-    return {_checked_name(name, path): _checked_labels(labels, name, path) for name, labels in content.items()}
+    return {name_within(name, path): _checked_labels(labels, name, path) for name, labels in content.items()}
 
 
 def _without_repeats(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
     repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
     if repeated:
-        raise UsageError(f"{path}: {_first(repeated)} is there twice; give each photo one list of labels.")
+        raise UsageError(f"{path}: {first_of(repeated)} is there twice; give each photo one list of labels.")
     return dict(pairs)
-
-
-def _checked_name(name: str, path: Path) -> str:
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or not name:
-        raise UsageError(f"{path}: the name {name!r} leads out of the folder; expected names within it.")
-    return pure.as_posix()
 
 
 def _checked_labels(labels: Any, name: str, path: Path) -> frozenset[str]:
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
         raise UsageError(f"{path}: {name!r} has {json.dumps(labels)[:60]}, not a list of labels; {EXAMPLE}.")
     return frozenset(labels)
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _with_nearest(label: str, known: Collection[str]) -> str:

@@ -34,6 +34,19 @@ class ConcatLinear(nn.Linear):
         return nn.functional.linear(a, self.first_weight) + nn.functional.linear(b, self.second_weight, self.bias)
 
 
+class TargetEncoder(nn.Module):
+    """H = MLP([x; s_y]): the initial states of nodes whose classes are to be told of a photo (section 3.2)."""
+
+    def __init__(self, feature_dim: int, embedding_dim: int, hidden_dim: int, state_dim: int) -> None:
+        super().__init__()
+        self.hidden = ConcatLinear(feature_dim, embedding_dim, hidden_dim)
+        self.out = nn.Linear(hidden_dim, state_dim)
+
+    def forward(self, features: Tensor, embeddings: Tensor) -> Tensor:
+        """x (B, F), S (n, d_s) -> H (n, B, state_dim)."""
+        return self.out(self.hidden(features, embeddings[:, None]).relu())
+
+
 class EdgeWeights(nn.Module):
     """Ŵ of the relational GCN (eq. 7): w_uv = MLP(s_u, s_v) in [0, 1] for each edge, 1 on the diagonal.
 

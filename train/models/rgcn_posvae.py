@@ -13,8 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlzsl.train.models.layers import ConcatLinear, EdgeWeights, GraphConvolution, normalize
+from mlzsl.train.models.layers import ConcatLinear, TargetEncoder
+from mlzsl.train.models.relational_gcn import RelationalGCN
+from mlzsl.train.models.starting import fit_edges_to_similarity, scale_embeddings, scale_features
 from mlzsl.train.models.tensors import GraphTensors
+
+EVIDENCE_SCALE = 3.0  # deviation of the projected e_y at the start: several times that of the noise in h
+RELATIVE_DEVIATION = 0.025  # σ_e of the likelihood, as a share of the deviation of e_y
+LOG_SIGMA = -4.0  # a posterior that starts narrow; the divergence widens it where nothing is to be kept
 
 
 @dataclass(frozen=True)
@@ -47,19 +53,6 @@ def evidence_of(probabilities: Tensor, backbone_classes: int) -> Tensor:
     hundreds of deviations.
     """
     return (1 + backbone_classes * probabilities).log()
-
-
-class TargetEncoder(nn.Module):
-    """H^d = MLP([x; s_y]): the initial states of target nodes (section 3.2)."""
-
-    def __init__(self, config: RGCNPosVAEConfig) -> None:
-        super().__init__()
-        self.hidden = ConcatLinear(config.feature_dim, config.embedding_dim, config.hidden_dim)
-        self.out = nn.Linear(config.hidden_dim, config.hidden_dim)
-
-    def forward(self, features: Tensor, embeddings: Tensor) -> Tensor:
-        """x (B, F), S_d (N_t, d_s) -> H^d (N_t, B, d_h)."""
-        return self.out(self.hidden(features, embeddings[:, None]).relu())
 
 
 class PosVAE(nn.Module):
@@ -108,39 +101,45 @@ class PosVAE(nn.Module):
         return likelihood / mean.shape[-1] + divergence.mean()
 
 
-class RGCNPosVAE(nn.Module):
-    """Scores for target labels from features x, external probabilities p^a and a class graph.
-
-    The same parameters serve any graph: more labels, other labels, other external classes. In evaluation mode
-    the model is a function of one photo: h = μ, nothing is sampled.
-    """
+class RGCNPosVAE(RelationalGCN):
+    """The full model: external nodes start from what the backbone says of their classes; h = μ in evaluation."""
 
     system = "RGCN-PosVAE"
+    config_class = RGCNPosVAEConfig
 
     def __init__(self, config: RGCNPosVAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.target_encoder = TargetEncoder(config)
+        d_h = config.hidden_dim
+        self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
         self.posvae = PosVAE(config)
-        self.edge_weights = EdgeWeights(config.embedding_dim, config.hidden_dim)
-        self.graph_layers = nn.ModuleList(
-            GraphConvolution(config.hidden_dim, config.hidden_dim) for _ in range(config.layers)
-        )
-        self.classifier_hidden = nn.Linear(config.hidden_dim, config.hidden_dim)
-        self.classifier_out = nn.Linear(config.hidden_dim, 1)
+        self.add_graph_network(config.embedding_dim, config.hidden_dim, config.layers)
 
-    @property
-    def graph_weights(self) -> list[Tensor]:
-        """W^l of every graph layer, [d_h, d_h] each."""
-        return [layer.weight for layer in self.graph_layers if isinstance(layer, GraphConvolution)]
+    @classmethod
+    def measured(cls, external_probabilities: Tensor, backbone_classes: int) -> dict[str, float]:
+        """σ_e of section 3.3's Gaussian, small enough that h_y has to tell a likely class from an unlikely one.
+
+        The paper leaves it open, and with it the weight of reconstruction against divergence. At σ_e = 1, which a plain
+        mean-square error stands for, the posterior collapses: h_y then says nothing of p_y.
+        """
+        evidence = evidence_of(external_probabilities, backbone_classes)
+        return {"evidence_deviation": RELATIVE_DEVIATION * _spread(evidence)}
+
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+        """Inputs at one scale (e_y at EVIDENCE_SCALE), a narrow posterior, and edges that follow similarity."""
+        vae = self.posvae
+        with torch.no_grad():
+            scale_features(self.target_encoder.hidden, features)
+            scale_embeddings((self.target_encoder.hidden, vae.encoder_hidden, vae.decoder_hidden), graph.embeddings)
+            vae.projection.weight.mul_(EVIDENCE_SCALE / _spread(self.evidence(external_probabilities)))
+            log_sigma = slice(self.config.hidden_dim, None)  # the second half of the encoder's output
+            vae.encoder_out.weight[log_sigma].mul_(0.1)
+            vae.encoder_out.bias[log_sigma] = LOG_SIGMA
+        fit_edges_to_similarity(self.edge_weights, graph.embeddings)
 
     def evidence(self, external_probabilities: Tensor) -> Tensor:
         """e_y = log(1 + C p_y) of this system's backbone, [B, N_a]."""
         return evidence_of(external_probabilities, self.config.backbone_classes)
-
-    def normalized_adjacency(self, graph: GraphTensors) -> Tensor:
-        """Â = normalize(Ŵ ⊙ A), [N, N] (section 3.4)."""
-        return normalize(self.edge_weights(graph))
 
     def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
         """x (B, F), p^a (B, N_a) -> scores (B, N_t) in [0, 1]; deterministic, h = μ."""
@@ -150,14 +149,7 @@ class RGCNPosVAE(nn.Module):
     def losses(
         self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
     ) -> dict[str, Tensor]:
-        """The loss terms on a batch; "loss" is the one to minimize, L_all of eq. 9.
-
-        Args:
-            features: x, float [B, F].
-            external_probabilities: p^a, float [B, N_a].
-            graph: the training graph: seen and external classes.
-            truths: I(y), float [B, N_t], 1 where the photo carries the label.
-        """
+        """L_all of eq. 9 and its terms."""
         S_a = graph.external_embeddings
         e = self.evidence(external_probabilities)
         mean, log_sigma = self.posvae.encode(e, S_a)
@@ -171,8 +163,9 @@ class RGCNPosVAE(nn.Module):
         """H^d and H^a joined, the graph layers, and the final MLP on target nodes; -> (B, N_t)."""
         target_states = self.target_encoder(features, graph.target_embeddings)
         node_states = torch.cat([target_states, external_states])  # H^0, (N, B, d_h)
-        adjacency = self.normalized_adjacency(graph)
-        for layer in self.graph_layers[:-1]:
-            node_states = layer(adjacency, node_states)
-        node_states = self.graph_layers[-1](adjacency[: graph.targets], node_states)  # (N_t, B, d_h)
-        return self.classifier_out(self.classifier_hidden(node_states).relu()).squeeze(-1).T
+        return self.classify(node_states, graph, rows=graph.targets)
+
+
+def _spread(evidence: Tensor) -> float:
+    """The deviation of e over photos and classes; 1 where there are no external classes."""
+    return max(evidence.std(correction=0).item(), 1e-6) if evidence.numel() else 1.0

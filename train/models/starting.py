@@ -8,64 +8,38 @@ Two things decide whether what is learned on seen labels reaches unseen ones (be
   classes say is lost beside features of other sizes and noise of deviation 1.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from mlzsl.train.models.layers import EdgeWeights
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, evidence_of
-from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.models.layers import ConcatLinear, EdgeWeights
 
 STRONG_NEIGHBOURS = 2.0  # the mean number of classes that a node hears well at the start
 FIRST_LOGIT = -4.0  # of an edge before the fit
 SHARPNESS = 15.0  # of the edge weight's rise with the cosine of two embeddings
-EVIDENCE_SCALE = 3.0  # deviation of the projected e_y: several times that of the noise in h
-RELATIVE_DEVIATION = 0.025  # σ_e of the likelihood, as a share of the deviation of e_y
-LOG_SIGMA = -4.0  # a posterior that starts narrow; the divergence widens it where nothing is to be kept
 FIT_STEPS, FIT_BATCH, FIT_RATE = 200, 4096, 3e-3
 
 
-def start(model: RGCNPosVAE, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
-    """Set the first values of a fresh system in place.
+def scale_features(layer: nn.Linear, features: Tensor) -> None:
+    """Let a first layer see each of the features x at mean 0 and deviation 1 over the training photos, in place.
 
     Args:
-        model: just made; its random values are rescaled, those of the edge MLP are replaced.
-        graph: the training graph.
-        features: x of the training photos, float32 [n, F].
-        external_probabilities: p^a of the training photos, float32 [n, N_a].
+        layer: a linear layer over x, or a `ConcatLinear` over [x; s_y].
+        features: x, float32 [n, F].
     """
-    with torch.no_grad():
-        _scale_inputs(model, graph, features, external_probabilities)
-    fit_edges_to_similarity(model.edge_weights, graph.embeddings)
-
-
-def evidence_deviation(external_probabilities: Tensor, backbone_classes: int) -> float:
-    """σ_e of section 3.3's Gaussian, small enough that h_y has to tell a likely class from an unlikely one.
-
-    The paper leaves it open, and with it the weight of reconstruction against divergence. At σ_e = 1, which a plain
-    mean-square error stands for, the posterior collapses: h_y then says nothing of p_y.
-    """
-    return RELATIVE_DEVIATION * _spread(evidence_of(external_probabilities, backbone_classes))
-
-
-def _scale_inputs(model: RGCNPosVAE, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
-    """First layers see x at mean 0 and deviation 1, s_y at a root mean square of 1, e_y at EVIDENCE_SCALE."""
     deviation = features.std(dim=0, correction=0)
     deviation[deviation < 1e-6] = 1  # a feature that never varies
-    hidden = model.target_encoder.hidden
-    hidden.first_weight.div_(deviation)
-    hidden.bias.sub_(hidden.first_weight @ features.mean(dim=0))
-    size = graph.embeddings.square().mean().sqrt().clamp_min(1e-6)
-    for layer in (hidden, model.posvae.encoder_hidden, model.posvae.decoder_hidden):
+    weight = layer.weight[:, : features.shape[1]]
+    weight.div_(deviation)
+    layer.bias.sub_(weight @ features.mean(dim=0))
+
+
+def scale_embeddings(layers: Sequence[ConcatLinear], embeddings: Tensor) -> None:
+    """Let layers over [·; s_y] see embeddings at a root mean square of 1, in place; S [n, d_s]."""
+    size = embeddings.square().mean().sqrt().clamp_min(1e-6)
+    for layer in layers:
         layer.second_weight.div_(size)
-    model.posvae.projection.weight.mul_(EVIDENCE_SCALE / _spread(model.evidence(external_probabilities)))
-    log_sigma = slice(model.config.hidden_dim, None)  # the second half of the encoder's output
-    model.posvae.encoder_out.weight[log_sigma].mul_(0.1)
-    model.posvae.encoder_out.bias[log_sigma] = LOG_SIGMA
-
-
-def _spread(evidence: Tensor) -> float:
-    """The deviation of e over photos and classes; 1 where there are no external classes."""
-    return max(evidence.std(correction=0).item(), 1e-6) if evidence.numel() else 1.0
 
 
 def similarity(embeddings: Tensor) -> Tensor:

@@ -1,37 +1,61 @@
 """The systems by name: what `--system` and a checkpoint's header speak of."""
 
+import math
 from dataclasses import asdict, fields
 from typing import Any
 
 from mlzsl.shell.errors import UsageError
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
+from mlzsl.train.models.fast0tag import Fast0Tag
+from mlzsl.train.models.rgcn import RGCN
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.rgcn_xl import RGCNXL
+from mlzsl.train.models.skg import SKG
+from mlzsl.train.models.system import System
+from mlzsl.train.models.training_free import TrainingFree
+from mlzsl.train.models.visual_semantic import VisualSemantic
 
-SYSTEMS = {RGCNPosVAE.system: (RGCNPosVAE, RGCNPosVAEConfig)}
+SYSTEMS: dict[str, type[System]] = {
+    each.system: each for each in (VisualSemantic, Fast0Tag, SKG, RGCN, RGCNXL, RGCNPosVAE, TrainingFree)
+}  # in the order of the paper's table 1
 
 
-def make_system(name: str, config: dict[str, Any]) -> RGCNPosVAE:
-    """Build a system from its name and the JSON form of its configuration.
+def find_system(name: str) -> type[System]:
+    """The class of a system.
+
+    Raises:
+        UsageError: no system is called so.
+    """
+    if name not in SYSTEMS:
+        raise UsageError(f"system {name!r} is not known here; expected one of {', '.join(SYSTEMS)}.")
+    return SYSTEMS[name]
+
+
+def settings_of(name: str) -> set[str]:
+    """The names of the entries of a system's configuration."""
+    return {field.name for field in fields(find_system(name).config_class)}
+
+
+def make_system(name: str, config: dict[str, Any]) -> System:
+    """Build a system from its name and the JSON form of its whole configuration.
 
     Raises:
         UsageError: an unknown system, or a configuration with missing, unknown or unusable entries.
     """
-    if name not in SYSTEMS:
-        raise UsageError(f"system {name!r} is not known here; expected one of {', '.join(SYSTEMS)}.")
-    model_class, config_class = SYSTEMS[name]
-    expected = {field.name: field.type for field in fields(config_class)}
+    system_class = find_system(name)
+    expected = {field.name: field.type for field in fields(system_class.config_class)}
     unfit = sorted(expected.keys() ^ config.keys()) or [
         key for key, kind in expected.items() if not _is_positive(config[key], kind)
     ]
     if unfit:
         raise UsageError(f"the configuration of system {name} is unfit at {', '.join(unfit)}.")
-    return model_class(config_class(**config))
+    return system_class(system_class.config_class(**config))
 
 
-def config_of(model: RGCNPosVAE) -> dict[str, Any]:
+def config_of(model: System) -> dict[str, Any]:
     """The JSON form of a system's configuration."""
     return asdict(model.config)
 
 
 def _is_positive(value: Any, kind: Any) -> bool:
     number = (int, float) if kind is float else int
-    return isinstance(value, number) and not isinstance(value, bool) and value > 0
+    return isinstance(value, number) and not isinstance(value, bool) and 0 < value < math.inf

@@ -1,0 +1,68 @@
+"""RGCN, the paper's model without external classes (section 4.1, "Baselines").
+
+    x with s_y for each target y ── TargetEncoder ──► H ── RGCN layers ── MLP ──► scores
+
+The backbone's probabilities are not looked at.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mlzsl.train.models.layers import TargetEncoder
+from mlzsl.train.models.relational_gcn import RelationalGCN
+from mlzsl.train.models.starting import fit_edges_to_similarity, scale_embeddings, scale_features
+from mlzsl.train.models.tensors import GraphTensors
+
+
+@dataclass(frozen=True)
+class RGCNConfig:
+    """Widths of the model; the defaults are the paper's (section 4.1).
+
+    Attributes:
+        feature_dim: F, the width of the backbone's features x.
+        embedding_dim: d_s, the width of class embeddings.
+        hidden_dim: d_h, the width of node states and of every hidden layer.
+        layers: the number of RGCN layers.
+    """
+
+    feature_dim: int
+    embedding_dim: int
+    hidden_dim: int = 256
+    layers: int = 2
+
+
+class RGCN(RelationalGCN):
+    """The graph network over target labels alone."""
+
+    system = "RGCN"
+    config_class = RGCNConfig
+
+    def __init__(self, config: RGCNConfig) -> None:
+        super().__init__()
+        self.config = config
+        d_h = config.hidden_dim
+        self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
+        self.add_graph_network(config.embedding_dim, config.hidden_dim, config.layers)
+
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+        """Inputs at one scale, and edges that follow similarity."""
+        with torch.no_grad():
+            scale_features(self.target_encoder.hidden, features)
+            scale_embeddings((self.target_encoder.hidden,), graph.target_embeddings)
+        fit_edges_to_similarity(self.edge_weights, graph.target_embeddings)
+
+    def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
+        """x (B, F) -> scores (B, N_t) in [0, 1]."""
+        return self._logits(features, graph).sigmoid()
+
+    def losses(
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+    ) -> dict[str, Tensor]:
+        """L_RGCN of eq. 8."""
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(self._logits(features, graph), truths)}
+
+    def _logits(self, features: Tensor, graph: GraphTensors) -> Tensor:
+        states = self.target_encoder(features, graph.target_embeddings)  # H^0, (N_t, B, d_h)
+        return self.classify(states, graph.without_externals, rows=graph.targets)

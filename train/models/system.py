@@ -1,0 +1,62 @@
+"""What every system is, so that training, evaluation, checkpoint, export and tables treat them all alike."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from mlzsl.train.models.tensors import GraphTensors
+
+
+class System(nn.Module, ABC):
+    """Scores for target labels from features x, external probabilities p^a and a class graph.
+
+    The same parameters serve any graph: more labels, other labels, other external classes. In evaluation mode a system
+    is a function of one photo.
+
+    Attributes:
+        system: its name, as `--system`, checkpoints and manifests have it.
+        config_class: the frozen dataclass of its configuration: positive numbers only.
+        config: its configuration.
+    """
+
+    system: ClassVar[str]
+    config_class: ClassVar[type]
+    config: Any
+
+    @abstractmethod
+    def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
+        """x (B, F), p^a (B, N_a) -> scores (B, N_t) in [0, 1]; deterministic."""
+
+    @abstractmethod
+    def losses(
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss terms on a batch; "loss" is the one to minimize.
+
+        Args:
+            features: x, float [B, F].
+            external_probabilities: p^a, float [B, N_a].
+            graph: the training graph: seen and external classes.
+            truths: I(y), float [B, N_t], 1 where the photo carries the label.
+        """
+
+    @classmethod
+    def measured(cls, external_probabilities: Tensor, backbone_classes: int) -> dict[str, float]:
+        """Entries of the configuration that are read off the training photos.
+
+        Args:
+            external_probabilities: p^a of the training photos, float32 [n, N_a].
+            backbone_classes: C, the number of classes that the probabilities are over.
+        """
+        return {}
+
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+        """Set the first values of a fresh system in place, where they follow from the training data.
+
+        Args:
+            graph: the training graph.
+            features: x of the training photos, float32 [n, F].
+            external_probabilities: p^a of the training photos, float32 [n, N_a].
+        """
+        return
