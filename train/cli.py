@@ -75,7 +75,7 @@ from mlzsl.shell.command import command
     type=click.FloatRange(0, min_open=True),
     help="λ of the joint loss of RGCN-PosVAE.  [default: 1]",
 )
-@click.option("--epochs", default=8, type=click.IntRange(1), help="Passes over the photos.")
+@click.option("--epochs", default=9, type=click.IntRange(1), help="Passes over the photos.")
 @click.option("--batch-size", default=32, type=click.IntRange(1), help="Photos a step.")
 @click.option(
     "--learning-rate",
