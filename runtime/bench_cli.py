@@ -1,0 +1,92 @@
+"""`mlzsl-bench`: parse, measure, print."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from mlzsl.runtime.bench import DEFAULT_COUNT, Settings, bench_model, photos_to_bench
+from mlzsl.runtime.bench_load import BATCH_SIZES, REPEATS, SECONDS
+from mlzsl.runtime.bench_report import as_json, machine, print_bench
+from mlzsl.runtime.engine_options import engine_options
+from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE
+from mlzsl.shell.command import command
+
+LARGEST_COUNT = 1 << 16
+
+
+def _counts(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Read whole numbers from 1 up that are separated by commas: "1,4,16"."""
+    if value is None:
+        return None
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= LARGEST_COUNT for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list of whole numbers from 1 to {LARGEST_COUNT}, such as 1,4,16.")
+    return tuple(map(int, parts))
+
+
+@command("mlzsl-bench")
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="[MODEL]...")
+@click.option("--photos", multiple=True, metavar="PHOTOS", help="Files, folders, patterns: measures the pipeline too.")
+@click.option("--count", default=DEFAULT_COUNT, type=click.IntRange(1), metavar="N", help="Photos a round; repeated.")
+@click.option(
+    "--batch-sizes",
+    default=",".join(map(str, BATCH_SIZES)),
+    callback=_counts,
+    metavar="N,N,...",
+    help="Pictures a batch, each measured.",
+)
+@click.option(
+    "--in-flight",
+    callback=_counts,
+    metavar="N,N,...",
+    help="Batches at once, each measured.  [default: 1, and as many as the engine runs by itself]",
+)
+@click.option("--batch-size", default=DEFAULT_BATCH_SIZE, type=click.IntRange(1), help="Photos a batch with --photos.")
+@click.option("--repeats", default=REPEATS, type=click.IntRange(1), metavar="N", help="Turns; medians are shown.")
+@click.option(
+    "--seconds",
+    default=SECONDS,
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="How long a turn of the engine is measured, after its warm-up.",
+)
+@engine_options
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print every number as JSON.")
+def main(
+    models: tuple[Path, ...],
+    photos: tuple[str, ...],
+    count: int,
+    batch_sizes: tuple[int, ...],
+    in_flight: tuple[int, ...] | None,
+    batch_size: int,
+    repeats: int,
+    seconds: float,
+    quiet: bool,
+    json_wanted: bool,
+    **engine: Any,
+) -> None:
+    """Measure how fast MODEL (model.onnx if none is named) is on this machine, with random pictures.
+
+    Every batch size and number in flight is warmed up and measured in turns; medians count. With --photos the way from
+    files to tags is measured as well, each stage alone and all together, and the stage that limits is named.
+
+    \b
+    Examples:
+      mlzsl-bench
+      mlzsl-bench model.onnx --batch-sizes 1,8,64 --in-flight 1,2 --json
+      mlzsl-bench model.onnx --precision bf16 --photos images/
+    """
+    silent = quiet or json_wanted
+    settings = Settings(batch_sizes, in_flight, repeats, seconds, batch_size)
+    found = photos_to_bench(photos, count) if photos else []
+    benches = [bench_model(model, settings, found, silent, **engine) for model in models or (Path("model.onnx"),)]
+    if json_wanted:
+        click.echo(json.dumps({"machine": machine(), "models": [as_json(bench) for bench in benches]}, indent=2))
+        return
+    console = Console(highlight=False)
+    for bench in benches:
+        print_bench(bench, console)
