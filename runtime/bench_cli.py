@@ -7,12 +7,14 @@ from typing import Any
 import click
 from rich.console import Console
 
-from mlzsl.runtime.bench import DEFAULT_COUNT, Settings, bench_model, photos_to_bench
+from mlzsl.runtime.bench import DEFAULT_COUNT, ModelBench, Settings, bench_model, photos_to_bench
 from mlzsl.runtime.bench_load import BATCH_SIZES, REPEATS, SECONDS
+from mlzsl.runtime.bench_plot import accuracy_of, check_plot, draw_plot
 from mlzsl.runtime.bench_report import as_json, machine, print_bench
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE
 from mlzsl.shell.command import command
+from mlzsl.shell.progress import say
 
 LARGEST_COUNT = 1 << 16
 
@@ -53,6 +55,12 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     metavar="S",
     help="How long a turn of the engine is measured, after its warm-up.",
 )
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw rate against batch size, and accuracy, where MODELs are certified for it, against rate: .png or .svg.",
+)
 @engine_options
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print every number as JSON.")
@@ -65,6 +73,7 @@ def main(
     batch_size: int,
     repeats: int,
     seconds: float,
+    plot: Path | None,
     quiet: bool,
     json_wanted: bool,
     **engine: Any,
@@ -79,14 +88,33 @@ def main(
       mlzsl-bench
       mlzsl-bench model.onnx --batch-sizes 1,8,64 --in-flight 1,2 --json
       mlzsl-bench model.onnx --precision bf16 --photos images/
+      mlzsl-bench model.onnx model.bf16.onnx model.int8.onnx --plot bench.png
     """
     silent = quiet or json_wanted
+    if plot is not None:
+        check_plot(plot)
     settings = Settings(batch_sizes, in_flight, repeats, seconds, batch_size)
     found = photos_to_bench(photos, count) if photos else []
     benches = [bench_model(model, settings, found, silent, **engine) for model in models or (Path("model.onnx"),)]
+    if plot is not None:
+        draw_plot(benches, plot)
+        for bench in benches if len(benches) > 1 else ():
+            if accuracy_of(bench) is None:
+                say(_uncertified(bench), quiet)
     if json_wanted:
         click.echo(json.dumps({"machine": machine(), "models": [as_json(bench) for bench in benches]}, indent=2))
         return
     console = Console(highlight=False)
     for bench in benches:
         print_bench(bench, console)
+    if plot is not None:
+        console.print(f"wrote {plot}", markup=False, soft_wrap=True)
+
+
+def _uncertified(bench: ModelBench) -> str:
+    running = bench.running
+    return (
+        f"{bench.model}: its certificate for {running.backend} {running.precision} tells no mAP, so --plot shows its "
+        f"rate only; certify it with `mlzsl-verify {bench.model} --against FP32.onnx --photos DIR --labels-json FILE "
+        "--certify`"
+    )

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mlzsl.engines.engine import available_cpus
 from mlzsl.runtime.bench import ModelBench
+from mlzsl.runtime.bench_plot import accuracy_of
 from mlzsl.runtime.bench_stages import DECODE, ENGINE, PIPELINE, Stages
 from mlzsl.runtime.bench_statistics import Spread
 
@@ -23,7 +24,8 @@ def machine() -> dict[str, Any]:
 
 
 def as_json(bench: ModelBench) -> dict[str, Any]:
-    """Every number: rates in photos a second, latencies in seconds, memory in bytes."""
+    """Every number: rates in photos a second, latencies in seconds, memory in bytes, mAP in points."""
+    accuracy = accuracy_of(bench)
     return {
         "model": str(bench.model),
         "network_sha256": bench.manifest.network_sha256,
@@ -34,6 +36,7 @@ def as_json(bench: ModelBench) -> dict[str, Any]:
         "loads": [asdict(measured) for measured in bench.loads],
         "stages": None if bench.stages is None else asdict(bench.stages),
         "memory": asdict(bench.memory),
+        "accuracy": None if accuracy is None else asdict(accuracy),
     }
 
 
