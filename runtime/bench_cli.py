@@ -1,6 +1,7 @@
 """`mlzsl-bench`: parse, measure, print."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,15 @@ import click
 from rich.console import Console
 
 from mlzsl.runtime.bench import DEFAULT_COUNT, ModelBench, Settings, bench_model, photos_to_bench
+from mlzsl.runtime.bench_compare import compare_on_photos, print_comparison
+from mlzsl.runtime.bench_contenders import Race
 from mlzsl.runtime.bench_load import BATCH_SIZES, REPEATS, SECONDS
 from mlzsl.runtime.bench_plot import accuracy_of, check_plot, draw_plot
 from mlzsl.runtime.bench_report import as_json, machine, print_bench
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.pipeline import DEFAULT_BATCH_SIZE
 from mlzsl.shell.command import command
+from mlzsl.shell.errors import UsageError
 from mlzsl.shell.progress import say
 
 LARGEST_COUNT = 1 << 16
@@ -61,6 +65,23 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     metavar="FILE",
     help="Draw rate against batch size, and accuracy, where MODELs are certified for it, against rate: .png or .svg.",
 )
+@click.option(
+    "--compare",
+    "comparison_wanted",
+    is_flag=True,
+    help="Instead, tag --photos with MODELs and, in turns, in other ways: PyTorch, ONNX Runtime, OpenVINO by itself.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What MODEL was exported from; --compare runs PyTorch from it (needs the extra train).",
+)
+@click.option(
+    "--embeddings",
+    metavar="taxonomy|FILE",
+    help="Where the embeddings of its training are now, with --checkpoint.  [default: where they were]",
+)
 @engine_options
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print every number as JSON.")
@@ -74,6 +95,9 @@ def main(
     repeats: int,
     seconds: float,
     plot: Path | None,
+    comparison_wanted: bool,
+    checkpoint: Path | None,
+    embeddings: str | None,
     quiet: bool,
     json_wanted: bool,
     **engine: Any,
@@ -89,13 +113,22 @@ def main(
       mlzsl-bench model.onnx --batch-sizes 1,8,64 --in-flight 1,2 --json
       mlzsl-bench model.onnx --precision bf16 --photos images/
       mlzsl-bench model.onnx model.bf16.onnx model.int8.onnx --plot bench.png
+      mlzsl-bench model.onnx --compare --photos images/ --checkpoint checkpoint.safetensors
     """
     silent = quiet or json_wanted
     if plot is not None:
         check_plot(plot)
     settings = Settings(batch_sizes, in_flight, repeats, seconds, batch_size)
+    models = models or (Path("model.onnx"),)
+    if comparison_wanted:
+        _check_compare(photos, plot)
+        race = Race(models, checkpoint, embeddings, batch_size, **engine)
+        _compare(race, photos_to_bench(photos, count), repeats, silent, json_wanted)
+        return
+    if checkpoint is not None:
+        raise UsageError(f"--checkpoint {checkpoint}: belongs to --compare; add that, or leave it out.")
     found = photos_to_bench(photos, count) if photos else []
-    benches = [bench_model(model, settings, found, silent, **engine) for model in models or (Path("model.onnx"),)]
+    benches = [bench_model(model, settings, found, silent, **engine) for model in models]
     if plot is not None:
         draw_plot(benches, plot)
         for bench in benches if len(benches) > 1 else ():
@@ -109,6 +142,22 @@ def main(
         print_bench(bench, console)
     if plot is not None:
         console.print(f"wrote {plot}", markup=False, soft_wrap=True)
+
+
+def _check_compare(photos: tuple[str, ...], plot: Path | None) -> None:
+    if not photos:
+        raise UsageError("--compare: name photos to tag, with --photos images/.")
+    if plot is not None:
+        raise UsageError(f"--plot {plot}: is not drawn with --compare; leave one of them out.")
+
+
+def _compare(race: Race, paths: list[str], repeats: int, quiet: bool, json_wanted: bool) -> None:
+    say("opening what is compared", quiet)
+    comparison = compare_on_photos(race, paths, repeats, quiet)
+    if json_wanted:
+        click.echo(json.dumps({"machine": machine(), "comparison": asdict(comparison)}, indent=2))
+    else:
+        print_comparison(comparison, Console(highlight=False))
 
 
 def _uncertified(bench: ModelBench) -> str:

@@ -118,8 +118,8 @@ def _draw_accuracies(axes: Any, accuracies: Sequence[tuple[ModelBench, Accuracy]
                 bench.running.precision, (rate, level), textcoords="offset points", xytext=(6, 4), fontsize="small"
             )
     photos = sorted({accuracy.photos for _, accuracy in accuracies})
-    axes.set_xlim(left=0)
-    axes.margins(x=0.15, y=0.15)
+    axes.set_xlim(0, 1.15 * max(bench.fastest.photos_per_second.median for bench, _ in accuracies))
+    axes.margins(y=0.15)
     axes.set(
         xlabel="photos/s, the best load",
         ylabel="mAP, points",
