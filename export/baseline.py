@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from mlzsl.engines.engine import one_line
 from mlzsl.engines.manifest import Manifest
 from mlzsl.export.reference import open_same_embeddings, testing_graph
-from mlzsl.export.written_head import WrittenHead
+from mlzsl.export.written_head import written
 from mlzsl.graph.labelsets import LabelSet
 from mlzsl.shell.errors import UsageError
 from mlzsl.train.backbone import Backbone, features_and_logits
@@ -144,4 +144,4 @@ def _scorer(checkpoint: Path, manifest: Manifest, embeddings: str | None, device
         "manifest", tuple(label.name for label in manifest.labels), tuple(label.synset for label in manifest.labels)
     )
     graph = testing_graph(trained, labels, open_same_embeddings(trained.embeddings, embeddings))
-    return Scorer(trained.backbone, WrittenHead(trained.model, graph_tensors(graph))).eval().to(device)
+    return Scorer(trained.backbone, written(trained.model, graph_tensors(graph))).eval().to(device)
