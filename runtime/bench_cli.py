@@ -12,6 +12,8 @@ from mlzsl.runtime.bench import DEFAULT_COUNT, ModelBench, Settings, bench_model
 from mlzsl.runtime.bench_compare import compare_on_photos, print_comparison
 from mlzsl.runtime.bench_contenders import Race
 from mlzsl.runtime.bench_load import BATCH_SIZES, REPEATS, SECONDS
+from mlzsl.runtime.bench_plan import plan_model
+from mlzsl.runtime.bench_plan_report import plan_as_json, print_plan
 from mlzsl.runtime.bench_plot import accuracy_of, check_plot, draw_plot
 from mlzsl.runtime.bench_report import as_json, machine, print_bench
 from mlzsl.runtime.engine_options import engine_options
@@ -82,6 +84,19 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     metavar="taxonomy|FILE",
     help="Where the embeddings of its training are now, with --checkpoint.  [default: where they were]",
 )
+@click.option(
+    "--plan",
+    "plan_wanted",
+    is_flag=True,
+    help="Instead, measure --photos on fewer cores and predict what --cores will reach, beside what was measured.",
+)
+@click.option("--cores", callback=_counts, metavar="N,N,...", help="Plan for so many cores.")
+@click.option(
+    "--labels",
+    type=click.IntRange(1),
+    metavar="L",
+    help="Plan for so many labels, from MODELs with fewer and more; the first one is measured.",
+)
 @engine_options
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print every number as JSON.")
@@ -98,6 +113,9 @@ def main(
     comparison_wanted: bool,
     checkpoint: Path | None,
     embeddings: str | None,
+    plan_wanted: bool,
+    cores: tuple[int, ...] | None,
+    labels: int | None,
     quiet: bool,
     json_wanted: bool,
     **engine: Any,
@@ -113,6 +131,7 @@ def main(
       mlzsl-bench model.onnx --batch-sizes 1,8,64 --in-flight 1,2 --json
       mlzsl-bench model.onnx --precision bf16 --photos images/
       mlzsl-bench model.onnx model.bf16.onnx model.int8.onnx --plot bench.png
+      mlzsl-bench model.onnx --plan --photos images/ --cores 8,64
       mlzsl-bench model.onnx --compare --photos images/ --checkpoint checkpoint.safetensors
     """
     silent = quiet or json_wanted
@@ -124,6 +143,10 @@ def main(
         _check_compare(photos, plot)
         race = Race(models, checkpoint, embeddings, batch_size, **engine)
         _compare(race, photos_to_bench(photos, count), repeats, silent, json_wanted)
+        return
+    if plan_wanted:
+        _check_plan(photos, engine.pop("threads"))
+        _plan(models, photos_to_bench(photos, count), cores or (), labels, settings, engine, silent, json_wanted)
         return
     if checkpoint is not None:
         raise UsageError(f"--checkpoint {checkpoint}: belongs to --compare; add that, or leave it out.")
@@ -158,6 +181,30 @@ def _compare(race: Race, paths: list[str], repeats: int, quiet: bool, json_wante
         click.echo(json.dumps({"machine": machine(), "comparison": asdict(comparison)}, indent=2))
     else:
         print_comparison(comparison, Console(highlight=False))
+
+
+def _check_plan(photos: tuple[str, ...], threads: int | None) -> None:
+    if not photos:
+        raise UsageError("--plan: name photos to tag, with --photos images/.")
+    if threads is not None:
+        raise UsageError(f"--threads {threads}: --plan sets the cores itself; leave the flag out.")
+
+
+def _plan(
+    models: tuple[Path, ...],
+    paths: list[str],
+    cores: tuple[int, ...],
+    labels: int | None,
+    settings: Settings,
+    engine: dict[str, Any],
+    quiet: bool,
+    json_wanted: bool,
+) -> None:
+    rows, cost = plan_model(models, paths, cores, labels, settings, quiet, **engine)
+    if json_wanted:
+        click.echo(json.dumps({"machine": machine(), "plan": plan_as_json(rows, cost)}, indent=2))
+    else:
+        print_plan(rows, cost, Console(highlight=False))
 
 
 def _uncertified(bench: ModelBench) -> str:
