@@ -135,6 +135,8 @@ def main(
       mlzsl-bench model.onnx --compare --photos images/ --checkpoint checkpoint.safetensors
     """
     silent = quiet or json_wanted
+    if comparison_wanted and plan_wanted:
+        raise UsageError("--compare and --plan: each is a run of its own; choose one.")
     if plot is not None:
         check_plot(plot)
     settings = Settings(batch_sizes, in_flight, repeats, seconds, batch_size)
@@ -145,11 +147,10 @@ def main(
         _compare(race, photos_to_bench(photos, count), repeats, silent, json_wanted)
         return
     if plan_wanted:
-        _check_plan(photos, engine.pop("threads"))
+        _check_plan(photos, plot, engine.pop("threads"))
         _plan(models, photos_to_bench(photos, count), cores or (), labels, settings, engine, silent, json_wanted)
         return
-    if checkpoint is not None:
-        raise UsageError(f"--checkpoint {checkpoint}: belongs to --compare; add that, or leave it out.")
+    _check_measure(checkpoint, cores, labels)
     found = photos_to_bench(photos, count) if photos else []
     benches = [bench_model(model, settings, found, silent, **engine) for model in models]
     if plot is not None:
@@ -165,6 +166,16 @@ def main(
         print_bench(bench, console)
     if plot is not None:
         console.print(f"wrote {plot}", markup=False, soft_wrap=True)
+
+
+def _check_measure(checkpoint: Path | None, cores: tuple[int, ...] | None, labels: int | None) -> None:
+    for flag, value, mode in (
+        ("--checkpoint", checkpoint, "--compare"),
+        ("--cores", cores, "--plan"),
+        ("--labels", labels, "--plan"),
+    ):
+        if value is not None:
+            raise UsageError(f"{flag}: belongs to {mode}; add that, or leave {flag} out.")
 
 
 def _check_compare(photos: tuple[str, ...], plot: Path | None) -> None:
@@ -183,9 +194,11 @@ def _compare(race: Race, paths: list[str], repeats: int, quiet: bool, json_wante
         print_comparison(comparison, Console(highlight=False))
 
 
-def _check_plan(photos: tuple[str, ...], threads: int | None) -> None:
+def _check_plan(photos: tuple[str, ...], plot: Path | None, threads: int | None) -> None:
     if not photos:
         raise UsageError("--plan: name photos to tag, with --photos images/.")
+    if plot is not None:
+        raise UsageError(f"--plot {plot}: is not drawn with --plan; leave one of them out.")
     if threads is not None:
         raise UsageError(f"--threads {threads}: --plan sets the cores itself; leave the flag out.")
 
