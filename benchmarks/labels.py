@@ -74,7 +74,7 @@ class EveryEdgeOne(nn.Module):
 def main(counts: str, batch: int, seconds: float, threads: int, backbone_mmac: float) -> None:
     """Measure the folded head and the head as written on graphs of many sizes."""
     table = Table(
-        title=f"RGCN-PosVAE's head, PyTorch fp32, batches of {batch}, {threads} threads; backbone {backbone_mmac:,.0f} M",
+        title=f"RGCN-PosVAE's head, PyTorch fp32, batches of {batch}, {threads} threads, random nouns as labels",
         title_justify="left",
     )
     for heading in (
