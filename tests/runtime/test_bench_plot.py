@@ -1,5 +1,6 @@
 """`mlzsl-bench --plot`: what is drawn, read back from the file, and accuracy as certificates tell it."""
 
+import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
@@ -7,16 +8,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from tinymodel import manifest
+from tinymodel import LABELS, manifest, random_images, reference_scores, write_tiny_model
 
 from mlzsl.engines.certificate import Certificate, Check, Measurement
 from mlzsl.engines.engine import Running
 from mlzsl.runtime import bench_plot
-from mlzsl.runtime.bench import Memory, ModelBench
+from mlzsl.runtime.bench import Memory, ModelBench, Settings, bench_model
 from mlzsl.runtime.bench_cli import main
 from mlzsl.runtime.bench_load import Load, Measured
 from mlzsl.runtime.bench_plot import Accuracy, accuracy_of, draw_plot
 from mlzsl.runtime.bench_statistics import Latency, Spread
+from mlzsl.runtime.verify_cli import main as verify
 
 
 def certificate(precision: str, *checks: Check) -> Certificate:
@@ -93,6 +95,25 @@ def test_accuracy_is_that_of_the_engine_that_ran():
     assert accuracy_of(bench("a.onnx", "fp32", 1, *both)) == Accuracy({"seen mAP": 60, "unseen mAP": 30}, 540)
     assert accuracy_of(bench("a.onnx", "bf16", 1, *both)) is None
     assert accuracy_of(bench("a.onnx", "int8", 1, *both)) is None
+
+
+def test_accuracy_is_read_where_verify_has_written_it(tmp_path):
+    model = write_tiny_model(tmp_path / "model.onnx").path
+    pictures = random_images(24, seed=3)
+    truths = {}
+    for place, (picture, scores) in enumerate(zip(pictures, reference_scores(pictures), strict=True)):
+        Image.fromarray(picture).save(tmp_path / f"{place:02}.png")
+        truths[f"{place:02}.png"] = [label.name for label, score in zip(LABELS, scores, strict=True) if score > 0.6]
+    (tmp_path / "labels.json").write_text(json.dumps(truths))
+    arguments = ["--against", str(model), "--photos", str(tmp_path), "--labels-json", str(tmp_path / "labels.json")]
+    result = CliRunner().invoke(verify, [str(model), *arguments, "--certify", "--backend", "onnxruntime"])
+    assert result.exit_code == 0, result.output
+    settings = Settings((1,), (1,), repeats=1, seconds=0.01)
+    found = accuracy_of(bench_model(model, settings, quiet=True, backend="onnxruntime", threads=1))
+    assert found is not None
+    assert found.photos == sum(1 for labels in truths.values() if labels)
+    assert found.levels["seen mAP"] == pytest.approx(100)  # the labels are those of its own scores
+    assert accuracy_of(bench_model(model, settings, quiet=True, threads=1)) is None  # OpenVINO was not certified
 
 
 def test_the_command_draws_a_picture_and_says_what_is_not_certified(tiny_model, tmp_path):
