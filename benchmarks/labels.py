@@ -29,9 +29,11 @@ from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings import open_embeddings
 from mlzsl.graph.labelsets import LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
+from mlzsl.shell.progress import progress
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 
+COLUMNS = ("labels", "nodes", "joined", "head", "M multiply-adds", "of backbone", "MB", "ms an image", "speed-up")
 HEADS = ("as written", "folded")
 FEATURES, CLASSES = 2048, 1000
 OF_FREE_MEMORY = 0.85
@@ -77,27 +79,27 @@ def main(counts: str, batch: int, seconds: float, threads: int, backbone_mmac: f
         title=f"RGCN-PosVAE's head, PyTorch fp32, batches of {batch}, {threads} threads, random nouns as labels",
         title_justify="left",
     )
-    for heading in (
-        "labels",
-        "nodes",
-        "joined",
-        "head",
-        "M multiply-adds",
-        "of backbone",
-        "MB",
-        "ms an image",
-        "speed-up",
-    ):
+    for heading in COLUMNS:
         table.add_column(heading, justify="left" if heading == "head" else "right")
-    for count in map(int, counts.split(",")):
-        row = in_its_own_process(count, batch, seconds, threads)
-        for name in HEADS:
-            facts = (f"{count:,}", f"{row.nodes:,}", f"{row.joined:.0%}") if row and name == HEADS[0] else ("", "", "")
-            cost = row.heads.get(name) if row else None
-            if cost is None:
-                table.add_row(*(facts if row else (f"{count:,}", "", "")), name, "does not fit into memory")
-                continue
-            slower = row.heads.get(HEADS[0]) if row else None
+    asked = [int(count) for count in counts.split(",")]
+    with progress("measuring", len(asked), "numbers of labels") as bar:
+        for count in asked:
+            add_rows(table, count, in_its_own_process(count, batch, seconds, threads), backbone_mmac)
+            bar.advance(note=f"{count:,} labels")
+    Console(width=140).print(table)
+
+
+def add_rows(table: Table, count: int, row: Row | None, backbone_mmac: float) -> None:
+    """A row for each head."""
+    if row is None:
+        table.add_row(f"{count:,}", "", "", "the graph", "does not fit")
+        return
+    facts = [f"{count:,}", f"{row.nodes:,}", f"{row.joined:.0%}"]
+    for name in HEADS:
+        cost, slower = row.heads.get(name), row.heads.get(HEADS[0])
+        if cost is None:
+            table.add_row(*facts, name, "does not fit")
+        else:
             table.add_row(
                 *facts,
                 name,
@@ -107,7 +109,7 @@ def main(counts: str, batch: int, seconds: float, threads: int, backbone_mmac: f
                 f"{cost.milliseconds:,.2f}",
                 f"{slower.milliseconds / cost.milliseconds:.1f}" if slower else "",
             )
-    Console(width=140).print(table)
+        facts = ["", "", ""]
 
 
 def in_its_own_process(count: int, batch: int, seconds: float, threads: int) -> Row | None:
