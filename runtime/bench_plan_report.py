@@ -45,4 +45,7 @@ def print_plan(rows: Sequence[Planned], cost: LabelCost | None, console: Console
             f"{', '.join(map(str, row.from_cores))} core{'s' if row.from_cores != (1,) else ''}",
         )
     console.print(table)
-    console.print("photos/s; a rate that was measured is predicted from fewer cores, to show how far off plans are")
+    console.print(
+        "photos/s; a rate that was measured is predicted from fewer cores, to show how far off plans are",
+        soft_wrap=True,
+    )
