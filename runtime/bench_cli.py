@@ -23,6 +23,7 @@ from mlzsl.shell.errors import UsageError
 from mlzsl.shell.progress import say
 
 LARGEST_COUNT = 1 << 16
+MODE_OF = {"--checkpoint": "--compare", "--embeddings": "--compare", "--cores": "--plan", "--labels": "--plan"}
 
 
 def _counts(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -135,29 +136,32 @@ def main(
       mlzsl-bench model.onnx --compare --photos images/ --checkpoint checkpoint.safetensors
     """
     silent = quiet or json_wanted
-    if comparison_wanted and plan_wanted:
-        raise UsageError("--compare and --plan: each is a run of its own; choose one.")
+    _check_mode(
+        {"--compare": comparison_wanted, "--plan": plan_wanted},
+        {"--checkpoint": checkpoint, "--embeddings": embeddings, "--cores": cores, "--labels": labels},
+        photos,
+        plot,
+    )
     if plot is not None:
         check_plot(plot)
     settings = Settings(batch_sizes, in_flight, repeats, seconds, batch_size)
     models = models or (Path("model.onnx"),)
     if comparison_wanted:
-        _check_compare(photos, plot)
         race = Race(models, checkpoint, embeddings, batch_size, **engine)
         _compare(race, photos_to_bench(photos, count), repeats, silent, json_wanted)
         return
     if plan_wanted:
-        _check_plan(photos, plot, engine.pop("threads"))
+        if engine.pop("threads") is not None:
+            raise UsageError("--threads: --plan sets the cores itself; leave the flag out.")
         _plan(models, photos_to_bench(photos, count), cores or (), labels, settings, engine, silent, json_wanted)
         return
-    _check_measure(checkpoint, cores, labels)
     found = photos_to_bench(photos, count) if photos else []
     benches = [bench_model(model, settings, found, silent, **engine) for model in models]
     if plot is not None:
         draw_plot(benches, plot)
         for bench in benches if len(benches) > 1 else ():
             if accuracy_of(bench) is None:
-                say(_uncertified(bench), quiet)
+                say(_uncertified(bench), silent)
     if json_wanted:
         click.echo(json.dumps({"machine": machine(), "models": [as_json(bench) for bench in benches]}, indent=2))
         return
@@ -168,21 +172,19 @@ def main(
         console.print(f"wrote {plot}", markup=False, soft_wrap=True)
 
 
-def _check_measure(checkpoint: Path | None, cores: tuple[int, ...] | None, labels: int | None) -> None:
-    for flag, value, mode in (
-        ("--checkpoint", checkpoint, "--compare"),
-        ("--cores", cores, "--plan"),
-        ("--labels", labels, "--plan"),
-    ):
-        if value is not None:
-            raise UsageError(f"{flag}: belongs to {mode}; add that, or leave {flag} out.")
-
-
-def _check_compare(photos: tuple[str, ...], plot: Path | None) -> None:
-    if not photos:
-        raise UsageError("--compare: name photos to tag, with --photos images/.")
-    if plot is not None:
-        raise UsageError(f"--plot {plot}: is not drawn with --compare; leave one of them out.")
+def _check_mode(modes: dict[str, bool], flags: dict[str, object], photos: tuple[str, ...], plot: Path | None) -> None:
+    """Refuse flags that would count for nothing, and runs without what they need."""
+    wanted = [mode for mode, asked in modes.items() if asked]
+    if len(wanted) > 1:
+        raise UsageError("--compare and --plan: each is a run of its own; choose one.")
+    for flag, value in flags.items():
+        if value is not None and MODE_OF[flag] not in wanted:
+            raise UsageError(f"{flag}: belongs to {MODE_OF[flag]}; add that, or leave {flag} out.")
+    for mode in wanted:
+        if not photos:
+            raise UsageError(f"{mode}: name photos to tag, with --photos images/.")
+        if plot is not None:
+            raise UsageError(f"--plot {plot}: is not drawn with {mode}; leave one of them out.")
 
 
 def _compare(race: Race, paths: list[str], repeats: int, quiet: bool, json_wanted: bool) -> None:
@@ -192,15 +194,6 @@ def _compare(race: Race, paths: list[str], repeats: int, quiet: bool, json_wante
         click.echo(json.dumps({"machine": machine(), "comparison": asdict(comparison)}, indent=2))
     else:
         print_comparison(comparison, Console(highlight=False))
-
-
-def _check_plan(photos: tuple[str, ...], plot: Path | None, threads: int | None) -> None:
-    if not photos:
-        raise UsageError("--plan: name photos to tag, with --photos images/.")
-    if plot is not None:
-        raise UsageError(f"--plot {plot}: is not drawn with --plan; leave one of them out.")
-    if threads is not None:
-        raise UsageError(f"--threads {threads}: --plan sets the cores itself; leave the flag out.")
 
 
 def _plan(

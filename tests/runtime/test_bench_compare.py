@@ -121,6 +121,8 @@ def test_wrong_use_is_answered_in_one_sentence(tiny_model, tmp_path, images):
         (("--checkpoint", other), "belongs to --compare"),
         (("--compare", "--photos", images, "--checkpoint", other), "was exported from a checkpoint with"),
         (("--compare", "--photos", images, "--checkpoint", tmp_path / "none"), "no file is there"),
+        (("--compare", "--plan", "--photos", images), "choose one"),
+        (("--compare", "--photos", images, "--labels", 9), "--labels: belongs to --plan"),
         (("--compare", "--photos", images, "--plot", tmp_path / "a.png"), "is not drawn with --compare"),
     ):
         result = run(tiny_model.path, *arguments)
