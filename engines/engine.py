@@ -41,7 +41,13 @@ class Running:
 
 
 class Engine(Protocol):
-    """One opened model: uint8 pictures in, scores out. `contextlib.closing` closes it."""
+    """One opened model: uint8 pictures in, scores out. `contextlib.closing` closes it.
+
+    Attributes:
+        in_flight: how many batches `run` keeps running at once; may be lowered between runs.
+    """
+
+    in_flight: int
 
     @property
     def manifest(self) -> Manifest:
@@ -50,10 +56,6 @@ class Engine(Protocol):
     @property
     def running(self) -> Running:
         """Backend, provider and precision really used."""
-
-    @property
-    def in_flight(self) -> int:
-        """How many batches `run` keeps running at once."""
 
     def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
         """Score batches, `in_flight` at a time, results in the order of the batches.

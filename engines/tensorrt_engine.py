@@ -82,7 +82,7 @@ class PlanEngine:
         """Score batches in pieces that the plan takes; see `Engine.run`."""
         self._cuda.activate()
         with _failing_clearly(self._cuda):
-            yield from scored_in_order(batches, self._slots, self.plan.build.batch.max, self._checked)
+            yield from scored_in_order(batches, self._slots[: self.in_flight], self.plan.build.batch.max, self._checked)
 
     def scores(self, images: Images) -> Scores:
         """Score one batch; see `Engine.scores`."""

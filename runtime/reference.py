@@ -63,7 +63,7 @@ def open_reference(
                 f"{against}, {engine.running}", engine.manifest.network_sha256, lambda images: engine.run(images)
             )
         return
-    sha256 = _check_checkpoint(against, model, manifest)
+    sha256 = check_checkpoint("--against", against, model, manifest)
     reference_scores = _import_reference()
     yield Reference(
         f"PyTorch, {against}", sha256, lambda images: reference_scores(against, manifest, images, embeddings)
@@ -111,12 +111,22 @@ def _check_golden(against: Path, engine: Engine) -> None:
         )
 
 
-def _check_checkpoint(against: Path, model: Path, manifest: Manifest) -> str:
+def check_checkpoint(flag: str, checkpoint: Path, model: Path, manifest: Manifest) -> str:
+    """The SHA-256 of the checkpoint that a model was exported from.
+
+    Args:
+        flag: that named the checkpoint, for the message.
+        checkpoint: the checkpoint.
+        model: the model file, and `manifest` of it.
+
+    Raises:
+        UsageError: the model was exported from another one.
+    """
     expected = manifest.sources.get("checkpoint", "")
-    found = sha256_of_file(against)
+    found = sha256_of_file(checkpoint)
     if found != expected:
         raise UsageError(
-            f"--against {against}: SHA-256 {found[:12]}…, but {model} was exported from a checkpoint with "
+            f"{flag} {checkpoint}: SHA-256 {found[:12]}…, but {model} was exported from a checkpoint with "
             f"{expected[:12] or 'none'}…; name that one, or export this one with mlzsl-export."
         )
     return found
