@@ -119,10 +119,10 @@ def main() -> None:
 @LAYERS
 @shared
 def table1(systems: str | None, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
-    """Table 1: train and test all systems; mAP and miAP of seen and unseen labels.
+    """Table 1: all systems on seen and unseen labels.
 
-    Writes table1.md, beside the paper's figures, and table1.csv, with precision, recall and F1 of the 3 and 5 best
-    labels besides.
+    Writes table1.md, mAP and miAP beside chance and the paper's figures, and table1.csv, with precision, recall and F1
+    of the 3 and 5 best labels besides.
     """
     from mlzsl.train.experiments.table1 import make_table1, markdown, to_json, write_table1  # torch is heavy
     from mlzsl.train.models.systems import SYSTEMS
@@ -139,7 +139,7 @@ def table1(systems: str | None, output: Path, quiet: bool, as_json: bool, **flag
 @THRESHOLD
 @shared
 def layers(values: str, system: str, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
-    """Figure 3(a): what the number of graph layers changes.
+    """Figure 3(a): number of graph layers.
 
     Writes layers.csv and layers.png.
     """
@@ -157,9 +157,9 @@ def layers(values: str, system: str, output: Path, quiet: bool, as_json: bool, *
 @LAYERS
 @shared
 def threshold(values: str, system: str, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
-    """Figure 3(b): what the threshold of the WUP similarity changes, with the number of edges.
+    """Figure 3(b): threshold of the WUP similarity.
 
-    Writes threshold.csv and threshold.png.
+    Writes threshold.csv and threshold.png, with the number of edges at each threshold.
     """
     from mlzsl.train.experiments.figure3 import make_threshold, to_json, write_figure
 

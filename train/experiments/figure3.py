@@ -11,7 +11,6 @@ from mlzsl.train.experiments.measures import MEASURES
 from mlzsl.train.experiments.plots import plot_levels
 from mlzsl.train.experiments.report import (
     LEVEL_COLUMNS,
-    legend,
     level_fields,
     level_json,
     seed_columns,
@@ -102,7 +101,7 @@ def write_figure(figure: Figure, folder: Path) -> tuple[Path, Path]:
     write_csv(table, columns, rows)
     plot_levels(
         picture,
-        title=f"{figure.title}\n{legend(figure.experiment)}",
+        title=f"{figure.title}\n{_bars(figure.experiment)}",
         axis=figure.axis,
         values=list(figure.outcomes),
         levels={name: [outcome.levels[name] for outcome in figure.outcomes.values()] for name in PLOTTED},
@@ -138,6 +137,14 @@ def _figure(
     heading = f"{system}: {title(experiment, subject, outcomes.values())}"
     edges = {value: setup.graph.edges for value, setup in setups.items()}
     return Figure(experiment, setting, axis, heading, by_value, edges)
+
+
+def _bars(experiment: Experiment) -> str:
+    """What the plot's points and bars are."""
+    points = f"Means over {experiment.seeds} seeds" if experiment.seeds > 1 else "One seed"
+    if experiment.resamples:
+        return f"{points}; bars: 95 % intervals over {experiment.resamples:,} resamplings of the tested photos."
+    return f"{points}; bars: deviation over the seeds." if experiment.seeds > 1 else f"{points}."
 
 
 def _with(experiment: Experiment, system: str, setting: str, value: float) -> Callable[[int], Job]:

@@ -14,7 +14,7 @@ from mlzsl.train.backbone import Backbone
 from mlzsl.train.data.photoset import PhotoSet
 from mlzsl.train.data.source import Source
 from mlzsl.train.features import Features, extract
-from mlzsl.train.job import Job, job_backbone, labelled_photos, target_labels, truth_matrix, unseen_labels
+from mlzsl.train.job import SCENES, Job, job_backbone, labelled_photos, target_labels, truth_matrix, unseen_labels
 from mlzsl.train.metrics import Bools
 
 
@@ -77,12 +77,14 @@ def open_subject(job: Job, folds: int | None = None, quiet: bool = False) -> Sub
     Raises:
         UsageError: a name, file or folder of the job is unfit, or data with a split of its own is to be folded.
     """
+    if folds is not None and job.data == SCENES:  # before they are generated
+        raise _own_test_photos(job, folds)
     labels = target_labels(job)
     unseen = unseen_labels(job.unseen, labels)
     embeddings = open_embeddings(job.embeddings)
     source = labelled_photos(job, labels, quiet)
     if folds is not None and source.held_out is not None:
-        raise UsageError(f"--folds {folds}: {job.data} has test photos of its own; leave the flag out.")
+        raise _own_test_photos(job, folds)
     backbone = job_backbone(job, quiet)
     divisions, tested = _divided(source, job, folds, backbone, quiet)
     seen = tuple(label for label in labels.labels if label not in unseen)
@@ -90,6 +92,10 @@ def open_subject(job: Job, folds: int | None = None, quiet: bool = False) -> Sub
     for sentence in subject.graph(job.threshold).stand_ins():
         say(f"note: {sentence}", quiet)
     return subject
+
+
+def _own_test_photos(job: Job, folds: int) -> UsageError:
+    return UsageError(f"--folds {folds}: {job.data} has test photos of its own; leave the flag out.")
 
 
 def _divided(
