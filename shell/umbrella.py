@@ -7,7 +7,10 @@ import click
 from mlzsl.shell.command import CONTEXT_SETTINGS
 
 PREFIX = "mlzsl-"
-IN_ORDER_OF_USE = ["scenes", "labels", "train", "export", "calibrate", "build", "verify", "infer", "gallery", "bench"]
+IN_ORDER_OF_USE = [
+    *("scenes", "labels", "train", "experiment", "export", "calibrate", "build"),
+    *("verify", "infer", "gallery", "bench"),
+]
 
 
 class _InstalledCommands(click.Group):

@@ -20,6 +20,7 @@ from mlzsl.train.data.folder import check_labels
 from mlzsl.train.data.formats import default_labels, load_data
 from mlzsl.train.data.photoset import PhotoSet
 from mlzsl.train.data.scenes import generate_scenes
+from mlzsl.train.data.source import Source
 from mlzsl.train.features import Features, extract
 from mlzsl.train.loop import TrainingConfig, TrainingData, train
 from mlzsl.train.metrics import Metrics, evaluate
@@ -103,12 +104,12 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     """
     started = time.perf_counter()
     _system_and_settings(job)  # first: what a user mistyped shows here
-    labels = load_label_set(job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data)))
+    labels = target_labels(job)
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
     embeddings = open_embeddings(job.embeddings)
-    training_photos, held_out_photos = _photos(job, labels, quiet)
-    backbone = _backbone(job, quiet)
+    training_photos, held_out_photos = labelled_photos(job, labels, quiet).divided(job.held_out, job.training.seed)
+    backbone = job_backbone(job, quiet)
     graph = build_class_graph(labels, seen, backbone.external, embeddings, threshold=job.threshold)
     say(_describe(graph), quiet)
     for sentence in graph.stand_ins():
@@ -156,6 +157,15 @@ def run(job: Job, quiet: bool = False) -> Outcome:
         Checkpoint(model, backbone, labels, seen, embeddings.source, job.threshold, record),
     )
     return Outcome(job.output, metrics, record)
+
+
+def target_labels(job: Job) -> LabelSet:
+    """Y: the label set that the job names, or the one that its data comes with.
+
+    Raises:
+        UsageError: no such label set, or data that has none of its own.
+    """
+    return load_label_set(job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data)))
 
 
 def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
@@ -240,7 +250,12 @@ def score(model: System, graph: GraphTensors, features: Features, batch_size: in
     return torch.cat([model(x, graph.external_probabilities(logits), graph) for x, logits in batches]).numpy()
 
 
-def _backbone(job: Job, quiet: bool) -> Backbone:
+def job_backbone(job: Job, quiet: bool) -> Backbone:
+    """The frozen feature extractor of a job.
+
+    Raises:
+        UsageError: an unknown one, unfit weights, or a size that it does not take.
+    """
     if job.backbone == SMALL:
         if job.image_size is not None:
             raise UsageError(f"--image-size {job.image_size}: backbone small has its own size; leave the flag out.")
@@ -248,18 +263,24 @@ def _backbone(job: Job, quiet: bool) -> Backbone:
     return open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
 
 
-def _photos(job: Job, labels: LabelSet, quiet: bool) -> tuple[PhotoSet, PhotoSet]:
-    """The training photos and the held-out ones."""
+def labelled_photos(job: Job, labels: LabelSet, quiet: bool) -> Source:
+    """The photos of a job's data, with the data's own split where it has one.
+
+    Raises:
+        UsageError: data that cannot be read, or photos with labels that the label set lacks.
+    """
     if job.data == SCENES:
         folder = job.cache / "scenes"
-        return (
+        source = Source(
             generate_scenes(folder / "train", TRAINING_SCENES, job.training.seed, quiet=quiet),
             generate_scenes(folder / "test", HELD_OUT_SCENES, job.training.seed + 1, quiet=quiet),
         )
-    training, held_out = load_data(job.data, labels, quiet).divided(job.held_out, job.training.seed)
-    for photos in (training, held_out):
-        check_labels(photos, labels.labels)
-    return training, held_out
+    else:
+        source = load_data(job.data, labels, quiet)
+    for photos in (source.training, source.held_out):
+        if photos is not None:
+            check_labels(photos, labels.labels)
+    return source
 
 
 def _describe(graph: ClassGraph) -> str:
