@@ -155,11 +155,16 @@ def test_other_photos_can_measure(model, photos, labelled):
 # The record.
 
 
-def test_a_record_that_fits_gives_the_same_file_without_photos(model, photos, tmp_path):
+def test_a_record_that_fits_gives_the_same_scales_without_photos(model, photos, tmp_path):
+    """Weights are rounded for photos where there are some, so those may differ by a step or two."""
     first = made(model, photos)
     again = calibrate(model.path, [], ANYTHING, tmp_path / "again.onnx", record=first.record, quiet=True)
-    assert onnx.load(again.path).graph == onnx.load(first.path).graph
     assert again.drop is None
+    before, after = (
+        {tensor.name: tensor for tensor in onnx.load(path).graph.initializer} for path in (first.path, again.path)
+    )
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == {f"{layer}/weight/quantized" for layer in LAYERS}
 
 
 def test_one_record_serves_every_placement(model, photos):
@@ -169,9 +174,10 @@ def test_one_record_serves_every_placement(model, photos):
         assert result.manifest.quantized_for == target
 
 
-def test_a_record_that_fits_is_taken_with_its_photos(model, photos, tmp_path):
-    record = made(model, photos).record
-    calibrate(model.path, [str(photos)], ANYTHING, tmp_path / "again.onnx", record=record, quiet=True)
+def test_a_record_that_fits_gives_the_same_file_with_its_photos(model, photos, tmp_path):
+    first = made(model, photos)
+    again = calibrate(model.path, [str(photos)], ANYTHING, tmp_path / "again.onnx", record=first.record, quiet=True)
+    assert onnx.load(again.path).graph == onnx.load(first.path).graph
 
 
 @pytest.mark.parametrize(
@@ -228,7 +234,7 @@ def test_the_ladder_keeps_the_worst_layers_until_the_limits_hold(tmp_path, photo
     assert harms == sorted(harms, reverse=True)
     constants = {tensor.name for tensor in onnx.load(result.path).graph.initializer}
     for layer in LAYERS:
-        assert (f"{layer}.weight" in constants) == (layer in result.ladder[-1].kept)
+        assert (f"{layer}.weight/bf16" in constants) == (layer in result.ladder[-1].kept)
         assert (f"{layer}/weight/quantized" in constants) == (layer not in result.ladder[-1].kept)
 
 
