@@ -177,7 +177,7 @@ def _quantize(job: _Job) -> _Made:
         steps.append(take_step(network, layers, (), quantize, gauge.drop))
         if not limits.kept_by(steps[0].drop):
             ranked = rank_layers(network, layers, alone, sample.calibration, settings.threads, job.quiet)
-            climb(network, ranked, quantize, gauge.drop, limits, steps)
+            climb(network, ranked, quantize, gauge.drop, limits, steps, placement.kept is not None)
     kept = steps[-1].kept if steps else ()
     path = job.output.with_suffix(SUFFIX)
     write_record(path, found)

@@ -58,11 +58,11 @@ def body_of(network: Network) -> set[str]:
 
 
 def lowered_layers(network: Network, layers: Collection[str], precision: str) -> onnx.ModelProto:
-    """The network with some layers in half precision, and each Relu and MaxPool behind them, as kernels fuse them."""
+    """The network with some layers in half precision, and what stands behind them up to the next layer or pair."""
     names = set(layers)
     written = {node.output[0] for node in network.nodes if node.name in names}
     for node in network.nodes:
-        if node.op_type in ("Relu", "MaxPool") and node.input[0] in written:
+        if node.op_type in ("Add", "Relu", "MaxPool") and any(name in written for name in node.input):
             names.add(node.name)
             written.add(node.output[0])
     return lowered(network, precision, names)

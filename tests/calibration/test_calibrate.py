@@ -106,6 +106,16 @@ def test_openvino_runs_int8_in_one_stream(model, photos):
         assert engine.in_flight == 2, "one that runs, one that is put together"
 
 
+def test_the_head_of_a_bf16_file_computes_in_fp32(model):
+    if not has_bf16():
+        pytest.skip("needs a CPU with bf16 arithmetic")
+    with closing(open_engine(made_unmeasured(model, "bf16"), threads=1)) as engine:
+        layers = {op.get_friendly_name(): op.get_rt_info() for op in engine._compiled.get_runtime_model().get_ops()}
+    kinds = {(str(told["layerType"].value), str(told["runtimePrecision"].value)) for told in layers.values()}
+    assert ("Convolution", "bf16") in kinds
+    assert {precision for kind, precision in kinds if kind in ("FullyConnected", "MatMul")} == {"f32"}
+
+
 def test_what_a_backend_cannot_run_is_one_sentence(model, photos):
     fp8, bf16 = made(model, photos, precision="fp8").path, made_unmeasured(model, "bf16")
     with pytest.raises(UsageError, match=r"model\.fp8\.onnx: is a file of precision fp8, and --backend openvino runs"):
