@@ -37,7 +37,7 @@ class Calibrated:
         record: the calibration record beside it, None for fp16 and bf16.
         layers: how many layers can be quantized.
         ladder: what was tried, the last step is what was written; empty where nothing could be measured.
-        ranked: the layers by harm, worst first, where they had to be ranked.
+        ranked: the layers, the one to keep first in front, where they had to be ranked.
         drop: of what was written, None where nothing could be measured.
         seconds: it took.
     """

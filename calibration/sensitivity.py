@@ -20,10 +20,22 @@ HALF_IS_FASTER = 2  # the same of fp16 and bf16
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A layer, and the mean difference that quantizing it alone makes to a score."""
+    """A layer, and what quantizing it alone does.
+
+    Attributes:
+        layer: its name.
+        harm: mean difference of a score.
+        share: of all layers' multiply-adds, what keeping it costs.
+    """
 
     layer: str
     harm: float
+    share: float
+
+    @property
+    def worth(self) -> float:
+        """Harm that keeping the layer takes away, for what it costs; squares, as those of independent errors add up."""
+        return self.harm**2 / self.share
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ Measure = Callable[[onnx.ModelProto], Drop]
 def rank_layers(
     network: Network, layers: Sequence[str], quantize: Quantize, photos: Photos, threads: int | None, quiet: bool
 ) -> list[Sensitivity]:
-    """Quantize each layer alone and rank the layers by what that does to the scores, worst first.
+    """Quantize each layer alone and rank the layers by `Sensitivity.worth`, the one to keep first in front.
 
     Args:
         network: in fp32.
@@ -99,9 +111,10 @@ def rank_layers(
     with progress("ranking", len(layers), "layers", quiet) as bar:
         for layer in layers:
             scores = scores_of(open_network(quantize([layer]), threads=threads), few.batches())
-            ranked.append(Sensitivity(layer, float(np.abs(scores - reference).mean())))
+            harm = float(np.abs(scores - reference).mean())
+            ranked.append(Sensitivity(layer, harm, quantized_share(network, [layer])))
             bar.advance()
-    return sorted(ranked, key=lambda entry: -entry.harm)
+    return sorted(ranked, key=lambda entry: -entry.worth)
 
 
 def climb(
@@ -113,7 +126,7 @@ def climb(
     steps: list[Step],
     half: bool = False,
 ) -> None:
-    """Keep the worst 1, 2, 3, 4, 6, 9, … layers float until the limits are kept; `steps` grows by a rung each time.
+    """Keep the first 1, 2, 3, 4, 6, 9, … layers float until the limits are kept; `steps` grows by a rung each time.
 
     Args:
         network: in fp32.

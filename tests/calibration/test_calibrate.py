@@ -239,9 +239,10 @@ def test_the_ladder_keeps_the_worst_layers_until_the_limits_hold(tmp_path, photo
     assert shares[0] == 1
     assert shares == sorted(shares, reverse=True)
     assert [step.speed for step in result.ladder] == sorted((step.speed for step in result.ladder), reverse=True)
-    harms = [entry.harm for entry in result.ranked]
-    assert len(harms) == len(LAYERS)
-    assert harms == sorted(harms, reverse=True)
+    assert {entry.layer for entry in result.ranked} == set(LAYERS)
+    assert sum(entry.share for entry in result.ranked) == pytest.approx(1)
+    worths = [entry.harm**2 / entry.share for entry in result.ranked]
+    assert worths == sorted(worths, reverse=True)
     constants = {tensor.name for tensor in onnx.load(result.path).graph.initializer}
     for layer in LAYERS:
         assert (f"{layer}.weight/bf16" in constants) == (layer in result.ladder[-1].kept)
@@ -262,7 +263,7 @@ def test_limits_that_cannot_be_kept_are_a_failure_that_says_how_near_it_came(net
     def quantize(layers):
         return network.model
 
-    ranked = [Sensitivity(layer, 1.0) for layer in LAYERS]
+    ranked = [Sensitivity(layer, 1.0, 0.2) for layer in LAYERS]
     steps = [take_step(network, LAYERS, (), quantize, lambda model: worst)]
     with pytest.raises(FailureError, match=r"with 2 of 5 layers in float .* 0.0% of the best labels stay, beyond"):
         climb(network, ranked, quantize, lambda model: worst, Limits(100, 50), steps)
