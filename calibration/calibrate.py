@@ -9,14 +9,16 @@ import onnx
 
 from mlzsl.calibration.drop import Drop
 from mlzsl.calibration.gauge import Gauge
-from mlzsl.calibration.lowering import behind_weights, body_of, lowered
+from mlzsl.calibration.lowering import behind_weights, body_of, lowered, lowered_layers
 from mlzsl.calibration.network import Network, load_network
 from mlzsl.calibration.photos import Sample, sample_photos
 from mlzsl.calibration.placement import PLACEMENTS, layers_of, points_of, quantized
 from mlzsl.calibration.ranges import collect_ranges
 from mlzsl.calibration.record import SUFFIX, Record, check_record, read_record, write_record
+from mlzsl.calibration.rounding import Steps
 from mlzsl.calibration.sensitivity import Limits, Sensitivity, Step, climb, rank_layers, take_step
 from mlzsl.calibration.settings import QUANTIZED, Settings, check_settings, default_output
+from mlzsl.calibration.weights import rounded_weights
 from mlzsl.calibration.writing import write_calibrated
 from mlzsl.engines.manifest import Manifest
 from mlzsl.engines.modelfile import read_manifest
@@ -35,7 +37,7 @@ class Calibrated:
         record: the calibration record beside it, None for fp16 and bf16.
         layers: how many layers can be quantized.
         ladder: what was tried, the last step is what was written; empty where nothing could be measured.
-        ranked: the layers by harm, worst first, where they had to be ranked.
+        ranked: the layers, the one to keep first in front, where they had to be ranked.
         drop: of what was written, None where nothing could be measured.
         seconds: it took.
     """
@@ -155,8 +157,17 @@ def _quantize(job: _Job) -> _Made:
     placement = PLACEMENTS[settings.precision, settings.quantized_for]
     found = _ranges(job, layers)
 
+    weights: dict[str, Steps] = {}
+    if sample is not None:
+        photos = sample.calibration
+        weights = rounded_weights(network, layers, found.ranges, placement, photos, settings.threads, job.quiet)
+
+    def alone(chosen: Sequence[str]) -> onnx.ModelProto:
+        return quantized(network, chosen, found.ranges, placement, weights)
+
     def quantize(chosen: Sequence[str]) -> onnx.ModelProto:
-        return quantized(network, chosen, found.ranges, placement)
+        made, kept = alone(chosen), set(layers) - set(chosen)
+        return lowered_layers(Network(made), kept, placement.kept) if kept and placement.kept else made
 
     steps: list[Step] = []
     ranked: list[Sensitivity] = []
@@ -165,8 +176,8 @@ def _quantize(job: _Job) -> _Made:
         limits = Limits(settings.max_drop, settings.min_agreement)
         steps.append(take_step(network, layers, (), quantize, gauge.drop))
         if not limits.kept_by(steps[0].drop):
-            ranked = rank_layers(network, layers, quantize, sample.calibration, settings.threads, job.quiet)
-            climb(network, ranked, quantize, gauge.drop, limits, steps)
+            ranked = rank_layers(network, layers, alone, sample.calibration, settings.threads, job.quiet)
+            climb(network, ranked, quantize, gauge.drop, limits, steps, placement.kept is not None)
     kept = steps[-1].kept if steps else ()
     path = job.output.with_suffix(SUFFIX)
     write_record(path, found)

@@ -136,10 +136,14 @@ def main(
 
 def _ranking(ranked: tuple[Sensitivity, ...]) -> Table:
     table = Table(
-        "layer", "mean score difference, quantized alone", title="Most sensitive layers", title_justify="left"
+        "layer",
+        "mean score difference, quantized alone",
+        "multiply-adds",
+        title="Layers worth keeping",
+        title_justify="left",
     )
     for entry in ranked[:SHOWN]:
-        table.add_row(entry.layer, f"{entry.harm:.1e}")
+        table.add_row(entry.layer, f"{entry.harm:.1e}", f"{entry.share:.1%}")
     return table
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from mlzsl.calibration.drop import Drop, compare
 from mlzsl.calibration.network import Network
@@ -19,8 +20,6 @@ from mlzsl.engines.engine import Engine, open_engine
 from mlzsl.engines.modelfile import Scores, read_manifest
 from mlzsl.shell.errors import UsageError
 from mlzsl.shell.progress import progress, say
-
-NOT_IN_ONNX_RUNTIME = ("bf16",)  # its CPU provider has no kernels for it
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ class Gauge:
     def drop(self, made: onnx.ModelProto) -> Drop:
         """What a network costs; it is said as well, since a ladder takes minutes."""
         title = f"scoring in {self.settings.precision}"
-        if self.settings.precision in NOT_IN_ONNX_RUNTIME:
+        # ONNX Runtime's CPU provider has no kernels for bf16.
+        if any(tensor.data_type == TensorProto.BFLOAT16 for tensor in made.graph.initializer):
             with self._in_openvino(made) as engine:
                 scores = _scored(title, self.photos, lambda images: [engine.scores(images)], self.quiet)
         else:

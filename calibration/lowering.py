@@ -57,6 +57,17 @@ def body_of(network: Network) -> set[str]:
     return names & behind_weights(network)
 
 
+def lowered_layers(network: Network, layers: Collection[str], precision: str) -> onnx.ModelProto:
+    """The network with some layers in half precision, and what stands behind them up to the next layer or pair."""
+    names = set(layers)
+    written = {node.output[0] for node in network.nodes if node.name in names}
+    for node in network.nodes:
+        if node.op_type in ("Add", "Relu", "MaxPool") and any(name in written for name in node.input):
+            names.add(node.name)
+            written.add(node.output[0])
+    return lowered(network, precision, names)
+
+
 def lowered(network: Network, precision: str, nodes: Collection[str]) -> onnx.ModelProto:
     """The network with some of its nodes in half precision; its input and output keep their types.
 

@@ -14,6 +14,7 @@ Weights are int8 in all, a scale for each output channel, zero point 0. From the
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mlzsl.calibration.network import Network, Node, reading, rebuilt
-from mlzsl.calibration.rounding import rounded_keeping_sums
+from mlzsl.calibration.rounding import Steps, rounded_keeping_sums
 
 Range = tuple[float, float]  # the lowest and highest value of a tensor that are to be told apart
 
 SMALLEST_SCALE = 2.0**-100
 LARGEST_INT32 = 2**31 - 1
+ROUNDED = (TensorProto.INT8,)  # types of weights whose steps are whole numbers
 LARGEST: dict[int, int] = {TensorProto.INT8: 127, TensorProto.INT32: LARGEST_INT32, TensorProto.FLOAT8E4M3FN: 448}
 
 
@@ -39,19 +41,21 @@ class Placement:
         weights: type of quantized weights.
         everywhere: pairs stand behind operators as well, and everybody reads the quantized tensor.
         integer_bias: the bias is int32 in the scale of the products.
+        kept: precision of layers that are not quantized, a key of `lowering.HALF`; None for fp32.
     """
 
     activations: int
     weights: int
     everywhere: bool = False
     integer_bias: bool = False
+    kept: str | None = None
 
 
 PLACEMENTS = {
-    ("int8", "tensorrt"): Placement(TensorProto.INT8, TensorProto.INT8),
-    ("int8", "openvino"): Placement(TensorProto.UINT8, TensorProto.INT8),
+    ("int8", "tensorrt"): Placement(TensorProto.INT8, TensorProto.INT8, kept="fp16"),
+    ("int8", "openvino"): Placement(TensorProto.UINT8, TensorProto.INT8, kept="bf16"),
     ("int8", "onnxruntime"): Placement(TensorProto.UINT8, TensorProto.INT8, everywhere=True, integer_bias=True),
-    ("fp8", "tensorrt"): Placement(TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FN),
+    ("fp8", "tensorrt"): Placement(TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FN, kept="fp16"),
 }
 
 
@@ -93,7 +97,11 @@ def _residuals(network: Network, layers: Collection[str]) -> dict[str, str]:
 
 
 def quantized(
-    network: Network, layers: Collection[str], ranges: Mapping[str, Range], placement: Placement
+    network: Network,
+    layers: Collection[str],
+    ranges: Mapping[str, Range],
+    placement: Placement,
+    weights: Mapping[str, Steps] = MappingProxyType({}),
 ) -> onnx.ModelProto:
     """The network with Q/DQ pairs around `layers`.
 
@@ -102,6 +110,7 @@ def quantized(
         layers: the names of those to quantize.
         ranges: of every tensor that `points_of` names.
         placement: what for.
+        weights: of layers in whole steps, [channels, ...]; those of others are rounded so that filters keep their sums.
     """
     points = points_of(network, layers, placement)
     scales = {point: _Scale.of(ranges[source], placement.activations) for point, source in points.items()}
@@ -110,7 +119,8 @@ def quantized(
     nodes: list[Node] = []
     for node in network.nodes:
         if node.name in layers:
-            made = _convolution(network, node, scales[node.input[0]], placement)
+            of_input = ranges[points[node.input[0]]]
+            made = _convolution(network, node, of_input, placement, weights.get(node.name))
         elif placement.everywhere:
             made = _Made([_reading(node, points)])
         else:
@@ -186,23 +196,40 @@ def _reading(node: Node, tensors: Collection[str]) -> Node:
     return reading(node, [dequantized(name) if name in tensors else name for name in node.input])
 
 
-def _convolution(network: Network, node: Node, of_input: _Scale, placement: Placement) -> _Made:
-    """A convolution that reads a quantized tensor, with quantized weights."""
-    weight, biases = node.input[1], list(node.input[2:])
-    values = network.array(weight).astype(np.float32)  # [channels, ...]
+def weights_in_steps(
+    network: Network, node: Node, of_input: Range, placement: Placement
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """A convolution's weights in steps, not rounded, [channels, ...], and how large each channel's step is, [channels].
+
+    Args:
+        network: the fp32 network.
+        node: the convolution.
+        of_input: the range of what it reads.
+        placement: what for.
+    """
+    values = network.array(node.input[1]).astype(np.float32)  # [channels, ...]
     per_channel = np.abs(values).reshape(len(values), -1).max(axis=1) / LARGEST[placement.weights]
-    bias = network.array(biases[0]).astype(np.float64) if biases and placement.integer_bias else None
-    if bias is not None:  # a channel of tiny weights must not make its bias overflow
-        per_channel = np.maximum(per_channel, np.abs(bias) / (of_input.scale * LARGEST_INT32))
-    of_weight = _Scale(np.maximum(per_channel, SMALLEST_SCALE).astype(np.float32), 0, placement.weights)
-    shape = (-1,) + (1,) * (values.ndim - 1)
-    in_steps = values / of_weight.scale.reshape(shape)
-    if placement.weights == TensorProto.INT8:
-        in_steps = rounded_keeping_sums(in_steps, LARGEST[TensorProto.INT8])
-    made = _constant(f"{node.name}/weight", in_steps, of_weight)
+    if placement.integer_bias and len(node.input) > 2:  # a channel of tiny weights must not make its bias overflow
+        bias = network.array(node.input[2]).astype(np.float64)
+        step_of_input = _Scale.of(of_input, placement.activations).scale
+        per_channel = np.maximum(per_channel, np.abs(bias) / (step_of_input * LARGEST_INT32))
+    scale = np.maximum(per_channel, SMALLEST_SCALE).astype(np.float32)
+    return values / scale.reshape((-1,) + (1,) * (values.ndim - 1)), scale
+
+
+def _convolution(network: Network, node: Node, of_input: Range, placement: Placement, steps: Steps | None) -> _Made:
+    """A convolution that reads a quantized tensor, with quantized weights: `steps`, or rounded without photos."""
+    biases = list(node.input[2:])
+    in_steps, scale = weights_in_steps(network, node, of_input, placement)
+    of_weight = _Scale(scale, 0, placement.weights)
+    if steps is None and placement.weights in ROUNDED:
+        steps = rounded_keeping_sums(in_steps, LARGEST[placement.weights])
+    made = _constant(f"{node.name}/weight", in_steps if steps is None else steps, of_weight)
     reads = [dequantized(node.input[0]), dequantized(f"{node.name}/weight"), *biases]
-    if bias is not None:
-        of_bias = _Scale((of_input.scale * of_weight.scale).astype(np.float32), 0, TensorProto.INT32)
+    if biases and placement.integer_bias:
+        bias = network.array(biases[0]).astype(np.float64)
+        step_of_input = _Scale.of(of_input, placement.activations).scale
+        of_bias = _Scale((step_of_input * scale).astype(np.float32), 0, TensorProto.INT32)
         made += _constant(f"{node.name}/bias", bias / of_bias.scale, of_bias)
         reads[2] = dequantized(f"{node.name}/bias")
     return made + _Made([reading(node, reads)])

@@ -15,14 +15,28 @@ from mlzsl.shell.progress import progress
 
 PHOTOS = 16  # that rank layers; each layer is run alone on all of them
 INTEGER_IS_FASTER = 4  # times: what integer units do beside fp32's, in multiply-adds a cycle
+CHEAP = 1 / 8  # share of multiply-adds that the first rung keeps: little time, and few photos cannot tell less apart
+HALF_IS_FASTER = 2  # the same of fp16 and bf16
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A layer, and the mean difference that quantizing it alone makes to a score."""
+    """A layer, and what quantizing it alone does.
+
+    Attributes:
+        layer: its name.
+        harm: mean difference of a score.
+        share: of all layers' multiply-adds, what keeping it costs.
+    """
 
     layer: str
     harm: float
+    share: float
+
+    @property
+    def worth(self) -> float:
+        """Harm that keeping the layer takes away, for what it costs; squares, as those of independent errors add up."""
+        return self.harm**2 / self.share
 
 
 @dataclass(frozen=True)
@@ -33,16 +47,19 @@ class Step:
         kept: the layers that stay float.
         drop: what quantizing all others costs.
         quantized_share: of the layers' multiply-adds, in quantized layers.
+        half: whether the layers kept are in fp16 or bf16, not in fp32.
     """
 
     kept: tuple[str, ...]
     drop: Drop
     quantized_share: float
+    half: bool = False
 
     @property
     def speed(self) -> float:
         """How many times as fast as in fp32 the layers would be, from multiply-adds alone: an estimate."""
-        return 1 / (1 - self.quantized_share + self.quantized_share / INTEGER_IS_FASTER)
+        kept = (1 - self.quantized_share) / (HALF_IS_FASTER if self.half else 1)
+        return 1 / (kept + self.quantized_share / INTEGER_IS_FASTER)
 
     def to_json(self) -> dict[str, object]:
         """The rung, for machines."""
@@ -79,7 +96,7 @@ Measure = Callable[[onnx.ModelProto], Drop]
 def rank_layers(
     network: Network, layers: Sequence[str], quantize: Quantize, photos: Photos, threads: int | None, quiet: bool
 ) -> list[Sensitivity]:
-    """Quantize each layer alone and rank the layers by what that does to the scores, worst first.
+    """Quantize each layer alone and rank the layers by `Sensitivity.worth`, the one to keep first in front.
 
     Args:
         network: in fp32.
@@ -95,9 +112,10 @@ def rank_layers(
     with progress("ranking", len(layers), "layers", quiet) as bar:
         for layer in layers:
             scores = scores_of(open_network(quantize([layer]), threads=threads), few.batches())
-            ranked.append(Sensitivity(layer, float(np.abs(scores - reference).mean())))
+            harm = float(np.abs(scores - reference).mean())
+            ranked.append(Sensitivity(layer, harm, quantized_share(network, [layer])))
             bar.advance()
-    return sorted(ranked, key=lambda entry: -entry.harm)
+    return sorted(ranked, key=lambda entry: -entry.worth)
 
 
 def climb(
@@ -107,8 +125,11 @@ def climb(
     measure: Measure,
     limits: Limits,
     steps: list[Step],
+    half: bool = False,
 ) -> None:
-    """Keep the worst 1, 2, 3, 4, 6, 9, … layers float until the limits are kept; `steps` grows by a rung each time.
+    """Keep more and more of the first layers float until the limits are kept; `steps` grows by a rung each time.
+
+    The first rung keeps those of the first layers that have CHEAP of the multiply-adds, each other half as many more.
 
     Args:
         network: in fp32.
@@ -117,11 +138,12 @@ def climb(
         measure: finds the drop of a network.
         limits: what may be lost.
         steps: the rungs so far; the last one's drop decides whether to go on.
+        half: whether `quantize` puts the layers kept in half precision.
 
     Raises:
         FailureError: half of the layers are float and the limits are still not kept.
     """
-    count = 1
+    count = max(1, int(np.searchsorted(np.cumsum([entry.share for entry in ranked]), CHEAP, side="right")))
     while not limits.kept_by(steps[-1].drop):
         if count > len(ranked) / 2:
             last = steps[-1].drop
@@ -133,15 +155,20 @@ def climb(
             )
         kept = tuple(entry.layer for entry in ranked[:count])
         layers = [entry.layer for entry in ranked[count:]]
-        steps.append(take_step(network, layers, kept, quantize, measure))
+        steps.append(take_step(network, layers, kept, quantize, measure, half))
         count += max(1, count // 2)
 
 
 def take_step(
-    network: Network, layers: Sequence[str], kept: tuple[str, ...], quantize: Quantize, measure: Measure
+    network: Network,
+    layers: Sequence[str],
+    kept: tuple[str, ...],
+    quantize: Quantize,
+    measure: Measure,
+    half: bool = False,
 ) -> Step:
     """Measure the network with `layers` quantized and `kept` float."""
-    return Step(kept, measure(quantize(layers)), quantized_share(network, layers))
+    return Step(kept, measure(quantize(layers)), quantized_share(network, layers), half)
 
 
 def quantized_share(network: Network, layers: Sequence[str]) -> float:

@@ -30,8 +30,8 @@ class Limits:
 # fp32 engines differ from PyTorch by the order of their sums, 1e-6 at most as measured. The others stand above what two
 # systems on a ResNet-50 differed by on some hundred photos: fp16 by 0.004 and 0.016 at most, bf16 by 0.04 and 0.1, INT8
 # with its worst layers float by 0.13 and 0.35; in the mean 1e-4, 1e-3 and 2.5e-3. mAP moves where scores nearly tie: in
-# fp32 by 0.03 points on 541 photos, in bf16 by 0.1, and by 0.5 on half of these. The 8-bit limits are what a tagger can
-# lose before a person notices.
+# fp32 by 0.03 points on 541 photos, in bf16 by 0.1 on these and by less on half of them. The 8-bit limits are what a
+# tagger can lose before a person notices.
 LIMITS = {
     "fp32": Limits(largest=1e-5, mean=1e-6, flipped=0.01, top_agreement=99.9, drop=0.1, variation=1e-5),
     "fp16": Limits(largest=0.02, mean=1e-3, flipped=0.2, top_agreement=99, drop=0.2, variation=0.01),

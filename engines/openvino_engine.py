@@ -22,7 +22,7 @@ REMEDY = {
     "fp16": "use --backend onnxruntime, or a bf16 or the fp32 file",
     "bf16": "use the fp32 file that it was made from",
 }
-INTEGERS = {"i8", "u8"}
+COMPUTED = {"int8": {"i8", "u8"}, "bf16": {"bf16"}}  # types that at least one layer with weights must compute in
 NUMPY_NAME = {"u8": "uint8", "f32": "float32"}
 
 
@@ -49,10 +49,12 @@ def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, t
         else:
             what, remedy = f"{path} is a file of precision {precision}", REMEDY[precision]
         raise UsageError(f"{what}: this CPU ({_cpu_name(core)}) has no {precision} arithmetic; {remedy}.")
+    # A bf16 file says in its graph what computes in bf16. The hint would lower the rest, the head, as well.
+    hint = "f32" if precision == manifest.precision == "bf16" else TYPE_NAME[precision]
     settings = {
         "PERFORMANCE_HINT": "THROUGHPUT",
         # Never left to the library: on CPUs with bf16 arithmetic it would run an fp32 network in bf16.
-        "INFERENCE_PRECISION_HINT": TYPE_NAME[precision],
+        "INFERENCE_PRECISION_HINT": hint,
     }
     if precision == "int8":
         # OpenVINO 2026.4 shares packed weights between streams, and of some networks with INT8 and fp32 convolutions
@@ -65,15 +67,15 @@ def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, t
         check_signature(path, manifest, _signature(network))
         compiled = core.compile_model(network, DEVICE, settings)
         really = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        integers = precision != "int8" or _computes_on_integers(compiled)
+        as_stated = precision not in COMPUTED or _computes_in(COMPUTED[precision], compiled)
     except RuntimeError as error:
         raise UsageError(f"{path}: OpenVINO cannot load the network: {one_line(error)}") from error
-    if really != TYPE_NAME[precision]:
+    if really != hint:
         raise UsageError(f"{path}: {precision} was asked for, but OpenVINO would run {really} on this CPU.")
-    if not integers:
+    if not as_stated:
         raise UsageError(
-            f"{path}: OpenVINO would run not one layer of it in int8 on this CPU; run the fp32 file that it was made "
-            "from, or use --backend onnxruntime."
+            f"{path}: OpenVINO would run not one layer of it in {precision} on this CPU; run the fp32 file that it was "
+            "made from, or use --backend onnxruntime."
         )
     running = Running("openvino", openvino.__version__.split("-")[0], DEVICE, _cpu_name(core), precision)
     return OpenVINOEngine(manifest, running, compiled)
@@ -150,11 +152,11 @@ def _signature(network: Any) -> str:
     return signature(ports(network.inputs), ports(network.outputs))
 
 
-def _computes_on_integers(compiled: Any) -> bool:
-    """Whether a layer with weights reads integers, once the library has fused what it fuses."""
+def _computes_in(types: set[str], compiled: Any) -> bool:
+    """Whether a layer with weights computes in one of some types, once the library has fused what it fuses."""
     for layer in compiled.get_runtime_model().get_ops():
         told = {name: str(layer.get_rt_info()[name].value) for name in ("layerType", "runtimePrecision")}
-        if told["layerType"] in ("Convolution", "FullyConnected") and told["runtimePrecision"] in INTEGERS:
+        if told["layerType"] in ("Convolution", "FullyConnected") and told["runtimePrecision"] in types:
             return True
     return False
 

@@ -106,6 +106,16 @@ def test_openvino_runs_int8_in_one_stream(model, photos):
         assert engine.in_flight == 2, "one that runs, one that is put together"
 
 
+def test_the_head_of_a_bf16_file_computes_in_fp32(model):
+    if not has_bf16():
+        pytest.skip("needs a CPU with bf16 arithmetic")
+    with closing(open_engine(made_unmeasured(model, "bf16"), threads=1)) as engine:
+        layers = {op.get_friendly_name(): op.get_rt_info() for op in engine._compiled.get_runtime_model().get_ops()}
+    kinds = {(str(told["layerType"].value), str(told["runtimePrecision"].value)) for told in layers.values()}
+    assert ("Convolution", "bf16") in kinds
+    assert {precision for kind, precision in kinds if kind in ("FullyConnected", "MatMul")} == {"f32"}
+
+
 def test_what_a_backend_cannot_run_is_one_sentence(model, photos):
     fp8, bf16 = made(model, photos, precision="fp8").path, made_unmeasured(model, "bf16")
     with pytest.raises(UsageError, match=r"model\.fp8\.onnx: is a file of precision fp8, and --backend openvino runs"):
@@ -155,11 +165,16 @@ def test_other_photos_can_measure(model, photos, labelled):
 # The record.
 
 
-def test_a_record_that_fits_gives_the_same_file_without_photos(model, photos, tmp_path):
+def test_a_record_that_fits_gives_the_same_scales_without_photos(model, photos, tmp_path):
+    """Weights are rounded for photos where there are some, so those may differ by a step or two."""
     first = made(model, photos)
     again = calibrate(model.path, [], ANYTHING, tmp_path / "again.onnx", record=first.record, quiet=True)
-    assert onnx.load(again.path).graph == onnx.load(first.path).graph
     assert again.drop is None
+    before, after = (
+        {tensor.name: tensor for tensor in onnx.load(path).graph.initializer} for path in (first.path, again.path)
+    )
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == {f"{layer}/weight/quantized" for layer in LAYERS}
 
 
 def test_one_record_serves_every_placement(model, photos):
@@ -169,9 +184,10 @@ def test_one_record_serves_every_placement(model, photos):
         assert result.manifest.quantized_for == target
 
 
-def test_a_record_that_fits_is_taken_with_its_photos(model, photos, tmp_path):
-    record = made(model, photos).record
-    calibrate(model.path, [str(photos)], ANYTHING, tmp_path / "again.onnx", record=record, quiet=True)
+def test_a_record_that_fits_gives_the_same_file_with_its_photos(model, photos, tmp_path):
+    first = made(model, photos)
+    again = calibrate(model.path, [str(photos)], ANYTHING, tmp_path / "again.onnx", record=first.record, quiet=True)
+    assert onnx.load(again.path).graph == onnx.load(first.path).graph
 
 
 @pytest.mark.parametrize(
@@ -214,7 +230,7 @@ def test_the_ladder_keeps_the_worst_layers_until_the_limits_hold(tmp_path, photo
     limits = settings(method="minmax", min_agreement=97)
     result = calibrate(fragile.path, [str(photos)], limits, quiet=True)
     counts = [len(step.kept) for step in result.ladder]
-    assert counts in ([0, 1], [0, 1, 2])
+    assert counts == [0, 2], "two layers are an eighth of the multiply-adds, three are more"
     assert set(result.ladder[-1].kept) <= {"first", "skip"}, "those that read the spoilt tensor"
     agreements = [step.drop.agreement.top_agreement for step in result.ladder]
     assert max(agreements[:-1]) < 0.97 <= agreements[-1]
@@ -223,12 +239,13 @@ def test_the_ladder_keeps_the_worst_layers_until_the_limits_hold(tmp_path, photo
     assert shares[0] == 1
     assert shares == sorted(shares, reverse=True)
     assert [step.speed for step in result.ladder] == sorted((step.speed for step in result.ladder), reverse=True)
-    harms = [entry.harm for entry in result.ranked]
-    assert len(harms) == len(LAYERS)
-    assert harms == sorted(harms, reverse=True)
+    assert {entry.layer for entry in result.ranked} == set(LAYERS)
+    assert sum(entry.share for entry in result.ranked) == pytest.approx(1)
+    worths = [entry.harm**2 / entry.share for entry in result.ranked]
+    assert worths == sorted(worths, reverse=True)
     constants = {tensor.name for tensor in onnx.load(result.path).graph.initializer}
     for layer in LAYERS:
-        assert (f"{layer}.weight" in constants) == (layer in result.ladder[-1].kept)
+        assert (f"{layer}.weight/bf16" in constants) == (layer in result.ladder[-1].kept)
         assert (f"{layer}/weight/quantized" in constants) == (layer not in result.ladder[-1].kept)
 
 
@@ -246,7 +263,7 @@ def test_limits_that_cannot_be_kept_are_a_failure_that_says_how_near_it_came(net
     def quantize(layers):
         return network.model
 
-    ranked = [Sensitivity(layer, 1.0) for layer in LAYERS]
+    ranked = [Sensitivity(layer, 1.0, 0.2) for layer in LAYERS]
     steps = [take_step(network, LAYERS, (), quantize, lambda model: worst)]
     with pytest.raises(FailureError, match=r"with 2 of 5 layers in float .* 0.0% of the best labels stay, beyond"):
         climb(network, ranked, quantize, lambda model: worst, Limits(100, 50), steps)

@@ -1,16 +1,24 @@
 """fp16 and bf16: which parts are in it, weights as NumPy rounds them, and scores that stay near."""
 
+from collections import defaultdict
+
 import ml_dtypes
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
+from residualmodel import LAYERS
 from tinymodel import random_images
 
-from mlzsl.calibration.lowering import HALF, behind_weights, body_of, lowered
+from mlzsl.calibration.lowering import HALF, behind_weights, body_of, lowered, lowered_layers
 from mlzsl.calibration.network import Network
+from mlzsl.calibration.placement import PLACEMENTS, quantized
 from mlzsl.calibration.running import open_network
 from mlzsl.shell.errors import FailureError
+
+PLACEMENT = PLACEMENTS["int8", "openvino"]
+
+RANGES = defaultdict(lambda: (-8.0, 8.0))  # of any tensor
 
 
 def types(model: onnx.ModelProto) -> dict[str, int]:
@@ -37,6 +45,26 @@ def test_the_head_of_a_bf16_file_stays_fp32(network):
     found = types(model)
     assert found["stem"] == found["last_relu"] == TensorProto.BFLOAT16
     assert found["mean"] == found["logits"] == found["scores"] == TensorProto.FLOAT
+
+
+def test_layers_kept_from_quantization_compute_in_bf16_up_to_the_next_pair(network):
+    made = quantized(network, ["first", "last"], RANGES, PLACEMENT)
+    model = lowered_layers(Network(made), ["stem", "second", "skip"], "bf16")
+    onnx.checker.check_model(model, full_check=True)
+    found = types(model)
+    for name in ("stem", "stem_relu", "pooled", "second", "skip", "sum", "sum_relu"):
+        assert found[name] == TensorProto.BFLOAT16
+    for name in ("planes", "first", "last", "mean", "scores"):
+        assert found[name] == TensorProto.FLOAT
+    quantizes = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert {found.get(node.input[0]) for node in quantizes} == {TensorProto.FLOAT}
+
+
+def test_layers_kept_in_fp16_give_scores_near_those_of_fp32_ones(network):
+    images = random_images(8)
+    made = quantized(network, [layer for layer in LAYERS if layer != "first"], RANGES, PLACEMENT)
+    half = open_network(lowered_layers(Network(made), ["first"], "fp16"), threads=1)
+    np.testing.assert_allclose(half(images)[0], open_network(made, threads=1)(images)[0], atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", np.float16), ("bf16", ml_dtypes.bfloat16)])

@@ -10,6 +10,8 @@ import onnx
 import pytest
 from tinymodel import LABELS, SIZE, network, random_images, reference_scores, write_tiny_model
 
+from mlzsl.calibration.lowering import body_of, lowered
+from mlzsl.calibration.network import Network
 from mlzsl.engines import onnxruntime_engine
 from mlzsl.engines.engine import BACKENDS, open_engine
 from mlzsl.shell.errors import FailureError, MlzslError, UsageError
@@ -159,9 +161,19 @@ def test_bf16_runs_where_the_cpu_has_it_and_is_an_error_elsewhere(tiny_model):
 def test_a_bf16_file_runs_in_bf16_without_being_asked(tmp_path):
     if not openvino_has("BF16"):
         pytest.skip("needs a CPU with bf16 arithmetic")
-    model = write_tiny_model(tmp_path / "model.onnx", precision="bf16")
+    fp32 = Network(onnx.load_model_from_string(network()))
+    lower = lowered(fp32, "bf16", body_of(fp32)).SerializeToString()
+    model = write_tiny_model(tmp_path / "model.onnx", lower, precision="bf16")
     with closing(open_engine(model.path)) as engine:
         assert engine.running.precision == "bf16"
+
+
+def test_a_file_that_only_claims_to_be_bf16_is_refused(tmp_path):
+    if not openvino_has("BF16"):
+        pytest.skip("needs a CPU with bf16 arithmetic")
+    model = write_tiny_model(tmp_path / "model.onnx", precision="bf16")
+    with pytest.raises(UsageError, match=r"model\.onnx: OpenVINO would run not one layer of it in bf16 on this CPU"):
+        open_engine(model.path)
 
 
 @pytest.mark.parametrize(
