@@ -1,6 +1,7 @@
 """OpenVINO on a CPU: as many batches in flight as the library has streams for."""
 
 import contextlib
+import functools
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, t
     if device != "cpu":
         raise UsageError(f"--backend openvino: runs with --device cpu, not {device}; use --backend onnxruntime.")
     openvino = _import_openvino()
-    core = openvino.Core()
+    core = shared_core(openvino)
     capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     if precision not in TYPE_NAME:
         raise UsageError(
@@ -159,6 +160,17 @@ def _computes_in(types: set[str], compiled: Any) -> bool:
         if told["layerType"] in ("Convolution", "FullyConnected") and told["runtimePrecision"] in types:
             return True
     return False
+
+
+@functools.cache
+def shared_core(openvino: ModuleType) -> Any:
+    """The one `Core` of this process.
+
+    Each has a CPU plugin of its own, which gives the thread an alternate stack for signals and, when it ends, puts back
+    the one that it found: of two that end in the order in which they began, that is a freed one, and the next signal
+    that Python handles (a child that ends) ends the process.
+    """
+    return openvino.Core()
 
 
 def _cpu_name(core: Any) -> str:

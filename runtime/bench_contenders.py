@@ -16,6 +16,7 @@ from PIL import Image
 from mlzsl.engines.engine import available_cpus, open_engine
 from mlzsl.engines.manifest import Manifest
 from mlzsl.engines.modelfile import Images, Scores, read_manifest
+from mlzsl.engines.openvino_engine import shared_core
 from mlzsl.engines.plan_manifest import SUFFIX
 from mlzsl.runtime.reference import check_checkpoint
 from mlzsl.runtime.tagger import Tagger
@@ -161,13 +162,13 @@ def _openvino(name: str, race: Race) -> Contender:
     if race.device != "cpu":
         raise UsageError("runs on the CPU, and --device cuda was asked for.")
     model = _fp32_file(race)
-    openvino = _import("openvino", "mlzsl[cpu]")
+    core = shared_core(_import("openvino", "mlzsl[cpu]"))
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": str(race.cores),
     }
-    compiled = openvino.Core().compile_model(str(model), "CPU", settings)
+    compiled = core.compile_model(str(model), "CPU", settings)
     return _plain(name, race, model, lambda images: np.array(compiled([images])[0]))
 
 

@@ -323,3 +323,19 @@ def test_the_reference_of_these_tests_tells_labels_apart():
     scores = reference_scores(random_images(20))
     assert scores.shape == (20, len(LABELS))
     assert scores.std(axis=0).min() > 0.02
+
+
+def test_engines_closed_in_the_order_they_were_opened_leave_signals_safe(tiny_model):
+    program = (
+        "import gc, signal, subprocess, sys\n"
+        "from mlzsl.engines.engine import open_engine\n"
+        "first, second = (open_engine(sys.argv[1]) for _ in range(2))\n"
+        "for engine in (first, second):\n"
+        "    engine.close()\n"
+        "del first, second, engine\n"
+        "gc.collect()\n"
+        "signal.signal(signal.SIGCHLD, lambda *_: print('a child ended'))\n"
+        "subprocess.run(['true'], check=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tiny_model.path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "a child ended\n"), done.stderr
