@@ -19,7 +19,7 @@ from mlzsl.shell.progress import say
 from mlzsl.train.data.folder import LABELS, load_folder
 
 BATCH_SIZE = 8
-LARGEST_SHARE = 2 / 3  # of few photos that calibrate; the rest measures
+LARGEST_SHARE = 1 / 2  # of few photos that calibrate; the rest measures, and few measure badly
 FEW = 32
 
 
@@ -73,7 +73,7 @@ def sample_photos(
 
     The rule: the photos as `find_images` orders them (where labels are wanted and a folder has a labels.json, those
     that it names, by name) are shuffled with NumPy's PCG64 of `seed`; the first `count` that can be read calibrate,
-    the next `check_count` measure. Where there are few, at most two thirds calibrate. The same pixels are never taken
+    the next `check_count` measure. Where there are few, at most half of them calibrate. The same pixels are never taken
     twice.
 
     Args:
