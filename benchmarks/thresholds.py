@@ -9,6 +9,7 @@ its own, and what the unseen labels would get were their own photos of the first
     python benchmarks/thresholds.py model.onnx scenes
 """
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from rich.console import Console
 
 from mlzsl.engines.engine import open_engine
+from mlzsl.engines.manifest import Label
+from mlzsl.engines.modelfile import Scores
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_similarity
 from mlzsl.imaging import Preprocessing
@@ -26,6 +29,8 @@ from mlzsl.runtime.learn_thresholds import thresholds_from_scores
 from mlzsl.runtime.pipeline import ReadableBatches
 from mlzsl.runtime.threshold_prediction import SPACES, Known, Method, overlap, predict
 from mlzsl.runtime.thresholds import Cut, Goal, choose_cut, cut_at, parse_goal
+
+Row = tuple[list[Cut], float | None, float | None]  # cuts, overlap, share of intervals that hold
 
 GOALS = ("best-f1", "precision=0.7", "recall=0.8")
 
@@ -55,14 +60,22 @@ def main(model: Path, photos: Path, goals: tuple[str, ...], min_photos: int, see
     console = Console(width=160, highlight=False)
     console.print(f"{len(scores):,} photos; labels with photos enough: {seen.sum()} seen, {(~seen).sum()} unseen")
     for goal in map(parse_goal, goals):
-        rows: dict[str, list[tuple[list[Cut], float | None, float | None]]] = {}
+        rows: dict[str, list[Row]] = {}
         for chosen, tried in (halves, halves[::-1]):
             for name, row in _measured(labels, scores, truths, similarities, goal, chosen, tried):
                 rows.setdefault(name, []).append(row)
         _print(console, goal, rows)
 
 
-def _measured(labels, scores, truths, similarities, goal: Goal, chosen, tried):  # type: ignore[no-untyped-def]
+def _measured(
+    labels: tuple[Label, ...],
+    scores: Scores,
+    truths: npt.NDArray[np.bool_],
+    similarities: npt.NDArray[np.float64],
+    goal: Goal,
+    chosen: npt.NDArray[np.intp],
+    tried: npt.NDArray[np.intp],
+) -> Iterator[tuple[str, Row]]:
     """(row's name, (cuts on the half tried, overlap with the label's own thresholds, share of intervals that hold))."""
     seen = np.array([label.seen for label in labels])
     ours, theirs = np.flatnonzero(seen), np.flatnonzero(~seen)
@@ -107,7 +120,7 @@ def _measured(labels, scores, truths, similarities, goal: Goal, chosen, tried): 
     yield "unseen: own photos, were they known", (tries(theirs, own_of_unseen), None, None)
 
 
-def _print(console: Console, goal: Goal, rows) -> None:  # type: ignore[no-untyped-def]
+def _print(console: Console, goal: Goal, rows: dict[str, list[Row]]) -> None:
     console.print(
         f"\n| {goal} | precision | recall | F1 | overlap | interval holds |\n| --- | --- | --- | --- | --- | --- |"
     )

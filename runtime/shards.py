@@ -17,6 +17,7 @@ from mlzsl.imaging import is_image_name
 from mlzsl.imaging.loading import MAX_BYTES
 from mlzsl.imaging.sources import shown_suffix
 from mlzsl.runtime.photos import Photo
+from mlzsl.shell.errors import reason_of
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
 LARGEST_READ = 1 << 16  # bytes; tarfile reads a header of extended names as a whole, whatever size it claims
@@ -44,8 +45,7 @@ def photos_in_shard(path: str, passed_over: Counter[str]) -> Iterator[Photo]:
                 yield _photo(path, shard, member)
             _check_end(file, shard.offset)
     except Exception as error:  # tarfile trips over foreign bytes in every way there is; each means the same
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        yield Photo(path, problem=f"the archive cannot be read beyond its first {images:,} images: {reason}")
+        yield Photo(path, problem=f"the archive cannot be read beyond its first {images:,} images: {reason_of(error)}")
 
 
 def read_member(path: str) -> bytes | None:

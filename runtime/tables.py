@@ -7,7 +7,7 @@ from typing import TextIO
 
 from mlzsl.runtime.parquet import read_column, read_column_names
 from mlzsl.runtime.photos import Photo
-from mlzsl.shell.errors import UsageError
+from mlzsl.shell.errors import UsageError, reason_of
 
 TABLES = (".csv", ".tsv", ".parquet")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -23,7 +23,7 @@ def check_table(path: str, column: str) -> None:
     try:
         columns = _kind(path)[0](path)
     except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as a table: {_reason(error)}.") from error
+        raise UsageError(f"{path}: cannot be read as a table: {reason_of(error)}.") from error
     if column not in columns:
         shown = ", ".join(columns[:COLUMNS_SHOWN]) + (", …" if len(columns) > COLUMNS_SHOWN else "")
         raise UsageError(
@@ -39,7 +39,7 @@ def photos_in_table(path: str, column: str) -> Iterator[Photo]:
         for row, name in enumerate(_kind(path)[1](path, column), start=1):
             yield Photo(name) if name else Photo(path, problem=f"row {row:,} names no photo")
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        yield Photo(path, problem=f"the table cannot be read beyond row {row:,}: {_reason(error)}")
+        yield Photo(path, problem=f"the table cannot be read beyond row {row:,}: {reason_of(error)}")
 
 
 def _csv_names(path: str) -> list[str]:
@@ -67,7 +67,3 @@ def _suffix(path: str) -> str:
 def _kind(path: str) -> tuple[Callable[[str], list[str]], Callable[[str, str], Iterator[str | None]]]:
     """What reads a table's column names, and what reads a column."""
     return (read_column_names, read_column) if _suffix(path) == ".parquet" else (_csv_names, _csv_column)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__

@@ -11,6 +11,11 @@ class MlzslError(Exception):
     exit_code = 1
 
 
+def reason_of(error: Exception) -> str:
+    """What another library's exception says, as part of a sentence: one line, the system's words where it has some."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
 class UsageError(MlzslError):
     """The command cannot be carried out as it was typed: a wrong flag, or a file that a flag names is unfit."""
 

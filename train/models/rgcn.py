@@ -50,19 +50,25 @@ class RGCN(RelationalGCN):
         """Inputs at one scale, and edges that follow similarity."""
         with torch.no_grad():
             scale_features(self.target_encoder.hidden, features)
-            scale_embeddings((self.target_encoder.hidden,), graph.target_embeddings)
-        fit_edges_to_similarity(self.edge_weights, graph.target_embeddings)
+            scale_embeddings((self.target_encoder.hidden,), self.nodes(graph).embeddings)
+        fit_edges_to_similarity(self.edge_weights, self.nodes(graph).embeddings)
 
     def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
         """x (B, F) -> scores (B, N_t) in [0, 1]."""
-        return self._logits(features, graph).sigmoid()
+        return self.logits(features, graph, rows=graph.targets).sigmoid()
 
     def losses(
         self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
     ) -> dict[str, Tensor]:
         """L_RGCN of eq. 8."""
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(self._logits(features, graph), truths)}
+        logits = self.logits(features, graph, rows=graph.targets)
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, truths)}
 
-    def _logits(self, features: Tensor, graph: GraphTensors) -> Tensor:
-        states = self.target_encoder(features, graph.target_embeddings)  # H^0, (N_t, B, d_h)
-        return self.classify(states, graph.without_externals, rows=graph.targets)
+    def nodes(self, graph: GraphTensors) -> GraphTensors:
+        """The classes that take part: the targets."""
+        return graph.without_externals
+
+    def logits(self, features: Tensor, graph: GraphTensors, rows: int) -> Tensor:
+        """x (B, F) -> the logits of the first `rows` classes, (B, rows)."""
+        nodes = self.nodes(graph)
+        return self.classify(self.target_encoder(features, nodes.embeddings), nodes, rows)
