@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from smallgraph import small_batch, small_graph, small_system
+from smallgraph import LEARNING, small_batch, small_graph, small_system
 
 from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings import open_embeddings
@@ -26,7 +26,7 @@ TRUTHS = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [1] * 6,
 
 def exact(name: str) -> tuple[System, GraphTensors, torch.Tensor, torch.Tensor]:
     """A system, its graph, x and p^a, in float64."""
-    graph, (features, logits) = small_graph(T, A).double(), small_batch()
+    graph, (features, logits) = small_graph(T, A).double(), small_batch(name=name)
     return small_system(name).double(), graph, features.double(), graph.external_probabilities(logits.double())
 
 
@@ -206,9 +206,10 @@ def test_training_free_carries_probabilities_by_likeness() -> None:
     assert torch.equal(model(x, p, graph).argsort(dim=1), ranked_by_sum)
 
 
-def test_training_free_without_external_classes_is_refused() -> None:
+@pytest.mark.parametrize("name", ["training-free", "evidence"])
+def test_what_reads_external_classes_alone_is_refused_without_them(name: str) -> None:
     with pytest.raises(UsageError, match="no external class to read"):
-        small_system("training-free").start(small_graph(T, 0), *small_batch())
+        small_system(name).start(small_graph(T, 0), *small_batch(name=name), TRUTHS.float())
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -226,7 +227,7 @@ def test_scores_lie_in_0_1_and_are_a_function_of_one_photo(name: str) -> None:
 @pytest.mark.parametrize("name", SYSTEMS)
 @torch.no_grad()
 def test_one_system_serves_any_labels(name: str) -> None:
-    model, (x, logits) = small_system(name), small_batch()
+    model, (x, logits) = small_system(name), small_batch(name=name)
     for targets, externals in ((1, 15), (9, 4), (3, 0)):
         graph = small_graph(targets, externals)
         scores = model(x, graph.external_probabilities(logits), graph)
@@ -234,7 +235,7 @@ def test_one_system_serves_any_labels(name: str) -> None:
         assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "training-free"])
+@pytest.mark.parametrize("name", LEARNING)
 def test_every_parameter_learns(name: str) -> None:
     model, graph, x, p = exact(name)
     model.train().losses(x, p, graph, TRUTHS.double())["loss"].backward()
@@ -261,11 +262,11 @@ def trained(
     graph, data = small_graph(T, A), training_data()
     torch.manual_seed(42)
     model = make_system(name, config_of(small_system(name)))
-    model.start(graph, data.features, data.external_probabilities)
+    model.start(graph, data.features, data.external_probabilities, data.truths)
     return model, train(model, graph, data, TrainingConfig(epochs=epochs, batch_size=16), state, resume, quiet=True)
 
 
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "training-free"])
+@pytest.mark.parametrize("name", LEARNING)
 def test_training_lowers_the_loss_and_resumes_to_the_same_tensors(name: str, tmp_path: Path) -> None:
     unbroken, history = trained(name, epochs=6)
     assert history[-1]["loss"] < history[0]["loss"]
