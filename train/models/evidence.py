@@ -152,21 +152,22 @@ class Evidence(System):
         return features[:, : self.config.feature_dim], features[:, self.config.feature_dim :].exp()
 
     def constants(self, graph: GraphTensors) -> LabelConstants:
-        """What the graph decides of each target label."""
-        targets = nn.functional.normalize(graph.target_embeddings)
-        to_externals = nn.functional.normalize(graph.external_embeddings) @ targets.T  # (N_a, N_t)
-        to_seen = self.seen_embeddings @ targets.T  # (S, N_t)
+        """What the graph decides of each target label; in float64, as sharpness enlarges the error of a cosine."""
+        dtype = graph.embeddings.dtype
+        targets = nn.functional.normalize(graph.target_embeddings.double())
+        to_externals = nn.functional.normalize(graph.external_embeddings.double()) @ targets.T  # (N_a, N_t)
+        to_seen = self.seen_embeddings.double() @ targets.T  # (S, N_t)
         k = targets.new_tensor(EXTERNAL_SHARPNESS)[:, None]  # (K, 1)
         nearest = to_externals.amax(dim=0) if len(to_externals) else torch.zeros_like(to_seen[0])
         others = (targets.new_tensor(SEEN_SHARPNESS)[:, None] * (to_seen[:, None] - 1)).exp()
         others = others * (to_seen < ITSELF)[:, None]
         own = (OWN_SHARPNESS * (to_seen - 1)).exp()
         return LabelConstants(
-            likeness=(k * (to_externals - nearest)[:, None]).exp(),
-            nearness=k * (nearest - HALF_COSINE),
-            others=others / others.sum(dim=0).clamp_min(torch.finfo(others.dtype).tiny),
-            own=own,
-            seen=own.amax(dim=0).clamp_max(1),
+            likeness=(k * (to_externals - nearest)[:, None]).exp().to(dtype),
+            nearness=(k * (nearest - HALF_COSINE)).to(dtype),
+            others=(others / others.sum(dim=0).clamp_min(torch.finfo(others.dtype).tiny)).to(dtype),
+            own=own.to(dtype),
+            seen=own.amax(dim=0).clamp_max(1).to(dtype),
         )
 
     def channels(
