@@ -46,12 +46,13 @@ class HalfScorer(nn.Module):
 
     def __init__(self, scorer: Scorer) -> None:
         super().__init__()
-        self.normalize = scorer.backbone.normalize
+        self.normalize, self.reading = scorer.backbone.normalize, scorer.backbone.reading
         self.network = copy.deepcopy(scorer.backbone.network).bfloat16()
         self.head = copy.deepcopy(scorer.head).bfloat16()
 
     def forward(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.head(*features_and_logits(self.network, self.normalize(images).bfloat16()))
+        pictures = self.normalize(images).bfloat16()
+        scores: Tensor = self.head(*features_and_logits(self.network, pictures, self.reading))
         return scores.float()
 
 

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from mlzsl.export.folded_embedding import FoldedFast0Tag, FoldedTrainingFree, FoldedVisualSemantic
+from mlzsl.export.folded_evidence import FoldedEvidence
 from mlzsl.export.folded_graph import fold_rgcn, fold_rgcn_posvae, fold_rgcn_xl
 from mlzsl.export.folded_skg import FoldedSKG
+from mlzsl.train.models.evidence import Evidence
 from mlzsl.train.models.fast0tag import Fast0Tag
 from mlzsl.train.models.rgcn import RGCN
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
@@ -33,6 +35,7 @@ FOLDINGS: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
     RGCNXL.system: fold_rgcn_xl,
     RGCNPosVAE.system: fold_rgcn_posvae,
     TrainingFree.system: FoldedTrainingFree,
+    Evidence.system: FoldedEvidence,
 }
 
 
@@ -45,7 +48,7 @@ def fold(model: System, graph: GraphTensors) -> nn.Module:
         graph: the testing graph.
 
     Returns:
-        a head in evaluation mode: features (B, F), backbone logits (B, C) -> scores (B, N_t), float32.
+        a head in evaluation mode: features (B, F) or (B, F + C), backbone logits (B, C) -> scores (B, N_t), float32.
     """
     exact = make_system(model.system, config_of(model)).double()
     exact.load_state_dict({name: tensor.double() for name, tensor in model.state_dict().items()})

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
+from mlzsl.train.models.evidence import Evidence
 from mlzsl.train.models.system import System
-from mlzsl.train.models.systems import SYSTEMS, make_system
+from mlzsl.train.models.systems import SYSTEMS, find_system, make_system
 from mlzsl.train.models.tensors import GraphTensors
 
 F, D_S, D_H, CLASSES = 12, 10, 8, 30
@@ -20,6 +21,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "hidden_dim": D_H, "layers": 2, "vae_weight": 1.0, "backbone_classes": CLASSES, "evidence_deviation": 0.1,
     },
     "training-free": {"sharpness": 5.0, "half_cosine": 0.4},
+    "evidence": {"backbone_classes": CLASSES, "seen_labels": 4, "penalty": 0.01},
 }  # fmt: skip
 
 
@@ -38,21 +40,33 @@ def small_graph(targets: int = 6, externals: int = 15, density: float = 0.4) -> 
     )
 
 
-def small_batch(photos: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features [n, F] and backbone logits [n, C] in float32."""
+def small_batch(photos: int = 5, name: str = "RGCN") -> tuple[torch.Tensor, torch.Tensor]:
+    """Features as a system reads them, [n, F] or [n, F + C], and backbone logits [n, C] in float32."""
     generator = torch.Generator().manual_seed(9)
-    return torch.randn(photos, F, generator=generator), 3 * torch.randn(photos, CLASSES, generator=generator)
+    x, logits = torch.randn(photos, F, generator=generator), 3 * torch.randn(photos, CLASSES, generator=generator)
+    if find_system(name).reading == "places":
+        x = torch.cat([x, (2 * torch.randn(photos, CLASSES, generator=generator)).log_softmax(dim=1)], dim=1)
+    return x, logits
 
 
 def small_system(name: str, scale: float = 0.3) -> System:
     """A system whose parameters are normal of deviation `scale`, in evaluation mode."""
     config = {} if name == "training-free" else {"feature_dim": F, "embedding_dim": D_S}
     model = make_system(name, config | CONFIGS[name])
-    generator = torch.Generator().manual_seed(len(name))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    fill(model, scale, seed=len(name))
     return model.eval()
 
 
+@torch.no_grad()
+def fill(model: System, scale: float, seed: int = 0) -> None:
+    """Give a system values as large as trained ones."""
+    generator = torch.Generator().manual_seed(seed)
+    for value in model.state_dict().values():
+        value.copy_(scale * torch.randn(value.shape, generator=generator))
+    if isinstance(model, Evidence):
+        model.seen_embeddings.copy_(torch.nn.functional.normalize(model.seen_embeddings))
+        model.usual.copy_(model.usual.softmax(dim=0))
+
+
 assert CONFIGS.keys() == SYSTEMS.keys()
+LEARNING = [name for name in SYSTEMS if list(small_system(name).parameters())]  # others are fitted at once, or fixed

@@ -4,6 +4,7 @@ ResNet: He et al., "Deep Residual Learning for Image Recognition", 2016; its mod
 whose ImageNet weights load unchanged. The paper's section 3.2 takes x and p^a from one such network.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,11 @@ from mlzsl.train.weights import SEEN_BATCHES, download_weights, fit_weights, rea
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# What a photo's features hold: x alone, or also how sure of each class the classifier is at the photo's places.
+AVERAGE, PLACES = READINGS = "average", "places"
+PLACE = 3  # a place sees the average of so many places of the feature map each way
+POWER = 3  # of the mean over places: between their average (1) and the surest one (∞)
 
 
 class SmallResNet(nn.Module):
@@ -70,19 +76,29 @@ class Backbone(nn.Module):
 
     Attributes:
         name: the architecture, a key of `ARCHITECTURES`.
-        feature_dim: F, the length of a feature vector.
+        feature_dim: F, the length of x.
+        reading: AVERAGE or PLACES, what the features hold.
+        width: the length of a photo's features: F, or F + C.
         external: the classes of the logits, in logit order.
         preprocessing: how photos become the images that it takes.
         network: the ResNet itself, with torchvision's tensor names.
     """
 
-    def __init__(self, name: str, network: nn.Module, external: LabelSet, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        external: LabelSet,
+        preprocessing: Preprocessing,
+        reading: str = AVERAGE,
+    ) -> None:
         """Freeze `network`, one of `ARCHITECTURES[name]` with a logit for each of the `external` classes."""
         super().__init__()
-        self.name, self.external, self.preprocessing = name, external, preprocessing
+        self.name, self.external, self.preprocessing, self.reading = name, external, preprocessing, reading
         self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
         self.normalize = Normalize()
         self.feature_dim: int = network.fc.in_features  # type: ignore[union-attr, assignment]
+        self.width = self.feature_dim + (len(external) if reading == PLACES else 0)
         self.train(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,9 +108,14 @@ class Backbone(nn.Module):
             images: RGB, uint8 [B, S, S, 3].
 
         Returns:
-            features x, float32 [B, F], the last feature map's average over all places; logits, float32 [B, C].
+            features, float32 [B, F]: x, the last feature map's average over all places; or [B, F + C] where places are
+            read: beside x, log q of `evidence_at_places`. Logits, float32 [B, C], which x alone gives.
         """
-        return features_and_logits(self.network, self.normalize(images))
+        return features_and_logits(self.network, self.normalize(images), self.reading)
+
+    def reading_as(self, reading: str) -> "Backbone":
+        """The same network, read in a given way."""
+        return Backbone(self.name, self.network, self.external, self.preprocessing, reading)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever is asked: the backbone is frozen (section 4.1)."""
@@ -115,6 +136,7 @@ class Backbone(nn.Module):
             "name": self.name,
             "preprocessing": self.preprocessing.to_json(),
             "external": asdict(self.external),
+            "reading": self.reading,
         }
 
     @classmethod
@@ -125,6 +147,9 @@ class Backbone(nn.Module):
             UsageError: an unknown architecture, a malformed configuration, or tensors that do not fit it.
         """
         name = _known(config.get("name"))
+        reading = config.get("reading", AVERAGE)  # as it was before there was another
+        if reading not in READINGS:
+            raise UsageError(f"the backbone's reading {reading!r} is not known; expected {' or '.join(READINGS)}.")
         try:
             external = LabelSet(
                 str(config["external"]["name"]),
@@ -137,7 +162,7 @@ class Backbone(nn.Module):
         network = _skeleton(name, len(external))
         tensors = {key.removeprefix("network."): tensor for key, tensor in state.items()}
         fit_weights(network, tensors, "the backbone", _title(name, external))
-        return cls(name, network, external, preprocessing)
+        return cls(name, network, external, preprocessing, reading)
 
 
 class Normalize(nn.Module):
@@ -157,11 +182,32 @@ class Normalize(nn.Module):
         return images.float().permute(0, 3, 1, 2) * self.scale + self.offset
 
 
-def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a ResNet on normalized images, float32 [B, 3, S, S] -> features [B, F], logits [B, C]."""
+def features_and_logits(network: nn.Module, images: Tensor, reading: str = AVERAGE) -> tuple[Tensor, Tensor]:
+    """Run a ResNet on normalized images, float32 [B, 3, S, S] -> features [B, F] or [B, F + C], logits [B, C]."""
     net: Any = network
-    features = feature_maps(network, images).mean(dim=(2, 3))  # global average pooling, (B, F)
-    return features, net.fc(features)
+    maps = feature_maps(network, images)
+    x = maps.mean(dim=(2, 3))  # global average pooling, (B, F)
+    features = torch.cat([x, evidence_at_places(net.fc, maps)], dim=1) if reading == PLACES else x
+    return features, net.fc(x)
+
+
+def evidence_at_places(classifier: nn.Module, maps: Tensor) -> Tensor:
+    """log q: how sure of each class a classifier is anywhere in a photo.
+
+    q_e is the mean of p_e over the places of the feature map, taken with `POWER`; p is the softmax at a place, after an
+    average over `PLACE` × `PLACE` places around it. In logarithms, which no short float underflows.
+
+    Args:
+        classifier: of averaged features, [..., F] -> [..., C].
+        maps: the last feature maps, float [B, F, H, W].
+
+    Returns:
+        float [B, C].
+    """
+    around = nn.functional.avg_pool2d(maps, PLACE, stride=1, padding=PLACE // 2, count_include_pad=False)
+    log_p = classifier(around.flatten(2).transpose(1, 2)).log_softmax(dim=2)  # (B, H W, C)
+    places = maps.shape[2] * maps.shape[3]
+    return ((POWER * log_p).logsumexp(dim=1) - math.log(places)) / POWER
 
 
 def feature_maps(network: nn.Module, images: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from mlzsl.shell.command import command
 @click.option(
     "--system",
     default="RGCN-PosVAE",
-    help="The system to train: visual-semantic, Fast0Tag, SKG, RGCN, RGCN-XL, RGCN-PosVAE, or training-free.",
+    help="The system to train: visual-semantic, Fast0Tag, SKG, RGCN, RGCN-XL, RGCN-PosVAE, training-free, or evidence.",
 )
 @click.option(
     "--backbone",

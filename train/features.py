@@ -18,7 +18,7 @@ from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.shell.errors import UsageError
 from mlzsl.shell.outputs import sha256_of_bytes
 from mlzsl.shell.progress import progress
-from mlzsl.train.backbone import Backbone
+from mlzsl.train.backbone import AVERAGE, Backbone
 from mlzsl.train.cache import keep, recall
 from mlzsl.train.data.photoset import PhotoSet
 
@@ -35,12 +35,16 @@ class Features:
     """What the backbone says of n photos, in their order.
 
     Attributes:
-        features: x, float32 [n, F].
+        features: x, float32 [n, F]; [n, F + C] with what the places say (`backbone.PLACES`).
         logits: of the backbone's C classes, float32 [n, C].
     """
 
     features: Floats
     logits: Floats
+
+    def read_as(self, backbone: Backbone) -> "Features":
+        """What a backbone with this or a narrower reading says of the same photos."""
+        return Features(self.features[:, : backbone.width], self.logits)
 
 
 def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int = 32, quiet: bool = False) -> Features:
@@ -72,7 +76,7 @@ def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int =
 
 def _extracted(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool) -> Features:
     count = len(photos)
-    features = np.empty((count, backbone.feature_dim), np.float32)
+    features = np.empty((count, backbone.width), np.float32)
     logits = np.empty((count, len(backbone.external)), np.float32)
     device = backbone.normalize.scale.device
     unreadable: list[tuple[Path, str]] = []
@@ -123,6 +127,7 @@ def _key(backbone: Backbone, photos: PhotoSet) -> str:
         backbone.weights_sha256().encode(),
         json.dumps(backbone.preprocessing.to_json(), sort_keys=True).encode(),
         photos.key().encode(),
+        *([] if backbone.reading == AVERAGE else [backbone.reading.encode()]),
     )
 
 

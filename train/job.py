@@ -26,7 +26,7 @@ from mlzsl.train.loop import TrainingConfig, TrainingData, train
 from mlzsl.train.metrics import Metrics, evaluate
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
 from mlzsl.train.models.system import System
-from mlzsl.train.models.systems import SYSTEMS, make_system, settings_of
+from mlzsl.train.models.systems import SYSTEMS, find_system, make_system, settings_of
 from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 from mlzsl.train.pretraining import pretrain_small_backbone
 from mlzsl.train.top_labels import evaluate_top
@@ -122,8 +122,8 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     if without := len(training_photos) - len(data.features):
         say(f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out", quiet)
     model = new_system(job, backbone, graph, data)
-    if not job.resume:  # what goes on has its values already
-        model.start(tensors, data.features, data.external_probabilities)
+    if not (job.resume and any(True for _ in model.parameters())):  # what goes on has its values already
+        model.start(tensors, data.features, data.external_probabilities, data.truths)
     history = train(
         model,
         tensors,
@@ -199,6 +199,7 @@ def new_system(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingDa
         "feature_dim": backbone.feature_dim,
         "embedding_dim": graph.embeddings.shape[1],
         "backbone_classes": classes,
+        "seen_labels": data.truths.shape[1],
     } | system_class.measured(data.external_probabilities, classes)
     needed = settings_of(job.system)
     config = system_class.config_class(**{name: value for name, value in known.items() if name in needed}, **chosen)
@@ -251,16 +252,17 @@ def score(model: System, graph: GraphTensors, features: Features, batch_size: in
 
 
 def job_backbone(job: Job, quiet: bool) -> Backbone:
-    """The frozen feature extractor of a job.
+    """The frozen feature extractor of a job, read as its system reads it.
 
     Raises:
         UsageError: an unknown one, unfit weights, or a size that it does not take.
     """
+    reading = find_system(job.system).reading
     if job.backbone == SMALL:
         if job.image_size is not None:
             raise UsageError(f"--image-size {job.image_size}: backbone small has its own size; leave the flag out.")
-        return pretrain_small_backbone(job.cache, quiet=quiet)
-    return open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
+        return pretrain_small_backbone(job.cache, quiet=quiet).reading_as(reading)
+    return open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size).reading_as(reading)
 
 
 def labelled_photos(job: Job, labels: LabelSet, quiet: bool) -> Source:

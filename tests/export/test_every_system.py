@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from smallgraph import CONFIGS, small_batch, small_graph, small_system
+from smallgraph import CONFIGS, fill, small_batch, small_graph, small_system
 
 from mlzsl.engines.engine import open_engine
 from mlzsl.engines.modelfile import read_golden, read_manifest
@@ -22,7 +22,7 @@ from mlzsl.shell.umbrella import main
 from mlzsl.train.backbone import Backbone, SmallResNet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mlzsl.train.data.scenes import generate_scenes
-from mlzsl.train.models.systems import SYSTEMS, make_system
+from mlzsl.train.models.systems import SYSTEMS, make_system, settings_of
 
 SIZE, EXTERNALS = 32, 30
 
@@ -35,7 +35,7 @@ def test_every_system_has_a_folding() -> None:
 @pytest.mark.parametrize("name", SYSTEMS)
 @torch.no_grad()
 def test_folded_and_written_scores_are_the_systems(name: str, density: float) -> None:
-    graph, model, (features, logits) = small_graph(7, 20, density), small_system(name, 0.6), small_batch()
+    graph, model, (features, logits) = small_graph(7, 20, density), small_system(name, 0.6), small_batch(name=name)
     probabilities = graph.external_probabilities(logits.double())
     expected = model.double()(features.double(), probabilities, graph.double())
     model.float()
@@ -50,7 +50,7 @@ def test_folded_and_written_scores_are_the_systems(name: str, density: float) ->
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_folding_never_adds_products_nor_changes_the_system(name: str) -> None:
-    graph, model, (features, logits) = small_graph(7, 20), small_system(name), small_batch(1)
+    graph, model, (features, logits) = small_graph(7, 20), small_system(name), small_batch(1, name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     folded = multiply_adds(fold(model, graph), features, logits)
     assert 0 < folded <= multiply_adds(written(model, graph), features, logits)
@@ -79,11 +79,17 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         open_embeddings("taxonomy"),
     )
     torch.manual_seed(0)
-    backbone = Backbone("small", SmallResNet(len(external)), external, Preprocessing(size=SIZE))
-    widths = {} if name == "training-free" else {
-        "feature_dim": backbone.feature_dim, "embedding_dim": embeddings.source.dimension,
-    }  # fmt: skip
-    model = make_system(name, CONFIGS[name] | widths)
+    reading = SYSTEMS[name].reading
+    backbone = Backbone("small", SmallResNet(len(external)), external, Preprocessing(size=SIZE), reading)
+    widths = {
+        "feature_dim": backbone.feature_dim,
+        "embedding_dim": embeddings.source.dimension,
+        "backbone_classes": len(external),
+    }
+    needed = settings_of(name)
+    model = make_system(name, CONFIGS[name] | {key: width for key, width in widths.items() if key in needed})
+    if name == "evidence":  # has no first values to speak of
+        fill(model, 0.3)
     checkpoint = Checkpoint(model, backbone, labels, labels.labels[::2], embeddings.source, 0.5, {})
     save_checkpoint(folder / "checkpoint.safetensors", checkpoint)
     exported = export_model(folder / "checkpoint.safetensors", None, folder / "model.onnx")
@@ -126,7 +132,7 @@ def test_it_tags_and_verifies(place: tuple[str, Path], photos: Path) -> None:
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_heads_as_written_can_be_traced_for_any_batch(name: str) -> None:
-    model, graph, (features, logits) = small_system(name), small_graph(), small_batch()
+    model, graph, (features, logits) = small_system(name), small_graph(), small_batch(name=name)
     batch = torch.export.Dim("N")
     program = torch.export.export(written(model, graph), (features, logits), dynamic_shapes=({0: batch}, {0: batch}))
     expected = model(features, graph.external_probabilities(logits), graph)

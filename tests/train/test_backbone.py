@@ -18,7 +18,15 @@ from mlzsl.graph.labelsets import LabelSet, load_label_set
 from mlzsl.imaging.loading import load_image
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.shell.errors import FailureError, UsageError
-from mlzsl.train.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, SmallResNet, open_backbone
+from mlzsl.train.backbone import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PLACES,
+    Backbone,
+    SmallResNet,
+    evidence_at_places,
+    open_backbone,
+)
 
 KIT_WEIGHTS = {
     "resnet18": "weights/resnet18-pqf-760595e9.pth",
@@ -170,6 +178,35 @@ def test_comes_back_from_its_configuration_and_tensors() -> None:
     assert torch.equal(again(some_images())[1], backbone(some_images())[1])
 
 
+@pytest.mark.parametrize(("height", "width"), [(4, 3), (1, 1)])
+def test_evidence_at_places_is_a_mean_of_softmaxes_around_places(height: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    maps = torch.randn(2, 5, height, width, generator=generator, dtype=torch.float64)
+    classifier = torch.nn.Linear(5, 7, dtype=torch.float64)
+    expected = torch.zeros(2, 7, dtype=torch.float64)
+    for i in range(2):
+        for row in range(height):
+            for column in range(width):
+                around = maps[i, :, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].mean(dim=(1, 2))
+                expected[i] += classifier(around).softmax(dim=0) ** 3 / (height * width)
+    torch.testing.assert_close(evidence_at_places(classifier, maps).exp(), expected ** (1 / 3))
+
+
+def test_places_are_read_beside_what_is_read_without_them() -> None:
+    backbone = small_backbone()
+    both = Backbone.from_config(
+        json.loads(json.dumps(backbone.reading_as(PLACES).config())), dict(backbone.state_dict())
+    )
+    images = some_images()
+    (x, logits), (features, same_logits) = backbone(images), both(images)
+    assert (backbone.width, both.width) == (256, 256 + 7)
+    assert features.shape == (len(images), 256 + 7)
+    assert torch.equal(features[:, :256], x)
+    assert torch.equal(same_logits, logits)
+    assert (features[:, 256:] <= 0).all()
+    assert both.weights_sha256() == backbone.weights_sha256()
+
+
 def test_the_small_network_has_the_stated_size() -> None:
     backbone = small_backbone(classes=100)
     multiply_adds = 0
@@ -190,6 +227,10 @@ def test_the_small_network_has_the_stated_size() -> None:
     ("change", "sentence"),
     [
         (lambda config, tensors: config.update(name="resnet152"), "backbone 'resnet152' is not known"),
+        (
+            lambda config, tensors: config.update(reading="corners"),
+            "reading 'corners' is not known; expected average or",
+        ),
         (lambda config, tensors: config.pop("external"), "configuration is unfit"),
         (lambda config, tensors: config.pop("preprocessing"), "configuration is unfit"),
         (lambda config, tensors: config.update(preprocessing=64), "configuration is unfit"),
@@ -199,7 +240,18 @@ def test_the_small_network_has_the_stated_size() -> None:
         (lambda config, tensors: tensors.pop("network.fc.bias"), r"1 tensor missing \(fc.bias\)"),
         (lambda config, tensors: tensors["network.fc.bias"].fill_(torch.nan), "with NaN or infinity"),
     ],
-    ids=["architecture", "external", "preprocessing", "number", "resize", "labels", "classes", "missing", "nan"],
+    ids=[
+        "architecture",
+        "reading",
+        "external",
+        "preprocessing",
+        "number",
+        "resize",
+        "labels",
+        "classes",
+        "missing",
+        "nan",
+    ],
 )
 def test_an_unfit_configuration_is_refused(change: Callable[[Any, Any], Any], sentence: str) -> None:
     backbone = small_backbone()

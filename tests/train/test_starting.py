@@ -32,7 +32,7 @@ def photos() -> tuple[torch.Tensor, torch.Tensor]:
 def started(graph: GraphTensors, photos: tuple[torch.Tensor, torch.Tensor]) -> RGCNPosVAE:
     torch.manual_seed(7)
     model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, backbone_classes=N_A))
-    model.start(graph, *photos)
+    model.start(graph, *photos, torch.zeros(PHOTOS, N_T))
     return model
 
 
@@ -86,5 +86,5 @@ def test_the_same_seed_starts_the_same_system(graph: GraphTensors, photos: tuple
 def test_a_graph_of_one_class_starts_as_well(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
     lone = GraphTensors(torch.ones(1, D_S), torch.empty(2, 0, dtype=torch.int64), torch.arange(0), 1)
     model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, backbone_classes=N_A))
-    model.start(lone, photos[0], torch.empty(PHOTOS, 0))
+    model.start(lone, photos[0], torch.empty(PHOTOS, 0), torch.zeros(PHOTOS, 1))
     assert bool(torch.isfinite(model(photos[0], torch.empty(PHOTOS, 0), lone)).all())

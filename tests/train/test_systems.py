@@ -1,11 +1,12 @@
 """Every system against its paper's formulas, written naively in float64; and what all of them must do alike."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from smallgraph import small_batch, small_graph, small_system
+from smallgraph import LEARNING, small_batch, small_graph, small_system
 
 from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings import open_embeddings
@@ -26,7 +27,7 @@ TRUTHS = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [1] * 6,
 
 def exact(name: str) -> tuple[System, GraphTensors, torch.Tensor, torch.Tensor]:
     """A system, its graph, x and p^a, in float64."""
-    graph, (features, logits) = small_graph(T, A).double(), small_batch()
+    graph, (features, logits) = small_graph(T, A).double(), small_batch(name=name)
     return small_system(name).double(), graph, features.double(), graph.external_probabilities(logits.double())
 
 
@@ -206,9 +207,69 @@ def test_training_free_carries_probabilities_by_likeness() -> None:
     assert torch.equal(model(x, p, graph).argsort(dim=1), ranked_by_sum)
 
 
-def test_training_free_without_external_classes_is_refused() -> None:
+@torch.no_grad()
+def test_evidence_weighs_what_classes_and_seen_labels_say_alike_for_every_label() -> None:
+    model, graph, features, p = exact("evidence")
+    graph = replace(graph, embeddings=graph.embeddings.clone())
+    graph.embeddings[2] = 3 * model.seen_embeddings[1]  # a target that training saw
+    F, w, v = model.config.feature_dim, model.weights.tolist(), model.own_weights.tolist()
+    expected = torch.zeros(len(p), T, dtype=torch.float64)
+    for i in range(len(p)):
+        q = features[i, F:].exp()
+        g = [(features[i, :F] @ model.classifier_weight[:, s] + model.classifier_bias[s]).item() for s in range(4)]
+        for y in range(T):
+            s_y = unit(graph.embeddings[y])
+            cosines = [(s_y @ unit(graph.embeddings[T + e])).item() for e in range(A)]
+            of_seen = [(s_y @ s_s).item() for s_s in model.seen_embeddings]
+            channels = []
+            for evidence in (p[i], q[graph.external_logits], model.usual[graph.external_logits]):
+                for k in (10, 20, 30):
+                    carried = sum(evidence[e].item() * math.exp(k * (cosines[e] - 0.5)) for e in range(A))
+                    channels.append(math.log(carried))
+            for k in (3, 10, 30):
+                alike = [math.exp(k * (cosine - 1)) if cosine < 0.999 else 0 for cosine in of_seen]
+                channels.append(sum(a * each for a, each in zip(alike, g, strict=True)) / sum(alike))
+            z = sum(weight * channel for weight, channel in zip(w, channels, strict=True)) + model.offset.item()
+            own = [math.exp(20 * (cosine - 1)) for cosine in of_seen]
+            o, t = sum(a * each for a, each in zip(own, g, strict=True)), min(max(own), 1)
+            z = (1 - t) * z + t * (v[0] * z + v[1] * o + v[2])
+            expected[i, y] = 1 / (1 + math.exp(-z))
+    equal(model(features, p, graph), expected)
+
+
+def test_evidence_is_fitted_at_once_and_ranks_labels_that_it_never_saw() -> None:
+    generator = torch.Generator().manual_seed(3)
+    graph, data = small_graph(T, A), training_data(200, "evidence")
+    nearest = (
+        torch.nn.functional.normalize(graph.target_embeddings)
+        @ torch.nn.functional.normalize(graph.external_embeddings).T
+    )  # (T, A)
+    unseen = int(nearest.amax(dim=1).argmax())  # the label that external classes tell most of
+    kept = [y for y in range(T) if y != unseen]
+    training = replace(graph, embeddings=graph.embeddings[[*kept, *range(T, T + A)]], targets=T - 1)
+    truths = (torch.rand(200, T, generator=generator) < 0.3).float()
+    p = ((truths @ nearest.clamp_min(0) * 8) + torch.randn(200, A, generator=generator)).softmax(dim=1)
+    features = data.features.clone()
+    features[:, model_width() :] = -20.0
+    features[:, model_width() + graph.external_logits] = p.log()
+    model = make_system("evidence", config_of(small_system("evidence")) | {"seen_labels": T - 1})
+    model.start(training, features[:150], p[:150], truths[:150][:, kept])
+    scores = model.eval()(features[150:], p[150:], graph)[:, unseen]
+    carried = truths[150:, unseen].bool()
+    above = (scores[carried][:, None] > scores[~carried]).float().mean()
+    assert above > 0.8  # of all pairs, half by chance
+    assert model.weights[:6].sum() > 0
+
+
+def model_width() -> int:
+    """F."""
+    return int(small_system("evidence").config.feature_dim)
+
+
+@pytest.mark.parametrize("name", ["training-free", "evidence"])
+def test_what_reads_external_classes_alone_is_refused_without_them(name: str) -> None:
     with pytest.raises(UsageError, match="no external class to read"):
-        small_system("training-free").start(small_graph(T, 0), *small_batch())
+        small_system(name).start(small_graph(T, 0), *small_batch(name=name), TRUTHS.float())
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -226,7 +287,7 @@ def test_scores_lie_in_0_1_and_are_a_function_of_one_photo(name: str) -> None:
 @pytest.mark.parametrize("name", SYSTEMS)
 @torch.no_grad()
 def test_one_system_serves_any_labels(name: str) -> None:
-    model, (x, logits) = small_system(name), small_batch()
+    model, (x, logits) = small_system(name), small_batch(name=name)
     for targets, externals in ((1, 15), (9, 4), (3, 0)):
         graph = small_graph(targets, externals)
         scores = model(x, graph.external_probabilities(logits), graph)
@@ -234,7 +295,7 @@ def test_one_system_serves_any_labels(name: str) -> None:
         assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "training-free"])
+@pytest.mark.parametrize("name", LEARNING)
 def test_every_parameter_learns(name: str) -> None:
     model, graph, x, p = exact(name)
     model.train().losses(x, p, graph, TRUTHS.double())["loss"].backward()
@@ -242,9 +303,9 @@ def test_every_parameter_learns(name: str) -> None:
     assert not idle
 
 
-def training_data(photos: int = 64) -> TrainingData:
+def training_data(photos: int = 64, name: str = "RGCN") -> TrainingData:
     """Photos whose features and probabilities tell their labels."""
-    graph, (x, logits) = small_graph(T, A), small_batch(photos)
+    graph, (x, logits) = small_graph(T, A), small_batch(photos, name)
     truths = (x[:, :T] > 0.8).float()
     truths[:, 0] = 1 - truths[:, 1:].amax(dim=1)  # no photo without a label
     return TrainingData(x, graph.external_probabilities(logits), truths)
@@ -258,14 +319,15 @@ def short_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(
     name: str, epochs: int, state: Path | None = None, resume: bool = False
 ) -> tuple[System, list[dict[str, float]]]:
-    graph, data = small_graph(T, A), training_data()
+    graph, data = small_graph(T, A), training_data(name=name)
     torch.manual_seed(42)
-    model = make_system(name, config_of(small_system(name)))
-    model.start(graph, data.features, data.external_probabilities)
+    sizes = {"seen_labels": T} if name == "evidence" else {}
+    model = make_system(name, config_of(small_system(name)) | sizes)
+    model.start(graph, data.features, data.external_probabilities, data.truths)
     return model, train(model, graph, data, TrainingConfig(epochs=epochs, batch_size=16), state, resume, quiet=True)
 
 
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "training-free"])
+@pytest.mark.parametrize("name", LEARNING)
 def test_training_lowers_the_loss_and_resumes_to_the_same_tensors(name: str, tmp_path: Path) -> None:
     unbroken, history = trained(name, epochs=6)
     assert history[-1]["loss"] < history[0]["loss"]
@@ -276,8 +338,9 @@ def test_training_lowers_the_loss_and_resumes_to_the_same_tensors(name: str, tmp
         assert torch.equal(a, b)
 
 
-def test_training_free_is_trained_in_no_step() -> None:
-    model, history = trained("training-free", epochs=6)
+@pytest.mark.parametrize("name", ["training-free", "evidence"])
+def test_what_has_no_parameters_is_trained_in_no_step(name: str) -> None:
+    model, history = trained(name, epochs=6)
     assert history == []
     assert not list(model.parameters())
 

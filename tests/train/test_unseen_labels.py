@@ -13,7 +13,7 @@ from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings import open_embeddings
 from mlzsl.graph.labelsets import LabelSet, load_label_set
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbone import Backbone, SmallResNet
+from mlzsl.train.backbone import PLACES, Backbone, SmallResNet
 from mlzsl.train.data.formats import load_data
 from mlzsl.train.data.photoset import PhotoSet
 from mlzsl.train.features import Features
@@ -43,7 +43,7 @@ def graph() -> ClassGraph:
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return Backbone("small", SmallResNet(len(EXTERNAL)), EXTERNAL, Preprocessing(size=32))
+    return Backbone("small", SmallResNet(len(EXTERNAL)), EXTERNAL, Preprocessing(size=32), PLACES)
 
 
 def write_coco(root: Path, truths: dict[int, set[str]]) -> Path:
@@ -87,9 +87,9 @@ def hidden(truths: dict[int, set[str]]) -> dict[int, set[str]]:
 def features_of(photos: PhotoSet, backbone: Backbone) -> Features:
     """What a backbone would say: the same of a photo whatever the others are."""
     x, logits = [], []
-    for path in photos.paths:
+    for path in photos.paths:  # beside x what the places say, which some systems read
         rng = np.random.default_rng(int(path.stem))
-        x.append(rng.standard_normal(backbone.feature_dim, dtype=np.float32))
+        x.append(rng.standard_normal(backbone.width, dtype=np.float32))
         logits.append(3 * rng.standard_normal(len(EXTERNAL), dtype=np.float32))
     return Features(np.stack(x), np.stack(logits))
 
@@ -124,10 +124,11 @@ def test_unseen_labels_change_nothing(
     job = Job(system=system, hidden_dim=width, training=TrainingConfig(epochs=2, batch_size=8))
     outcomes = []
     for photos in sources.values():
-        data = training_data(graph.training(), photos, features_of(photos, backbone))
+        read = backbone.reading_as(SYSTEMS[system].reading)
+        data = training_data(graph.training(), photos, features_of(photos, backbone).read_as(read))
         model = new_system(job, backbone, graph, data)
         tensors = graph_tensors(graph.training())
-        model.start(tensors, data.features, data.external_probabilities)
+        model.start(tensors, data.features, data.external_probabilities, data.truths)
         history = train(model, tensors, data, job.training, quiet=True)
         outcomes.append((data, model.state_dict(), history))
     expected_data, expected_state, expected_history = outcomes[0]

@@ -58,7 +58,7 @@ def make_layers(
         FailureError: a training diverged, or a file could not be written.
     """
     check_systems([system], [name for name in SYSTEMS if "layers" in settings_of(name)], "--system")
-    subject = open_subject(experiment.job, experiment.folds, quiet)
+    subject = open_subject(experiment.job, [system], experiment.folds, quiet)
     graph = subject.graph(experiment.job.threshold)
     setups = {
         value: Setup(f"{system}, {value} layers", _with(experiment, system, "layers", value), graph)
@@ -77,7 +77,7 @@ def make_threshold(
         FailureError: a training diverged, or a file could not be written.
     """
     check_systems([system], SYSTEMS, "--system")
-    subject = open_subject(experiment.job, experiment.folds, quiet)
+    subject = open_subject(experiment.job, [system], experiment.folds, quiet)
     setups = {
         value: Setup(f"{system}, WUP > {value:g}", _with(experiment, system, "threshold", value), subject.graph(value))
         for value in _different(values, "--values")

@@ -59,13 +59,14 @@ def run_once(job: Job, division: Division, graph: ClassGraph, backbone: Backbone
         job: system, settings and seed; its cache keeps the run, its output is not written.
         division: the photos.
         graph: of seen, unseen and external classes.
-        backbone: that the features came from.
+        backbone: that the features came from; the system may read less of them.
         quiet: show no progress.
 
     Raises:
         UsageError: a setting that the system does not have.
         FailureError: the training diverged, or the cache cannot be written.
     """
+    division, backbone = division.read_for(job.system, backbone)
     training_graph, whole_graph = graph_tensors(graph.training()), graph_tensors(graph)
     data = training_data(graph.training(), division.training, division.training_features)
     fresh = partial(new_system, job, backbone, graph, data)
@@ -107,7 +108,7 @@ def _trained(
         except UsageError as error:
             say(f"note: {error} The run begins anew.", quiet)
     model = fresh()
-    model.start(tensors, data.features, data.external_probabilities)
+    model.start(tensors, data.features, data.external_probabilities, data.truths)
     train(model, tensors, data, config, state, quiet=quiet)
     return model, False
 

@@ -1,6 +1,7 @@
 """What all runs of an experiment share: photos, features, how they are divided. Each photo passes the backbone once."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,13 @@ from mlzsl.graph.embeddings import Embeddings, open_embeddings
 from mlzsl.graph.labelsets import LabelSet
 from mlzsl.shell.errors import UsageError
 from mlzsl.shell.progress import say
-from mlzsl.train.backbone import Backbone
+from mlzsl.train.backbone import PLACES, Backbone
 from mlzsl.train.data.photoset import PhotoSet
 from mlzsl.train.data.source import Source
 from mlzsl.train.features import Features, extract
 from mlzsl.train.job import SCENES, Job, job_backbone, labelled_photos, target_labels, truth_matrix, unseen_labels
 from mlzsl.train.metrics import Bools
+from mlzsl.train.models.systems import find_system
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Division:
     training_features: Features
     tested_features: Features
     places: npt.NDArray[np.int64]
+
+    def read_for(self, system: str, backbone: Backbone) -> tuple["Division", Backbone]:
+        """The division and its backbone with what a system reads, which may be less."""
+        narrower = backbone.reading_as(find_system(system).reading)
+        training, tested = (each.read_as(narrower) for each in (self.training_features, self.tested_features))
+        return replace(self, training_features=training, tested_features=tested), narrower
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,12 @@ class Subject:
         return truth_matrix(graph, self.tested)
 
 
-def open_subject(job: Job, folds: int | None = None, quiet: bool = False) -> Subject:
+def open_subject(job: Job, systems: Iterable[str], folds: int | None = None, quiet: bool = False) -> Subject:
     """Read the data of a job and extract its features, or take them from the cache.
 
     Args:
         job: data, labels, backbone, embeddings and cache; its seed generates and divides the photos.
+        systems: those that will be trained; the features hold what any of them reads.
         folds: test every photo once, in so many parts; None takes the data's own split or the job's share.
         quiet: show no progress.
 
@@ -86,6 +95,8 @@ def open_subject(job: Job, folds: int | None = None, quiet: bool = False) -> Sub
     if folds is not None and source.held_out is not None:
         raise _own_test_photos(job, folds)
     backbone = job_backbone(job, quiet)
+    if any(find_system(system).reading == PLACES for system in systems):
+        backbone = backbone.reading_as(PLACES)
     divisions, tested = _divided(source, job, folds, backbone, quiet)
     seen = tuple(label for label in labels.labels if label not in unseen)
     subject = Subject(job, labels, seen, backbone, embeddings, divisions, tested)

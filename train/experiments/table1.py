@@ -65,7 +65,7 @@ def make_table1(experiment: Experiment, systems: tuple[str, ...] = tuple(SYSTEMS
         FailureError: a training diverged, or a file could not be written.
     """
     systems = check_systems(systems, SYSTEMS, "--systems")
-    subject = open_subject(experiment.job, experiment.folds, quiet)
+    subject = open_subject(experiment.job, systems, experiment.folds, quiet)
     graph = subject.graph(experiment.job.threshold)
     setups = [Setup(name, partial(experiment.job_of, name), graph) for name in systems]
     rows = run_all(experiment, subject, setups, quiet)

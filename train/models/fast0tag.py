@@ -46,7 +46,7 @@ class Fast0Tag(System):
         self.direction = nn.Linear(narrow, config.embedding_dim)
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
         """The first layer sees features at mean 0 and deviation 1."""
         scale_features(self.first, features)
 

@@ -46,7 +46,7 @@ class RGCN(RelationalGCN):
         self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
         self.add_graph_network(config.embedding_dim, config.hidden_dim, config.layers)
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
         """Inputs at one scale, and edges that follow similarity."""
         with torch.no_grad():
             scale_features(self.target_encoder.hidden, features)

@@ -125,7 +125,7 @@ class RGCNPosVAE(RelationalGCN):
         evidence = evidence_of(external_probabilities, backbone_classes)
         return {"evidence_deviation": RELATIVE_DEVIATION * _spread(evidence)}
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
         """Inputs at one scale (e_y at EVIDENCE_SCALE), a narrow posterior, and edges that follow similarity."""
         vae = self.posvae
         with torch.no_grad():

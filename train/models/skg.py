@@ -95,7 +95,7 @@ class SKG(System):
         self.belief_out = nn.Linear(config.hidden_dim, 1)
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
         """Inputs at one scale; weights small enough that a sum over all labels does not saturate the messages' tanh."""
         scale_features(self.first_belief.hidden, features)
         relations = [relation for relation in self.relations if isinstance(relation, RelationWeight)]

@@ -16,17 +16,20 @@ class System(nn.Module, ABC):
 
     Attributes:
         system: its name, as `--system`, checkpoints and manifests have it.
+        reading: what it reads of a photo: "average", x [B, F], or "places", x and log q side by side [B, F + C]
+            (`backbone.evidence_at_places`).
         config_class: the frozen dataclass of its configuration: positive numbers only.
         config: its configuration.
     """
 
     system: ClassVar[str]
+    reading: ClassVar[str] = "average"
     config_class: ClassVar[type]
     config: Any
 
     @abstractmethod
     def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
-        """x (B, F), p^a (B, N_a) -> scores (B, N_t) in [0, 1]; deterministic."""
+        """Features (B, F) or (B, F + C), p^a (B, N_a) -> scores (B, N_t) in [0, 1]; deterministic."""
 
     @abstractmethod
     def losses(
@@ -35,7 +38,7 @@ class System(nn.Module, ABC):
         """The loss terms on a batch; "loss" is the one to minimize.
 
         Args:
-            features: x, float [B, F].
+            features: float [B, F] or [B, F + C].
             external_probabilities: p^a, float [B, N_a].
             graph: the training graph: seen and external classes.
             truths: I(y), float [B, N_t], 1 where the photo carries the label.
@@ -51,12 +54,15 @@ class System(nn.Module, ABC):
         """
         return {}
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
         """Set the first values of a fresh system in place, where they follow from the training data.
+
+        For a system without parameters these are its last values as well.
 
         Args:
             graph: the training graph.
-            features: x of the training photos, float32 [n, F].
+            features: of the training photos, float32 [n, F] or [n, F + C].
             external_probabilities: p^a of the training photos, float32 [n, N_a].
+            truths: I(y) of the training photos, float32 [n, N_t].
         """
         return

@@ -39,7 +39,7 @@ class TrainingFree(System):
         super().__init__()
         self.config = config
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
         """Check that there is something to carry over.
 
         Raises:

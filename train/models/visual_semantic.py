@@ -42,7 +42,7 @@ class VisualSemantic(System):
         self.offset = nn.Parameter(torch.zeros(1))  # how rare a label is in the mean
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
         """The projection sees features at mean 0 and deviation 1."""
         scale_features(self.projection, features)
 
