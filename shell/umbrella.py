@@ -8,7 +8,7 @@ from mlzsl.shell.command import CONTEXT_SETTINGS
 
 PREFIX = "mlzsl-"
 IN_ORDER_OF_USE = [
-    *("scenes", "labels", "train", "experiment", "export", "calibrate", "build"),
+    *("scenes", "fetch", "labels", "train", "experiment", "export", "calibrate", "build"),
     *("verify", "infer", "gallery", "bench"),
 ]
 

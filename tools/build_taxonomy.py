@@ -2,7 +2,7 @@
 
     python tools/build_taxonomy.py                          # from nltk's data folder
     python tools/build_taxonomy.py --wordnet /usr/share/wordnet
-    python tools/build_taxonomy.py --download               # asks, then lets nltk fetch it
+    mlzsl-fetch wordnet && python tools/build_taxonomy.py --wordnet data/wordnet/wordnet
 
 The same WordNet gives the same bytes. Only three of its files are read: data.noun, index.noun, noun.exc.
 """
@@ -34,7 +34,7 @@ class Synset(NamedTuple):
 def main() -> None:
     arguments = _arguments()
     try:
-        read = _wordnet(arguments.wordnet, arguments.download)
+        read = _wordnet(arguments.wordnet)
         synsets = list(_synsets(read("data.noun")))
         senses = dict(_senses(read("index.noun")))
         plurals = dict(line.split(maxsplit=1) for line in read("noun.exc"))
@@ -42,7 +42,8 @@ def main() -> None:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         sys.exit(
             "build_taxonomy: error: no readable WordNet 3.0 "
-            f"({arguments.wordnet or 'nltk data folder'}: {reason}); name its folder with --wordnet, or use --download."
+            f"({arguments.wordnet or 'nltk data folder'}: {reason}); "
+            "name its folder with --wordnet; mlzsl-fetch wordnet gets one."
         )
     arguments.out.mkdir(parents=True, exist_ok=True)
     _write_hierarchy(arguments.out / "hierarchy.npz", synsets, senses)
@@ -56,23 +57,16 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wordnet", type=Path, help="a folder with WordNet 3.0's data.noun, index.noun, noun.exc")
-    parser.add_argument("--download", action="store_true", help="let nltk download WordNet, after a question")
     parser.add_argument("--out", type=Path, default=DATA, help="where to write (default: graph/data)")
     return parser.parse_args()
 
 
-def _wordnet(folder: Path | None, download: bool) -> Reader:
+def _wordnet(folder: Path | None) -> Reader:
     """Return a function that reads the lines of one of WordNet's files, wherever WordNet is."""
     if folder is not None:
         return lambda name: (folder / name).read_text(encoding="utf-8").splitlines()
     import nltk  # only here: a system WordNet needs no nltk
 
-    if download:
-        answer = input("Download WordNet 3.0 (about 11 MB) into nltk's data folder? [y/N] ")
-        if answer.strip().lower() not in {"y", "yes"}:
-            sys.exit("build_taxonomy: nothing was downloaded.")
-        if not nltk.download("wordnet"):
-            raise LookupError("the download failed")
     try:
         root = nltk.data.find("corpora/wordnet")
     except LookupError:
