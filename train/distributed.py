@@ -165,7 +165,8 @@ def joined(processes: Processes, meeting_place: str, device: str = "cpu") -> Ite
     Raises:
         FailureError: the processes do not find each other.
     """
-    backend = "cpu:gloo,cuda:nccl" if device == "cuda" and dist.is_nccl_available() else "gloo"
+    has_gpu = torch.cuda.is_available() and dist.is_nccl_available()  # without one, `open_device` says so
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" and has_gpu else "gloo"
     with _reachable():
         dist.init_process_group(
             backend, init_method=meeting_place, rank=processes.rank, world_size=processes.count, timeout=PATIENCE
