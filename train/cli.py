@@ -140,10 +140,8 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
       mlzsl-train --data coco:/data/coco --device cuda --precision bf16
       torchrun --nproc-per-node 2 --no-python mlzsl-train --data coco:/data/coco --device cuda
     """
-    from mlzsl.train.distributed import (  # torch is heavy: --help must not wait for it
-        ToldElsewhereError,
-        processes_of_launcher,
-    )
+    # torch is heavy: --help must not wait for it
+    from mlzsl.train.distributed import ToldElsewhereError, processes_of_launcher
     from mlzsl.train.job import Job, run
     from mlzsl.train.loop import TrainingConfig
 
