@@ -1,6 +1,7 @@
 """`mlzsl-train`: parse, train, print."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,18 @@ from mlzsl.shell.command import command
     help="Of parameters, order, noise and generated photos.",
 )
 @click.option(
+    "--device",
+    default="cpu",
+    type=click.Choice(["cpu", "cuda"]),
+    help="Where the system is trained: the CPU or an NVIDIA GPU.",
+)
+@click.option(
+    "--precision",
+    default="fp32",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Of matrix products in training; parameters stay fp32. fp16 is for GPUs.",
+)
+@click.option(
     "--held-out",
     default=0.2,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -124,14 +137,24 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
       mlzsl-train --data photos/ --labels coco80 --backbone resnet50 --embeddings glove.6B.300d.txt
       mlzsl-train --data photos/ --labels my_labels.txt --unseen my_unseen.txt --backbone-weights r101.safetensors
       mlzsl-train --resume --epochs 40
+      mlzsl-train --data coco:/data/coco --device cuda --precision bf16
+      torchrun --nproc-per-node 2 --no-python mlzsl-train --data coco:/data/coco --device cuda
     """
-    from mlzsl.train.job import Job, run  # torch is heavy: --help must not wait for it
+    # torch is heavy: --help must not wait for it
+    from mlzsl.train.distributed import ToldElsewhereError, processes_of_launcher
+    from mlzsl.train.job import Job, run
     from mlzsl.train.loop import TrainingConfig
 
-    loop_flags = {name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
+    loop_flags = {name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed", "precision")}
     flags["backbone"] = flags["backbone"] or ("small" if flags["data"] == "scenes" else "resnet101")
     job = Job(training=TrainingConfig(**loop_flags), **flags)
-    outcome = run(job, quiet=quiet or as_json)
+    try:
+        with processes_of_launcher(job.device) as processes:
+            outcome = run(job, quiet=quiet or as_json, processes=processes)
+    except ToldElsewhereError as error:
+        sys.exit(error.exit_code)
+    if not processes.first:
+        return
     if as_json:
         click.echo(json.dumps({"checkpoint": str(outcome.checkpoint)} | outcome.record, indent=2))
     elif not quiet:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
-from mlzsl.graph.embeddings import open_embeddings
+from mlzsl.graph.embeddings import EmbeddingSource, open_embeddings
 from mlzsl.graph.labelsets import UNSEEN, LabelSet, load_label_set
 from mlzsl.shell.errors import UsageError
 from mlzsl.shell.progress import say
@@ -21,6 +21,8 @@ from mlzsl.train.data.formats import default_labels, load_data
 from mlzsl.train.data.photoset import PhotoSet
 from mlzsl.train.data.scenes import generate_scenes
 from mlzsl.train.data.source import Source
+from mlzsl.train.devices import check_precision, device_name, graph_on, open_device
+from mlzsl.train.distributed import ALONE, Processes
 from mlzsl.train.features import Features, extract
 from mlzsl.train.loop import TrainingConfig, TrainingData, train
 from mlzsl.train.metrics import Metrics, evaluate
@@ -55,6 +57,7 @@ class Job:
         hidden_dim, layers, steps, vae_weight: of the system (d_h, RGCN layers, propagation steps, λ); None for its own.
         held_out: the share of the photos kept for evaluation, where the data has no split of its own.
         training: the loop's settings.
+        device: "cpu" or "cuda", where the system is trained and scored.
         cache: the folder for what can be made again.
         output: the checkpoint to write.
         resume: go on from the state beside `output`.
@@ -75,6 +78,7 @@ class Job:
     vae_weight: float | None = None
     held_out: float = 0.2
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    device: str = "cpu"
     cache: Path = Path("mlzsl-cache")
     output: Path = Path("checkpoint.safetensors")
     resume: bool = False
@@ -95,15 +99,96 @@ class Outcome:
     record: dict[str, Any]
 
 
-def run(job: Job, quiet: bool = False) -> Outcome:
+@dataclass(frozen=True)
+class _Prepared:
+    """What a job comes to before it is trained, on the CPU.
+
+    Attributes:
+        labels, seen: Y and Y^s.
+        embeddings: where S comes from.
+        backbone: the frozen feature extractor.
+        graph: of seen, unseen and external classes.
+        training_photos: how many there are, those without a seen label among them.
+        data: what the loop sees.
+        model: the system with its first values.
+        held_out: the features of the photos to evaluate on.
+        truths: of these, bool [m, N_t].
+    """
+
+    labels: LabelSet
+    seen: tuple[str, ...]
+    embeddings: EmbeddingSource
+    backbone: Backbone
+    graph: ClassGraph
+    training_photos: int
+    data: TrainingData
+    model: System
+    held_out: Features
+    truths: npt.NDArray[np.bool_]
+
+
+def run(job: Job, quiet: bool = False, processes: Processes = ALONE) -> Outcome:
     """Train a system and write its checkpoint.
 
+    Args:
+        job: what to do.
+        quiet: show no progress.
+        processes: those that train together, on one machine or with one file system: each calls this with the same job.
+            The first one fills the cache before the others look, and writes; all return the outcome.
+
     Raises:
-        UsageError: a name, file or folder of the job is unfit.
-        FailureError: the training diverged or a file could not be written.
+        UsageError: a name, file or folder of the job is unfit, or the device is not there.
+        FailureError: the training diverged, a file could not be written, or another process has gone.
     """
     started = time.perf_counter()
-    _system_and_settings(job)  # first: what a user mistyped shows here
+    quiet = quiet or not processes.first
+    with processes.together():
+        _system_and_settings(job)  # first: what a user mistyped shows here
+        device = open_device(job.device, processes.local_rank)
+        check_precision(job.training.precision, device)
+    with processes.together(first_before=True):
+        ready = _prepare(job, quiet)
+    model = ready.model.to(device)
+    history = train(
+        model,
+        graph_on(graph_tensors(ready.graph.training()), device),
+        ready.data.to(device),
+        job.training,
+        state_path=job.output.with_name(job.output.stem + ".training.safetensors"),
+        resume=job.resume,
+        quiet=quiet,
+        processes=processes,
+    )
+    trained_after = time.perf_counter() - started
+    scores = score(model, graph_on(graph_tensors(ready.graph), device), ready.held_out)
+    truths, seen = ready.truths, ready.graph.seen
+    metrics = evaluate(scores, truths, seen)
+    record = {
+        "data": {
+            "name": job.data,
+            "labels": ready.labels.name,
+            "training_photos": ready.training_photos,
+            "trained_on": len(ready.data.features),  # those with a seen label
+            "held_out": len(scores),
+        },
+        "settings": asdict(job.training),
+        "history": history,
+        "metrics": {part: values.to_json() for part, values in metrics.items()},
+        "top": {way: [at_k.to_json() for at_k in row] for way, row in evaluate_top(scores, truths, seen).items()},
+        "seconds": round(trained_after, 1),
+        "device": device_name(device),
+        "processes": processes.count,
+        "torch": torch.__version__,
+    }
+    checkpoint = Checkpoint(model, ready.backbone, ready.labels, ready.seen, ready.embeddings, job.threshold, record)
+    with processes.together():
+        if processes.first:
+            save_checkpoint(job.output, checkpoint)
+    return Outcome(job.output, metrics, record)
+
+
+def _prepare(job: Job, quiet: bool) -> _Prepared:
+    """Photos, graph, features and a system: all that a training needs, the costly parts from the cache if there."""
     labels = target_labels(job)
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
@@ -114,49 +199,18 @@ def run(job: Job, quiet: bool = False) -> Outcome:
     say(_describe(graph), quiet)
     for sentence in graph.stand_ins():
         say(f"note: {sentence}", quiet)
-
     training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
-    held_out_features = extract(backbone, held_out_photos, job.cache, quiet=quiet)
-    tensors = graph_tensors(graph.training())
+    held_out = extract(backbone, held_out_photos, job.cache, quiet=quiet)
     data = training_data(graph.training(), training_photos, training_features)
     if without := len(training_photos) - len(data.features):
         say(f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out", quiet)
     model = new_system(job, backbone, graph, data)
     if not (job.resume and any(True for _ in model.parameters())):  # what goes on has its values already
-        model.start(tensors, data.features, data.external_probabilities, data.truths)
-    history = train(
-        model,
-        tensors,
-        data,
-        job.training,
-        state_path=job.output.with_name(job.output.stem + ".training.safetensors"),
-        resume=job.resume,
-        quiet=quiet,
-    )
-    trained_after = time.perf_counter() - started
-    scores = score(model, graph_tensors(graph), held_out_features)
+        model.start(graph_tensors(graph.training()), data.features, data.external_probabilities, data.truths)
     truths = truth_matrix(graph, held_out_photos)
-    metrics = evaluate(scores, truths, graph.seen)
-    record = {
-        "data": {
-            "name": job.data,
-            "labels": labels.name,
-            "training_photos": len(training_photos),
-            "trained_on": len(data.features),  # those with a seen label
-            "held_out": len(scores),
-        },
-        "settings": asdict(job.training),
-        "history": history,
-        "metrics": {part: values.to_json() for part, values in metrics.items()},
-        "top": {way: [at_k.to_json() for at_k in row] for way, row in evaluate_top(scores, truths, graph.seen).items()},
-        "seconds": round(trained_after, 1),
-        "torch": torch.__version__,
-    }
-    save_checkpoint(
-        job.output,
-        Checkpoint(model, backbone, labels, seen, embeddings.source, job.threshold, record),
+    return _Prepared(
+        labels, seen, embeddings.source, backbone, graph, len(training_photos), data, model, held_out, truths
     )
-    return Outcome(job.output, metrics, record)
 
 
 def target_labels(job: Job) -> LabelSet:
@@ -241,14 +295,18 @@ def truth_matrix(graph: ClassGraph, photos: PhotoSet) -> npt.NDArray[np.bool_]:
 
 @torch.inference_mode()
 def score(model: System, graph: GraphTensors, features: Features, batch_size: int = 64) -> npt.NDArray[np.float32]:
-    """Scores of cached features on a graph, float32 [n, N_t]."""
+    """Scores of cached features on a graph, float32 [n, N_t]; computed where model and graph are."""
     model.eval()
+    device = graph.embeddings.device
     batches = zip(
         torch.from_numpy(features.features).split(batch_size),
         torch.from_numpy(features.logits).split(batch_size),
         strict=True,
     )
-    return torch.cat([model(x, graph.external_probabilities(logits), graph) for x, logits in batches]).numpy()
+    scores = [
+        model(x.to(device), graph.external_probabilities(logits.to(device)), graph).cpu() for x, logits in batches
+    ]
+    return torch.cat(scores).numpy()
 
 
 def job_backbone(job: Job, quiet: bool) -> Backbone:

@@ -1,7 +1,7 @@
 """The training loop: Adam on a system's loss over cached features, resumable to the same result.
 
 Every epoch draws its order and its noise from (seed, epoch) alone, so a run that was broken and resumed ends with
-the very tensors of one that was not.
+the very tensors of one that was not. Several processes may share each batch (`distributed`).
 """
 
 import json
@@ -17,9 +17,12 @@ from torch import Tensor
 from mlzsl.shell.errors import FailureError, UsageError
 from mlzsl.shell.outputs import sha256_of_bytes, written_atomically
 from mlzsl.shell.progress import progress
+from mlzsl.train.devices import check_precision
+from mlzsl.train.distributed import ALONE, Processes
 from mlzsl.train.models.system import System
 from mlzsl.train.models.systems import config_of
 from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.step import Stepper
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class TrainingConfig:
         plateau_decay: the factor on the learning rate when the epoch's mean loss plateaus.
         plateau_patience: epochs without a better loss (by 1 ‰) that make a plateau.
         seed: of parameters, photo order and noise.
+        precision: "fp32", or "bf16" or "fp16" for matrix products in 16 bits; parameters stay fp32.
     """
 
     epochs: int = 9
@@ -43,6 +47,7 @@ class TrainingConfig:
     plateau_decay: float = 0.1
     plateau_patience: int = 3
     seed: int = 42
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,12 @@ class TrainingData:
     def key(self) -> str:
         """A hash of all of it: resuming on other data is refused."""
         return sha256_of_bytes(
-            *(tensor.numpy().tobytes() for tensor in (self.features, self.external_probabilities, self.truths))
+            *(tensor.cpu().numpy().tobytes() for tensor in (self.features, self.external_probabilities, self.truths))
         )
+
+    def to(self, device: torch.device) -> "TrainingData":
+        """The same on a device."""
+        return TrainingData(self.features.to(device), self.external_probabilities.to(device), self.truths.to(device))
 
 
 def train(
@@ -74,8 +83,11 @@ def train(
     state_path: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    processes: Processes = ALONE,
 ) -> list[dict[str, float]]:
     """Train `model` in place and return each epoch's mean losses and learning rate; none if nothing can be learned.
+
+    Model, graph and data are on one device, which computes.
 
     Args:
         model: freshly made (after `torch.manual_seed(config.seed)`), or of any state when resuming.
@@ -85,50 +97,64 @@ def train(
         state_path: where the state after each epoch is kept, written atomically; None keeps nothing.
         resume: go on from `state_path`.
         quiet: show no progress.
+        processes: those that share every batch; each calls this with the same arguments, the first one writes.
 
     Raises:
-        UsageError: there is nothing to resume from, or the state belongs to another run.
-        FailureError: the loss is not finite, or the disk is full.
+        UsageError: there is nothing to resume from, the state belongs to another run, the device does not compute in
+            the precision, or a batch has fewer photos than there are processes.
+        FailureError: the loss is not finite, the disk is full, or another process has gone.
     """
     if not any(True for _ in model.parameters()):
         model.eval()
         return []
+    with processes.together():
+        check_precision(config.precision, data.features.device)
+        if config.batch_size < processes.count:
+            raise UsageError(
+                f"--batch-size {config.batch_size}: fewer photos than the {processes.count} processes that share them; "
+                "choose a larger one, or start fewer processes."
+            )
     optimizer = torch.optim.Adam(_parameter_groups(model, config), lr=config.learning_rate)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=config.plateau_decay, patience=config.plateau_patience, threshold=1e-3
     )
+    stepper = Stepper(model, graph, optimizer, config.precision, processes)
     run_key = _run_key(model, graph, data, config)
     history: list[dict[str, float]] = []
-    if resume:
-        history = _load_state(_existing(state_path), run_key, model, optimizer, plateau)
+    with processes.together():
+        if resume:
+            history = _load_state(_existing(state_path), run_key, model, optimizer, plateau, stepper.scaler)
+    processes.take_over(model)
     steps = -(-len(data.features) // config.batch_size)
     model.train()
-    with progress("training", config.epochs * steps, "steps", quiet) as bar:
+    with progress("training", config.epochs * steps, "steps", quiet or not processes.first) as bar:
         bar.advance(len(history) * steps)
         for epoch in range(len(history), config.epochs):
             torch.manual_seed(config.seed * 1_000_003 + epoch)
             sums: dict[str, float] = {}
             for chosen in torch.randperm(len(data.features)).split(config.batch_size):
-                losses = model.losses(
-                    data.features[chosen], data.external_probabilities[chosen], graph, data.truths[chosen]
-                )
-                optimizer.zero_grad()
-                losses["loss"].backward()
-                optimizer.step()
+                losses = stepper.take(data.features, data.external_probabilities, data.truths, chosen)
                 for name, value in losses.items():
-                    sums[name] = sums.get(name, 0.0) + value.item() * len(chosen)
-                bar.advance(1, note=f"epoch {epoch + 1}/{config.epochs}, loss {losses['loss'].item():.4f}")
+                    sums[name] = sums.get(name, 0.0) + value * len(chosen)
+                bar.advance(1, note=f"epoch {epoch + 1}/{config.epochs}, loss {losses['loss']:.4f}")
             means = {name: total / len(data.features) for name, total in sums.items()}
-            if not all(torch.isfinite(torch.tensor(list(means.values())))):
-                raise FailureError(
-                    f"the loss became {means} in epoch {epoch + 1}; lower the learning rate (--learning-rate)."
-                )
+            with processes.together():
+                _check_finite(means, epoch, config)
             history.append(means | {"learning_rate": optimizer.param_groups[0]["lr"]})
             plateau.step(means["loss"])
-            if state_path is not None:
-                _save_state(state_path, run_key, model, optimizer, plateau, history)
+            with processes.together():
+                if state_path is not None and processes.first:
+                    _save_state(state_path, run_key, model, optimizer, plateau, stepper.scaler, history)
     model.eval()
     return history
+
+
+def _check_finite(means: dict[str, float], epoch: int, config: TrainingConfig) -> None:
+    if not all(torch.isfinite(torch.tensor(list(means.values())))):
+        other = "" if config.precision == "fp32" else f" or train in fp32 instead of {config.precision} (--precision)"
+        raise FailureError(
+            f"the loss became {means} in epoch {epoch + 1}; lower the learning rate (--learning-rate){other}."
+        )
 
 
 def _parameter_groups(model: System, config: TrainingConfig) -> list[dict[str, Any]]:
@@ -143,13 +169,19 @@ def _parameter_groups(model: System, config: TrainingConfig) -> list[dict[str, A
 
 
 def _run_key(model: System, graph: GraphTensors, data: TrainingData, config: TrainingConfig) -> str:
-    """What must be the same for a resumed run to end like an unbroken one; the number of epochs may grow."""
-    settings = {"system": model.system, "model": config_of(model), "training": asdict(config) | {"epochs": None}}
+    """What must be the same for a resumed run to end like an unbroken one; the number of epochs may grow.
+
+    The kind of device is part of it, as each draws other noise. The number of processes is not: it moves only rounding.
+    """
+    settings = {
+        "system": model.system,
+        "model": config_of(model),
+        "training": asdict(config) | {"epochs": None},
+        "device": data.features.device.type,
+    }
     return sha256_of_bytes(
         json.dumps(settings, sort_keys=True).encode(),
-        graph.embeddings.numpy().tobytes(),
-        graph.edges.numpy().tobytes(),
-        graph.is_a.numpy().tobytes(),
+        *(tensor.cpu().numpy().tobytes() for tensor in (graph.embeddings, graph.edges, graph.is_a)),
         data.key().encode(),
     )
 
@@ -160,6 +192,7 @@ def _save_state(
     model: System,
     optimizer: torch.optim.Adam,
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
+    scaler: torch.amp.GradScaler,
     history: list[dict[str, float]],
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
@@ -175,6 +208,7 @@ def _save_state(
         "plateau": {
             name: value for name, value in plateau.state_dict().items() if isinstance(value, int | float | list)
         },
+        "scaler": scaler.state_dict(),
         "history": history,
     }
     with written_atomically(path) as temporary:
@@ -193,6 +227,7 @@ def _load_state(
     model: System,
     optimizer: torch.optim.Adam,
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
+    scaler: torch.amp.GradScaler,
 ) -> list[dict[str, float]]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -202,7 +237,7 @@ def _load_state(
         raise UsageError(f"{path}: is not a readable training state ({error}); train without --resume.") from error
     if header.get("run") != run_key:
         raise UsageError(
-            f"{path}: belongs to a run with other photos, labels, embeddings or settings; "
+            f"{path}: belongs to a run with other photos, labels, embeddings, settings or device; "
             "resume with the flags it began with, or train without --resume."
         )
     model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
@@ -216,5 +251,6 @@ def _load_state(
     ]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     plateau.load_state_dict(header["plateau"])
+    scaler.load_state_dict(header["scaler"])
     history: list[dict[str, float]] = header["history"]
     return history

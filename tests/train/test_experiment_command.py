@@ -207,7 +207,7 @@ def test_runs_of_other_settings_are_not_mixed_up(photos: Path, here: Path) -> No
 
 def test_a_changed_program_is_another_run() -> None:
     names = {path.name for path in runs.program_files(SYSTEMS["RGCN"].__module__)}
-    assert {"rgcn.py", "relational_gcn.py", "layers.py", "starting.py", "tensors.py", "loop.py"} <= names
+    assert {"rgcn.py", "relational_gcn.py", "layers.py", "starting.py", "tensors.py", "loop.py", "step.py"} <= names
     assert "skg.py" not in names
 
 

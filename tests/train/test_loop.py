@@ -55,6 +55,36 @@ def test_the_same_seed_trains_the_same_system(graph: GraphTensors, data: Trainin
     assert same_tensors(first, second)
 
 
+def test_one_process_in_fp32_is_bit_for_bit_the_plain_loop(graph: GraphTensors, data: TrainingData) -> None:
+    ours, plain = make_model(), make_model()
+    history = train(ours, graph, data, replace(CONFIG, epochs=3), quiet=True)
+    edges = {name for name, _ in plain.named_parameters() if name.startswith("edge_weights.")}
+    rates = {True: CONFIG.edge_rate * CONFIG.learning_rate, False: CONFIG.learning_rate}
+    optimizer = torch.optim.Adam(
+        [{"params": [each], "lr": rates[name in edges]} for name, each in plain.named_parameters()]
+    )
+    for epoch in range(3):
+        torch.manual_seed(CONFIG.seed * 1_000_003 + epoch)
+        total = 0.0
+        for chosen in torch.randperm(PHOTOS).split(CONFIG.batch_size):
+            x, p, truths = (each[chosen] for each in (data.features, data.external_probabilities, data.truths))
+            e = plain.evidence(p)
+            mean, log_sigma = plain.posvae.encode(e, graph.external_embeddings)
+            states = mean + (log_sigma / 2).exp() * torch.randn_like(mean)
+            vae = plain.posvae.loss(e, plain.posvae.decode(states, graph.external_embeddings), mean, log_sigma)
+            logits = plain.classify(
+                torch.cat([plain.target_encoder(x, graph.target_embeddings), states]), graph, rows=graph.targets
+            )
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, truths) + vae
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(chosen)
+        assert history[epoch]["loss"] == total / PHOTOS
+        assert history[epoch]["learning_rate"] == CONFIG.learning_rate  # no plateau yet, which the plain loop lacks
+    assert same_tensors(ours, plain)
+
+
 @pytest.mark.parametrize("broken_after", [1, 4])
 def test_resuming_ends_like_an_unbroken_run(
     broken_after: int, graph: GraphTensors, data: TrainingData, tmp_path: Path

@@ -28,6 +28,7 @@ from mlzsl.train.loop import TrainingConfig, TrainingData, train
 from mlzsl.train.models.system import System
 from mlzsl.train.models.systems import config_of
 from mlzsl.train.models.tensors import GraphTensors, graph_tensors
+from mlzsl.train.step import Stepper
 
 RECIPE = "run 1"  # to be raised when a run of the same key would end with other scores
 OURS = "mlzsl.train."
@@ -142,7 +143,7 @@ def _key(
 
 def program_files(module: str) -> list[Path]:
     """The source files that decide what a system of `module` learns: its own, what that imports, and the loop's."""
-    waiting, found = [module], {train.__module__}
+    waiting, found = [module], {train.__module__, Stepper.__module__}
     while waiting:
         name = waiting.pop()
         if name.startswith(OURS) and name not in found:

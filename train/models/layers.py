@@ -68,7 +68,7 @@ class EdgeWeights(nn.Module):
             for edges in graph.edges.split(EDGES_AT_ONCE, dim=1)
         ]
         W = torch.eye(graph.nodes, dtype=S.dtype, device=S.device)
-        return W.index_put((graph.edges[0], graph.edges[1]), torch.cat(weights)) if weights else W
+        return W.index_put((graph.edges[0], graph.edges[1]), torch.cat(weights).to(W.dtype)) if weights else W
 
     def _of_edges(self, from_u: Tensor, from_v: Tensor, edges: Tensor) -> Tensor:
         hidden = (from_u.index_select(0, edges[0]) + from_v.index_select(0, edges[1])).relu()  # (edges, d_h)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mlzsl.train.models.layers import ConcatLinear, TargetEncoder
+from mlzsl.train.models.noise import noise_like
 from mlzsl.train.models.relational_gcn import RelationalGCN
 from mlzsl.train.models.starting import fit_edges_to_similarity, scale_embeddings, scale_features
 from mlzsl.train.models.tensors import GraphTensors
@@ -88,7 +89,7 @@ class PosVAE(nn.Module):
     @staticmethod
     def sample(mean: Tensor, log_sigma: Tensor) -> Tensor:
         """h_y = μ + exp(log σ / 2) ⊙ z with z ~ N(0, 1) (eq. 5)."""
-        return mean + (log_sigma / 2).exp() * torch.randn_like(mean)
+        return mean + (log_sigma / 2).exp() * noise_like(mean, photos_dim=1)
 
     def loss(self, evidence: Tensor, decoded: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
         """L_VAE (eq. 4): −log N(e_y; ê_y, σ_e²) up to a constant, plus KL[Q || N(0, 1)], a dimension of h.

@@ -112,7 +112,7 @@ class SKG(System):
         A = torch.zeros(graph.targets, graph.targets, dtype=S.dtype, device=S.device)
         for kind, relation in enumerate(self.relations):
             pairs = (kinds == kind).nonzero().T
-            A = A.index_put((pairs[0], pairs[1]), relation(S, pairs))
+            A = A.index_put((pairs[0], pairs[1]), relation(S, pairs).to(A.dtype))
         return A
 
     def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:

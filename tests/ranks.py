@@ -1,0 +1,75 @@
+"""Several processes that train together, for tests: each calls one function and leaves what came of it in a file."""
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from smallgraph import small_batch, small_graph, small_system
+from torch import Tensor
+from torch.multiprocessing import get_context
+
+from mlzsl.train.distributed import Processes, joined
+from mlzsl.train.loop import TrainingData
+from mlzsl.train.models.system import System
+from mlzsl.train.models.systems import config_of, make_system
+from mlzsl.train.models.tensors import GraphTensors
+
+T, A, PHOTOS = 6, 15, 61
+
+
+def small_training(name: str) -> tuple[System, GraphTensors, TrainingData]:
+    """A system with its first values, and 61 photos whose features tell their labels."""
+    graph, (x, logits) = small_graph(T, A), small_batch(PHOTOS)
+    truths = (x[:, :T] > 0.8).float()
+    truths[:, 0] = 1 - truths[:, 1:].amax(dim=1)  # no photo without a label
+    data = TrainingData(x, graph.external_probabilities(logits), truths)
+    torch.manual_seed(42)
+    model = make_system(name, config_of(small_system(name)))
+    model.start(graph, data.features, data.external_probabilities, data.truths)
+    return model, graph, data
+
+
+def in_ranks(work: Callable[[Processes, Path], Any], folder: Path, count: int = 2) -> list[int | None]:
+    """Call `work` in processes joined over localhost, and return their exit codes; what it returns lies in `left`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = get_context("spawn")
+    ranks = [context.Process(target=_rank, args=(work, rank, count, port, folder)) for rank in range(count)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+        rank.kill()
+    return [rank.exitcode for rank in ranks]
+
+
+def left(folder: Path, rank: int) -> Any:
+    """What `work` returned in the process of a rank."""
+    return json.loads((folder / f"rank{rank}.json").read_text())
+
+
+def listed(model: System) -> dict[str, list[float]]:
+    """A system's tensors as JSON can hold them, to the last bit."""
+    return {name: tensor.flatten().tolist() for name, tensor in model.state_dict().items()}
+
+
+def farthest(model: System, tensors: dict[str, list[float]]) -> float:
+    """The largest difference of a system's tensors from listed ones."""
+
+    def apart(name: str, tensor: Tensor) -> float:
+        return float((tensor.flatten() - torch.tensor(tensors[name])).abs().max())
+
+    return max(apart(name, tensor) for name, tensor in model.state_dict().items())
+
+
+def _rank(work: Callable[[Processes, Path], Any], rank: int, count: int, port: int, folder: Path) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    processes = Processes(rank, count, rank)
+    with joined(processes, f"tcp://127.0.0.1:{port}"):
+        (folder / f"rank{rank}.json").write_text(json.dumps(work(processes, folder)))
