@@ -180,7 +180,8 @@ for backbone in "${backbones[@]}"; do
     step "compare-$backbone" "$bin/mlzsl-bench" "${engines[@]}" "$stem.onnx" --compare --device "$device" \
         --photos "$photos" --count "$most" --batch-size "$largest" --checkpoint "$stem.safetensors" --json
     for engine in "${engines[@]}"; do
-        name=$backbone-$(basename "${engine%.*}")
+        name=${engine%.*}
+        name=$backbone-${name##*.}
         step "stages-$name" "$bin/mlzsl-bench" "$engine" --device "$device" --photos "$photos" --count "$most" \
             --batch-sizes "$largest" --batch-size "$largest" --json
         step "busy-$name" "$bin/python" benchmarks/gpu.py busy "$engine" --device "$device" --photos "$photos" \
