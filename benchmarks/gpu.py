@@ -335,7 +335,8 @@ def warm_up(engine: Engine, batches: Sequence[int]) -> None:
 def busy(engine: Path, device: str, photos: str, batch: int, count: int) -> None:
     """How busy the GPU is, as the driver counts it, while photos on disk become tags."""
     paths = list(islice(find_images([photos]), count))
-    with Tagger.open(engine, device, batch_size=batch) as tagger:
+    backend = "onnxruntime" if device == "cpu" else None  # a CPU rehearses every precision there
+    with Tagger.open(engine, device, backend, batch_size=batch) as tagger:
         tag_for(tagger, paths, 0)  # warms up, and brings the files into memory
         with watched_gpu() as samples:
             rate = tag_for(tagger, paths, WINDOW if device == "cuda" else 0)

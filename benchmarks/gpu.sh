@@ -53,14 +53,14 @@ cd "$(dirname "$0")/.."
 gpu=${CUDA_VISIBLE_DEVICES:-0}
 export CUDA_VISIBLE_DEVICES=${gpu%%,*} CUDA_DEVICE_ORDER=PCI_BUS_ID
 if [[ -n $rehearse ]]; then
-    device=cpu rtx=yes capability=8.9 backbones=(resnet18)
+    device=cpu backend=(--backend onnxruntime) rtx=yes capability=8.9 backbones=(resnet18)
     loads=(--device cpu --batches "1,2" --repeats 2 --seconds 0.2) profile=1,2,2 largest=2 most=24
 else
     capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader -i "$CUDA_VISIBLE_DEVICES" 2>/dev/null) ||
         capability=''
     [[ $capability =~ ^[0-9]+\.[0-9]+$ ]] ||
         refuse "there is no NVIDIA GPU here (nvidia-smi finds none); run this where there is one, or add --rehearse."
-    device=cuda backbones=(resnet50 resnet101)
+    device=cuda backend=() backbones=(resnet50 resnet101)
     loads=(--device cuda) profile=1,32,128 largest=32 most=2048
 fi
 mkdir -p "$folder"
@@ -159,9 +159,17 @@ for backbone in "${backbones[@]}"; do
                 ;;
         esac
         plan=${model%.onnx}.plan
+        if [[ ! -f $model ]]; then
+            skip "build-$name" "there is no model file to build it from"
+            continue
+        fi
         step "build-$name" "$bin/mlzsl-build" "$model" "${build[@]}" -o "$plan" --json
         engine=("$plan" --device cuda)
-        [[ $device == cuda ]] || engine=("$model" --backend onnxruntime)
+        [[ $device == cuda ]] || engine=("$model" "${backend[@]}")
+        if [[ ! -f ${engine[0]} ]]; then
+            skip "verify-$name" "there is no plan to verify"
+            continue
+        fi
         step "verify-$name" "$bin/mlzsl-verify" "${engine[@]}" --against "$stem.safetensors" \
             --photos "$pictures/verify" --certify --json
     done
@@ -177,13 +185,13 @@ for backbone in "${backbones[@]}"; do
     for precision in fp16 int8 fp8; do
         [[ ! -f $stem.$precision.$suffix ]] || engines+=("$stem.$precision.$suffix")
     done
-    step "compare-$backbone" "$bin/mlzsl-bench" "${engines[@]}" "$stem.onnx" --compare --device "$device" \
+    step "compare-$backbone" "$bin/mlzsl-bench" "${engines[@]}" "$stem.onnx" --compare --device "$device" "${backend[@]}" \
         --photos "$photos" --count "$most" --batch-size "$largest" --checkpoint "$stem.safetensors" --json
     for engine in "${engines[@]}"; do
         name=${engine%.*}
         name=$backbone-${name##*.}
-        step "stages-$name" "$bin/mlzsl-bench" "$engine" --device "$device" --photos "$photos" --count "$most" \
-            --batch-sizes "$largest" --batch-size "$largest" --json
+        step "stages-$name" "$bin/mlzsl-bench" "$engine" --device "$device" "${backend[@]}" --photos "$photos" \
+            --count "$most" --batch-sizes "$largest" --batch-size "$largest" --json
         step "busy-$name" "$bin/python" benchmarks/gpu.py busy "$engine" --device "$device" --photos "$photos" \
             --batch "$largest" --count "$most"
     done

@@ -31,7 +31,8 @@ def main(logs: Path, markdown: Path, raw: Path) -> None:
     for step in steps:
         step["reason"] = reason(step, logs)
     raw.write_text(json.dumps({"steps": steps, "found": found}, indent=2) + "\n")
-    markdown.write_text("\n\n".join(part for part in sections(steps, found) if part) + "\n")
+    text = "\n\n".join(part for part in sections(steps, found) if part) + "\n"
+    markdown.write_text(text.replace(f"{logs.resolve().parent}/", ""))
 
 
 def printed(path: Path) -> Any:
