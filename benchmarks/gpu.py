@@ -1,4 +1,4 @@
-"""How fast is a network on a GPU by precision and batch, beside PyTorch and ONNX Runtime? The steps of gpu.sh.
+"""How fast is a network on a GPU by precision and batch, beside PyTorch and ONNX Runtime? Measured for gpu.sh.
 
 Each command prints what it found as JSON; gpu.sh runs them one after the other and gpu_record.py makes the record.
 `--device cpu` goes the same ways with what a CPU has: no plans, no CUDA graphs, bfloat16 in place of float16.
@@ -10,18 +10,11 @@ Each command prints what it found as JSON; gpu.sh runs them one after the other 
 
 import contextlib
 import gc
-import importlib.metadata
-import json
 import math
-import os
-import platform
-import random
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,14 +22,12 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from gpu_inputs import as_json, asked_of_nvidia, gpu_index
 from gpu_ways import PRECISIONS, Files, Resident, Way, fp32_scorer, openers, side_stream
-from precision import random_photos
-from tagging import networks
 
 from mlzsl.engines.engine import Engine, available_cpus, one_line, open_engine
 from mlzsl.engines.modelfile import Images, read_manifest
 from mlzsl.engines.tensorrt_engine import IN_FLIGHT, open_plan
-from mlzsl.export.exporter import export_model
 from mlzsl.imaging.sources import find_images
 from mlzsl.runtime import Tagger
 from mlzsl.runtime.bench_load import FEWEST_BATCHES, Load, measure_loads, random_pictures
@@ -44,10 +35,6 @@ from mlzsl.runtime.bench_statistics import spread
 from mlzsl.shell.progress import progress, say
 
 WARM_UP = 3 * IN_FLIGHT  # each slot of a plan captures its graph on the second batch of a size
-PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "cuda-core", "numpy")
-PICTURES = 128  # random ones, where no photos are named; half of them calibrate
-MOST_PHOTOS = 256  # of each half
-ASKED_OF_GPU = "name,driver_version,compute_cap,memory.total,power.limit,clocks.max.sm"
 WINDOW = 10.0  # seconds over which the GPU is watched
 
 
@@ -68,76 +55,7 @@ STEM = click.argument("stem", type=click.Path(path_type=Path))
 
 @click.group()
 def main() -> None:
-    """The steps of gpu.sh."""
-
-
-@main.command()
-@click.option("--ran", default="", help="The command that is recorded.")
-def machine(ran: str) -> None:
-    """Where the figures are taken, when, and with what."""
-    versions = {}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    asked = asked_of_nvidia(f"--query-gpu={ASKED_OF_GPU}", "--format=csv,noheader", "-i", gpu_index())
-    found = dict(zip(ASKED_OF_GPU.split(","), map(str.strip, asked.split(",")), strict=True)) if asked else None
-    here = Path(__file__).parent
-    shown = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=False
-    )
-    as_json(
-        {
-            "date": date.today().isoformat(),
-            "command": ran,
-            "commit": shown.stdout.strip(),
-            "gpu": found,
-            "cpu": processor(),
-            "cores": available_cpus(),
-            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "cuda_of_torch": torch.version.cuda,
-            "versions": versions,
-        }
-    )
-
-
-@main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--photos", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def pictures(folder: Path, photos: Path | None) -> None:
-    """Divide photos into FOLDER/calibrate and FOLDER/verify: links to some, or random pictures where none are named."""
-    if photos is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        source = folder / "random"
-        photos = source if source.is_dir() else random_photos(source, PICTURES)
-    found = [Path(path).resolve() for path in find_images([photos])]
-    random.Random(0).shuffle(found)
-    half = min(len(found) // 2, MOST_PHOTOS)
-    for name, chosen in (("calibrate", found[:half]), ("verify", found[half : 2 * half])):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for old in (folder / name).iterdir():
-            old.unlink()
-        for place, path in enumerate(chosen):
-            (folder / name / f"{place:04}{path.suffix}").symlink_to(path)
-    as_json({"photos": len(found), "each_half": half})
-
-
-@main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("backbone")
-@click.option("--weights", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Holds BACKBONE.pth.")
-@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A trained system.")
-def network(folder: Path, backbone: str, weights: Path | None, checkpoint: Path | None) -> None:
-    """Make a whole network, or take a trained one, and its fp32 model file; prints what its files' names begin with."""
-    if checkpoint is not None:
-        files = Files(folder / backbone)
-        folder.mkdir(parents=True, exist_ok=True)
-        files.checkpoint.unlink(missing_ok=True)
-        files.checkpoint.symlink_to(checkpoint.resolve())
-        export_model(files.checkpoint, None, files.model("fp32"))
-        click.echo(files.stem)
-        return
-    checkpoint, _ = networks(folder, backbone, None if weights is None else weights / f"{backbone}.pth", "coco80")
-    click.echo(checkpoint.with_suffix(""))
+    """The measurements of gpu.sh."""
 
 
 @main.command()
@@ -378,33 +296,6 @@ def watched_gpu() -> Iterator[list[float]]:
     finally:
         done.set()
         watcher.join()
-
-
-def gpu_index() -> str:
-    """The GPU in use, as nvidia-smi counts them."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-
-
-def asked_of_nvidia(*words: str) -> str:
-    """What nvidia-smi answers; nothing where there is none."""
-    try:
-        return subprocess.run(["nvidia-smi", *words], capture_output=True, text=True, check=True).stdout.strip()
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return ""
-
-
-def processor() -> str:
-    """The CPU's name."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
-def as_json(found: Any) -> None:
-    """Print it."""
-    click.echo(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

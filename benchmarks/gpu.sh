@@ -127,15 +127,15 @@ else
     build+=(--timing-cache "$folder/timing")
 fi
 pictures=$folder/pictures
-step machine "$bin/python" benchmarks/gpu.py machine --ran "$ran"
+step machine "$bin/python" benchmarks/gpu_inputs.py machine --ran "$ran"
 step tests "$bin/python" -m pytest -q -m gpu
-step pictures "$bin/python" benchmarks/gpu.py pictures "$pictures" ${photos:+--photos "$photos"}
+step pictures "$bin/python" benchmarks/gpu_inputs.py pictures "$pictures" ${photos:+--photos "$photos"}
 [[ -z $checkpoint ]] || backbones+=(trained)
 for backbone in "${backbones[@]}"; do
     # With an untrained head every layer is quantized: its labels' order says nothing about which to keep.
     source=(${weights:+--weights "$weights"}) limits=(--max-drop 100 --min-agreement 0)
     [[ $backbone != trained ]] || source=(--checkpoint "$checkpoint") limits=()
-    step "network-$backbone" "$bin/python" benchmarks/gpu.py network "$folder/models" "$backbone" "${source[@]}"
+    step "network-$backbone" "$bin/python" benchmarks/gpu_inputs.py network "$folder/models" "$backbone" "${source[@]}"
     stem=$(tail -n 1 "$logs/network-$backbone.out")
     if [[ -z $stem ]]; then
         skip "$backbone" "the network could not be made"
