@@ -13,25 +13,16 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import save_file
-from torchvision.models import resnet50, resnet101
+from tagging import networks
 
 from mlzsl.calibration.calibrate import calibrate
 from mlzsl.calibration.settings import Settings
 from mlzsl.engines.engine import Engine, open_engine
-from mlzsl.export.exporter import export_model
-from mlzsl.graph.classgraph import build_class_graph
-from mlzsl.graph.embeddings import open_embeddings
-from mlzsl.graph.labelsets import load_label_set
-from mlzsl.train.backbone import open_backbone
-from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 
-RANDOM = {"resnet50": resnet50, "resnet101": resnet101}
+RANDOM = ("resnet50", "resnet101")
 RUNS = (  # backend, precision, target of the INT8 file
     ("openvino", "fp32", None),
     ("openvino", "bf16", None),
@@ -60,7 +51,7 @@ def main(
         here = Path(folder)
         photos = photos or random_photos(here / "photos", 24)
         settings = Settings(min_agreement=min_agreement, max_drop=100 if min_agreement == 0 else 1, threads=threads)
-        for model in models or [random_model(name, here) for name in RANDOM]:
+        for model in models or [networks(here, name, None, "coco80")[1] for name in RANDOM]:
             compare(model, here, photos, settings, batch, repeats)
 
 
@@ -130,23 +121,6 @@ def random_photos(folder: Path, count: int) -> Path:
     for place, picture in enumerate(random_pictures(count, 224, 99)):
         Image.fromarray(picture).save(folder / f"{place}.png")
     return folder
-
-
-def random_model(name: str, folder: Path) -> Path:
-    """A whole model file around a backbone of random weights, its residual branches weak as trained ones are."""
-    torch.manual_seed(0)
-    network = RANDOM[name]()
-    for layer, module in network.named_modules():
-        if layer.endswith("bn3"):
-            torch.nn.init.constant_(module.weight, 0.2)
-    save_file(network.state_dict(), folder / f"{name}.weights.safetensors")
-    backbone = open_backbone(name, folder / f"{name}.weights.safetensors", 224, quiet=True)
-    label_set, embeddings = load_label_set("coco80"), open_embeddings("taxonomy")
-    graph = build_class_graph(label_set, label_set.labels, backbone.external, embeddings)
-    system = RGCNPosVAE(RGCNPosVAEConfig(backbone.feature_dim, graph.embeddings.shape[1])).eval()
-    checkpoint = Checkpoint(system, backbone, label_set, label_set.labels, embeddings.source, 0.5, {})
-    save_checkpoint(folder / f"{name}.safetensors", checkpoint)
-    return export_model(folder / f"{name}.safetensors", None, folder / f"{name}.onnx").path
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def networks(folder: Path, backbone: str, weights: Path | None, labels: str) -> 
         torch.manual_seed(0)
         if weights is None:
             weights = folder / f"{backbone}.random.safetensors"
-            save_file(ARCHITECTURES[backbone](1000).state_dict(), weights)
+            save_file(random_backbone(backbone).state_dict(), weights)
         network = open_backbone(backbone, weights, quiet=True)
         label_set, embeddings = load_label_set(labels), open_embeddings("taxonomy")
         graph = build_class_graph(label_set, label_set.labels, network.external, embeddings)
@@ -89,6 +89,15 @@ def networks(folder: Path, backbone: str, weights: Path | None, labels: str) -> 
     if not exported.exists():
         export_model(path, None, exported)
     return path, exported
+
+
+def random_backbone(name: str) -> torch.nn.Module:
+    """Random weights, the residual branches weak as trained ones are: else a ResNet-101 leaves the range of fp16."""
+    network = ARCHITECTURES[name](1000)
+    for block in network.modules():
+        for last in [part for part in ("bn3", "bn2") if hasattr(block, part)][:1]:
+            torch.nn.init.constant_(getattr(block, last).weight, 0.2)
+    return network
 
 
 if __name__ == "__main__":

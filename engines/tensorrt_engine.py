@@ -61,7 +61,7 @@ def open_plan(
     check_version(path, manifest.build, library.version, this_platform())
     cuda = MEMORY[memory](f"{path}: a plan runs on an NVIDIA GPU, and")
     check_gpu(path, manifest.build, cuda.gpu, cuda_major(library))
-    engine = _load(library, path, manifest, plan)
+    engine = load_plan(library, path, manifest, plan)
     check_signature(path, manifest.model, _signature(engine))
     slots = _slots(library, engine, manifest, cuda, in_flight, graphs)
     running = Running(library.key, library.version, "CUDA", cuda.gpu.name, manifest.model.precision)
@@ -98,8 +98,17 @@ class PlanEngine:
         return check_images(images, self.manifest)
 
 
-def _load(library: Library, path: Path, manifest: PlanManifest, plan: bytes) -> Any:
-    """The plan as the library's engine, with its weights."""
+def load_plan(library: Library, path: Path, manifest: PlanManifest, plan: bytes) -> Any:
+    """A plan as the library's `ICudaEngine`, with its weights.
+
+    Args:
+        library: the one that built the plan.
+        path: the plan's, for messages, and where a stripped plan's model file lies.
+        manifest, plan: as `read_plan` checked them.
+
+    Raises:
+        UsageError: the library does not load it, or a stripped plan's model file is not there.
+    """
     runtime = library.module.Runtime(library.logger)
     if manifest.build.version_compatible:
         runtime.engine_host_code_allowed = True  # such a plan carries the runtime of its version; its hash was checked
@@ -133,17 +142,14 @@ def _slots(
     library: Library, engine: Any, manifest: PlanManifest, cuda: Cuda, in_flight: int, graphs: bool
 ) -> list[PlanSlot]:
     size, labels = manifest.model.image_size, len(manifest.model.labels)
-    rtx = library.key == "tensorrt_rtx"
-    make_context = _rtx_contexts(library, engine, graphs) if rtx else _contexts(library, engine)
-    scratch_bytes = 0 if rtx else max(int(engine.device_memory_size_v2), 1)
+    make_context, scratch_bytes = context_maker(library, engine, graphs)
+    captured = graphs and not captures_graphs_itself(library)
     with contextlib.ExitStack() as undo, _failing_clearly(cuda):
         slots = []
         for _ in range(in_flight):
             stream = cuda.stream()
             undo.callback(stream.close)
-            slots.append(
-                PlanSlot(stream, make_context, manifest.build.batch, size, labels, scratch_bytes, graphs and not rtx)
-            )
+            slots.append(PlanSlot(stream, make_context, manifest.build.batch, size, labels, scratch_bytes, captured))
         undo.pop_all()
     return slots
 
@@ -154,6 +160,24 @@ def _failing_clearly(cuda: Cuda) -> Iterator[None]:
         yield
     except cuda.errors as error:
         raise FailureError(f"the GPU failed: {one_line(error)}; fewer or smaller batches need less memory.") from error
+
+
+def context_maker(library: Library, engine: Any, graphs: bool) -> tuple[MakeContext, int]:
+    """What makes an engine's execution contexts, and the bytes of scratch memory to give it; 0 where it takes none.
+
+    Args:
+        library: TensorRT or TensorRT-RTX.
+        engine: as `load_plan` gives it.
+        graphs: let a library that captures CUDA graphs itself do so.
+    """
+    if captures_graphs_itself(library):
+        return _rtx_contexts(library, engine, graphs), 0
+    return _contexts(library, engine), max(int(engine.device_memory_size_v2), 1)
+
+
+def captures_graphs_itself(library: Library) -> bool:
+    """Whether contexts of a library replay CUDA graphs without being told to, as those of TensorRT-RTX do."""
+    return library.key == "tensorrt_rtx"
 
 
 def _contexts(library: Library, engine: Any) -> MakeContext:

@@ -42,16 +42,17 @@ class Scorer(nn.Module):
 
 
 class HalfScorer(nn.Module):
-    """The same with weights and activations in bf16; pictures are normalized in float32."""
+    """The same with weights and activations of two bytes each; pictures are normalized in float32."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, kind: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
+        self.kind = kind  # bfloat16 or float16
         self.normalize, self.reading = scorer.backbone.normalize, scorer.backbone.reading
-        self.network = copy.deepcopy(scorer.backbone.network).bfloat16()
-        self.head = copy.deepcopy(scorer.head).bfloat16()
+        self.network = copy.deepcopy(scorer.backbone.network).to(kind)
+        self.head = copy.deepcopy(scorer.head).to(kind)
 
     def forward(self, images: Tensor) -> Tensor:
-        pictures = self.normalize(images).bfloat16()
+        pictures = self.normalize(images).to(self.kind)
         scores: Tensor = self.head(*features_and_logits(self.network, pictures, self.reading))
         return scores.float()
 
@@ -115,7 +116,7 @@ def open_eager(
     Raises:
         UsageError: the checkpoint or its embeddings are unfit, or PyTorch does not reach the device.
     """
-    network = _scorer(checkpoint, manifest, embeddings, device, threads)
+    network = open_scorer(checkpoint, manifest, embeddings, device, threads)
     return Baseline(network, manifest.image_size, device, batch_size, threads)
 
 
@@ -127,7 +128,7 @@ def open_compiled(
     Raises:
         UsageError: as `open_eager`, or it does not compile here.
     """
-    scorer = _scorer(checkpoint, manifest, embeddings, device, threads)
+    scorer = open_scorer(checkpoint, manifest, embeddings, device, threads)
     compiled = Baseline(torch.compile(HalfScorer(scorer).eval()), manifest.image_size, device, batch_size, threads)
     try:
         compiled.scores(np.zeros((batch_size, manifest.image_size, manifest.image_size, 3), np.uint8))
@@ -136,7 +137,8 @@ def open_compiled(
     return compiled
 
 
-def _scorer(checkpoint: Path, manifest: Manifest, embeddings: str | None, device: str, threads: int) -> Scorer:
+def open_scorer(checkpoint: Path, manifest: Manifest, embeddings: str | None, device: str, threads: int) -> Scorer:
+    """A checkpoint's network for the labels of a manifest, in fp32; arguments and errors as `open_eager`."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: the installed PyTorch reaches no GPU.")
     torch.set_num_threads(threads)

@@ -3,15 +3,12 @@
 import dataclasses
 import importlib.util
 import shutil
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from gpu import has_gpu
-from tinymodel import TinyModel, random_images, reference_scores
+from tinymodel import TinyModel
 
 from mlzsl.engines.engine import open_engine
 from mlzsl.engines.modelfile import read_golden
@@ -124,25 +121,3 @@ def test_pycuda_where_it_is_not_installed_names_the_extra(plan: Path) -> None:
         pytest.skip("PyCUDA is installed here")
     with pytest.raises(UsageError, match=r"PyCUDA.*mlzsl\[pycuda\]"):
         open_plan(plan, memory="pycuda")
-
-
-@pytest.mark.gpu
-class TestOnAGpu:
-    """What runs only where there is a GPU that the installed library builds for."""
-
-    @pytest.fixture(params=[True, False], ids=["graphs", "calls"])
-    def engine(self, request: pytest.FixtureRequest, built: Path) -> Iterator:
-        if not has_gpu():
-            pytest.skip("needs an NVIDIA GPU and its driver")
-        with closing(open_plan(built, graphs=request.param)) as opened:
-            yield opened
-
-    def test_scores_are_those_of_the_formulas_whatever_the_batch(self, engine) -> None:
-        for count in (1, 2, 3, 8, 8, 8, 9, 40):
-            images = random_images(count, seed=count)
-            np.testing.assert_allclose(engine.scores(images), reference_scores(images), atol=1e-5, rtol=0)
-
-    def test_results_come_in_order_though_their_sizes_differ(self, engine) -> None:
-        batches = [random_images(1 + 17 * i % 40, seed=i) for i in range(40)]
-        for batch, scores in zip(batches, engine.run(iter(batches)), strict=True):
-            np.testing.assert_allclose(scores, reference_scores(batch), atol=1e-5, rtol=0)
