@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mlzsl.export import blocks
 from mlzsl.export.block_product import BlockProduct
 from mlzsl.export.blocks import dense_blocks
 
@@ -30,6 +31,23 @@ def test_every_entry_is_in_exactly_one_block(density: float) -> None:
 def test_every_row_is_in_exactly_one_block() -> None:
     rows = np.concatenate([block.rows for block in dense_blocks(two_communities())])
     assert sorted(rows.tolist()) == list(range(300))
+
+
+def test_more_kinds_of_rows_than_can_be_compared_stay_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LARGEST_CLUSTERING", 299)
+    (whole,) = dense_blocks(two_communities())
+    assert (len(whole.rows), len(whole.columns)) == (300, 300)
+
+
+def test_rows_and_columns_that_are_alike_count_as_often_as_they_are_there() -> None:
+    nonzero = two_communities(60)
+    often = np.repeat(np.repeat(nonzero, 3, axis=0), 2, axis=1)
+    found = dense_blocks(often)
+    assert sorted(np.concatenate([block.rows for block in found]).tolist()) == list(range(180))
+    for block in found:
+        assert np.array_equal(block.columns, np.flatnonzero(often[block.rows].any(axis=0)))
+        kinds = set((block.rows // 3).tolist())
+        assert sorted(block.rows.tolist()) == [3 * kind + copy for kind in sorted(kinds) for copy in range(3)]
 
 
 def test_separate_communities_become_separate_blocks() -> None:
