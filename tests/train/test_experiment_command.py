@@ -108,6 +108,18 @@ def test_table1_has_all_systems_with_means_deviations_and_intervals(photos: Path
     assert "results/table1.md and " in result.stdout.splitlines()[-1]
 
 
+def test_what_one_system_reads_besides_changes_no_other(photos: Path, here: Path) -> None:
+    def of(system: str) -> list[str]:
+        return [row["seed 42"] for row in rows_of(here / "results/table1.csv") if row["system"] == system]
+
+    call(photos, here, "table1", "--seeds", 1, "--systems", "visual-semantic")
+    alone = of("visual-semantic")
+    result = call(photos, here, "table1", "--seeds", 1, "--systems", "visual-semantic,evidence")
+    assert "1 of 2 runs were done before" in result.output  # the very same run, from the same features
+    assert of("visual-semantic") == alone
+    assert of("evidence") != alone
+
+
 def test_folds_test_every_photo_once(photos: Path, here: Path) -> None:
     result = call(photos, here, "table1", "--folds", 3, "--seeds", 1, "--systems", "visual-semantic,training-free")
     assert result.exit_code == 0, result.output
