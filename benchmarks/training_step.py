@@ -27,6 +27,8 @@ from mlzsl.train.models.system import System
 from mlzsl.train.models.systems import SYSTEMS, make_system, settings_of
 from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 
+WITHOUT_STEPS = ("training-free", "evidence")
+
 
 @click.command()
 @click.option("--labels", default="coco80", help="The label set.")
@@ -52,7 +54,7 @@ def main(labels: str, features: int, batch: int, steps: int, threads: int, chose
     )
     for heading in ("system", "ms a step", "ms a step, concatenations built", "saved"):
         table.add_column(heading, justify="left" if heading == "system" else "right")
-    for name in chosen or [name for name in SYSTEMS if name != "training-free"]:
+    for name in chosen or [name for name in SYSTEMS if name not in WITHOUT_STEPS]:
         known = {"feature_dim": features, "embedding_dim": graph.embeddings.shape[1]}
         config_class = SYSTEMS[name].config_class
         config = asdict(config_class(**{key: value for key, value in known.items() if key in settings_of(name)}))
