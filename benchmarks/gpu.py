@@ -13,7 +13,7 @@ import gc
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -58,12 +58,15 @@ def main() -> None:
     """The measurements of gpu.sh."""
 
 
+def measured_network(function: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of a command that measures one network's files."""
+    for add in (SECONDS, REPEATS, BATCHES, DEVICE, STEM):
+        function = add(function)
+    return function
+
+
 @main.command()
-@STEM
-@DEVICE
-@BATCHES
-@REPEATS
-@SECONDS
+@measured_network
 def throughput(stem: Path, device: str, batches: tuple[int, ...], repeats: int, seconds: float) -> None:
     """Photos a second of each way and batch size, copies to and from the device included and not, in turns."""
     torch.backends.cudnn.benchmark = True
@@ -179,11 +182,7 @@ def listed(absent: list[dict[str, Any]], name: str, batch: int | None = None) ->
 
 
 @main.command()
-@STEM
-@DEVICE
-@BATCHES
-@REPEATS
-@SECONDS
+@measured_network
 def ablation(stem: Path, device: str, batches: tuple[int, ...], repeats: int, seconds: float) -> None:
     """Each plan with CUDA graphs and without, 1 to 3 batches in flight; on a CPU, ONNX Runtime's fp32 engine."""
     files, found = Files(stem), []

@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
+from typing import Any
 
 import click
 import numpy as np
@@ -72,9 +73,9 @@ class Figures:
 @click.option("--batch", default=32, help="Photos a step.")
 @click.option("--steps", default=20, help="Steps measured, after 3 that are not.")
 @click.option("--threads", default=2, help="CPU threads.")
-def main(systems: tuple[str, ...], precisions: tuple[str, ...], **same: object) -> None:
+def main(systems: tuple[str, ...], precisions: tuple[str, ...], **same: Any) -> None:
     """Measure steps of each system in each precision."""
-    settings = [Setting(system, precision=precision, **same) for system in systems for precision in precisions]  # type: ignore[arg-type]
+    settings = [Setting(system, precision=precision, **same) for system in systems for precision in precisions]
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         measured = [pool.submit(measure, setting).result() for setting in settings]
     first = settings[0]

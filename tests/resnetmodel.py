@@ -1,4 +1,4 @@
-"""A whole model file as users have them: an untrained ResNet-18 with its head, written by the exporter."""
+"""An untrained ResNet-18: its weights, and the whole model file with its head that the exporter writes."""
 
 from pathlib import Path
 
@@ -15,10 +15,15 @@ from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 
 
+def write_resnet18_weights(path: Path) -> None:
+    """Write random weights under torchvision's names, the same in every call; so is what is drawn after them."""
+    torch.manual_seed(0)
+    save_file(resnet18().state_dict(), path)
+
+
 def write_resnet18_model(folder: Path, labels: str = "voc20", image_size: int = 224) -> Path:
     """Write `resnet18.onnx` and what it was made from into a folder; returns its path."""
-    torch.manual_seed(0)
-    save_file(resnet18().state_dict(), folder / "weights.safetensors")
+    write_resnet18_weights(folder / "weights.safetensors")
     backbone = open_backbone("resnet18", folder / "weights.safetensors", image_size, quiet=True)
     label_set, embeddings = load_label_set(labels), open_embeddings("taxonomy")
     graph = build_class_graph(label_set, label_set.labels, backbone.external, embeddings)

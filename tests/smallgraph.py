@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from mlzsl.train.backbone import PLACES
 from mlzsl.train.models.evidence import Evidence
 from mlzsl.train.models.system import System
 from mlzsl.train.models.systems import SYSTEMS, find_system, make_system
@@ -44,7 +45,7 @@ def small_batch(photos: int = 5, name: str = "RGCN") -> tuple[torch.Tensor, torc
     """Features as a system reads them, [n, F] or [n, F + C], and backbone logits [n, C] in float32."""
     generator = torch.Generator().manual_seed(9)
     x, logits = torch.randn(photos, F, generator=generator), 3 * torch.randn(photos, CLASSES, generator=generator)
-    if find_system(name).reading == "places":
+    if find_system(name).reading == PLACES:
         x = torch.cat([x, (2 * torch.randn(photos, CLASSES, generator=generator)).log_softmax(dim=1)], dim=1)
     return x, logits
 
@@ -69,4 +70,4 @@ def fill(model: System, scale: float, seed: int = 0) -> None:
 
 
 assert CONFIGS.keys() == SYSTEMS.keys()
-LEARNING = [name for name in SYSTEMS if list(small_system(name).parameters())]  # others are fitted at once, or fixed
+LEARNING = [name for name in SYSTEMS if small_system(name).learns]  # others are fitted at once, or fixed

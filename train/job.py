@@ -205,7 +205,7 @@ def _prepare(job: Job, quiet: bool) -> _Prepared:
     if without := len(training_photos) - len(data.features):
         say(f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out", quiet)
     model = new_system(job, backbone, graph, data)
-    if not (job.resume and any(True for _ in model.parameters())):  # what goes on has its values already
+    if not (job.resume and model.learns):  # what goes on has its values already
         model.start(graph_tensors(graph.training()), data.features, data.external_probabilities, data.truths)
     truths = truth_matrix(graph, held_out_photos)
     return _Prepared(
@@ -316,11 +316,13 @@ def job_backbone(job: Job, quiet: bool) -> Backbone:
         UsageError: an unknown one, unfit weights, or a size that it does not take.
     """
     reading = find_system(job.system).reading
-    if job.backbone == SMALL:
-        if job.image_size is not None:
-            raise UsageError(f"--image-size {job.image_size}: backbone small has its own size; leave the flag out.")
-        return pretrain_small_backbone(job.cache, quiet=quiet).reading_as(reading)
-    return open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size).reading_as(reading)
+    if job.backbone != SMALL:
+        backbone = open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
+    elif job.image_size is None:
+        backbone = pretrain_small_backbone(job.cache, quiet=quiet)
+    else:
+        raise UsageError(f"--image-size {job.image_size}: backbone small has its own size; leave the flag out.")
+    return backbone.reading_as(reading)
 
 
 def labelled_photos(job: Job, labels: LabelSet, quiet: bool) -> Source:

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from safetensors.torch import load_file, save_file
-from torchvision.models import resnet18
+from resnetmodel import write_resnet18_weights
+from safetensors.torch import load_file
 
 from mlzsl.engines.modelfile import read_golden, read_manifest
 from mlzsl.shell.umbrella import main
@@ -26,8 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with photos, weights of an untrained ResNet-18, a trained checkpoint and a model for voc20."""
     folder = tmp_path_factory.mktemp("journey")
     generate_scenes(folder / "photos", 24, seed=3, size=96, quiet=True)
-    torch.manual_seed(0)
-    save_file(resnet18().state_dict(), folder / "resnet18.safetensors")
+    write_resnet18_weights(folder / "resnet18.safetensors")
     trained = train(folder, "checkpoint.safetensors")
     assert trained.exit_code == 0, trained.output
     exported = run("export", folder / "checkpoint.safetensors", "--labels", "voc20", "-o", folder / "model.onnx")

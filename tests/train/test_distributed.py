@@ -14,9 +14,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from ranks import farthest, in_ranks, left, listed, small_training
-from safetensors.torch import save_file
+from resnetmodel import write_resnet18_weights
 from smallgraph import LEARNING
-from torchvision.models import resnet18
 
 from mlzsl.shell.errors import FailureError, MlzslError, UsageError
 from mlzsl.shell.umbrella import main
@@ -187,8 +186,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 24 labelled scenes, beside it weights of a ResNet-18."""
     root = tmp_path_factory.mktemp("launched")
     generate_scenes(root / "photos", 24, seed=5, size=64, quiet=True)
-    torch.manual_seed(0)
-    save_file(resnet18().state_dict(), root / "resnet18.safetensors")
+    write_resnet18_weights(root / "resnet18.safetensors")
     return root
 
 

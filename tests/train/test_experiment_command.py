@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from resnetmodel import write_resnet18_weights
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torchvision.models import resnet18
 
 from mlzsl.shell.umbrella import main
 from mlzsl.train.data.scenes import generate_scenes
@@ -31,8 +29,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 24 labelled scenes; beside it the weights of a ResNet-18, and a cache that holds their features."""
     root = tmp_path_factory.mktemp("experiments")
     generate_scenes(root / "photos", 24, seed=5, size=64, quiet=True)
-    torch.manual_seed(0)
-    save_file(resnet18().state_dict(), root / "resnet18.safetensors")
+    write_resnet18_weights(root / "resnet18.safetensors")
     result = call(root / "photos", root, "table1", "--systems", "training-free", "--folds", 2, "--seeds", 1)
     assert result.exit_code == 0, result.output
     shutil.rmtree(root / "cache/runs")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -135,8 +136,8 @@ class TestOnAGpu:
         assert json.loads(result.stdout)["device"] == torch.cuda.get_device_name()
 
     @staticmethod
-    def train_on_gpu(name: str, precision: str, epochs: int = CONFIG.epochs, **more: object) -> list[dict[str, float]]:
+    def train_on_gpu(name: str, precision: str, epochs: int = CONFIG.epochs, **more: Any) -> list[dict[str, float]]:
         gpu = torch.device("cuda", 0)
         model, graph, data = small_training(name)
         config = replace(CONFIG, precision=precision, epochs=epochs)
-        return train(model.to(gpu), graph_on(graph, gpu), data.to(gpu), config, quiet=True, **more)  # type: ignore[arg-type]
+        return train(model.to(gpu), graph_on(graph, gpu), data.to(gpu), config, quiet=True, **more)

@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
-from safetensors.torch import save_file
-from torchvision.models import resnet18
+from resnetmodel import write_resnet18_weights
 
 from mlzsl.graph.labelsets import UNSEEN, load_label_set
 from mlzsl.shell.umbrella import main
@@ -35,8 +33,7 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         (root / "annotations").mkdir(exist_ok=True)
         (root / f"annotations/instances_{split}2014.json").write_text(json.dumps(content))
-    torch.manual_seed(0)
-    save_file(resnet18().state_dict(), root / "resnet18.safetensors")
+    write_resnet18_weights(root / "resnet18.safetensors")
     return root
 
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlzsl.shell.errors import UsageError
+from mlzsl.train.backbone import PLACES
 from mlzsl.train.models.fitting import fit_logistic, fit_ridge
 from mlzsl.train.models.system import System
 from mlzsl.train.models.tensors import GraphTensors
@@ -82,7 +82,7 @@ class Evidence(System):
     """Two regressions fitted to evidence; no parameter is learned by steps."""
 
     system = "evidence"
-    reading = "places"
+    reading = PLACES
     config_class = EvidenceConfig
 
     seen_embeddings: Tensor  # of the seen labels at length 1, (S, d_s)
@@ -113,11 +113,7 @@ class Evidence(System):
         Raises:
             UsageError: the label set leaves no external class.
         """
-        if graph.nodes == graph.targets:
-            raise UsageError(
-                "system evidence: the label set contains all of the backbone's classes, which leaves no external "
-                "class to read; choose other labels with --labels, or another --system."
-            )
+        self.need_externals(graph)
         x, q = self.parted(features)
         self.seen_embeddings.copy_(nn.functional.normalize(graph.target_embeddings))
         self.usual.copy_(q.double().mean(dim=0))
@@ -190,16 +186,13 @@ class Evidence(System):
         Returns:
             float [B, 3 K + K', N_t].
         """
-        parts = [
+        externals = graph.external_logits
+        e, q, u = (
             carried(evidence, constants.likeness) + constants.nearness
-            for evidence in (
-                external_probabilities,
-                q[:, graph.external_logits],
-                self.usual[graph.external_logits].expand(q.shape[0], -1),
-            )
-        ]
+            for evidence in (external_probabilities, q[:, externals], self.usual[None, externals])
+        )
         c = torch.einsum("bs,sky->bky", seen, constants.others)
-        return torch.cat([*parts, c], dim=1)
+        return torch.cat([e, q, u.expand_as(e), c], dim=1)
 
     def _weighed(self, channels: Tensor) -> Tensor:
         """z, (B, N_t)."""

@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from mlzsl.shell.errors import UsageError
+from mlzsl.train.backbone import AVERAGE
 from mlzsl.train.models.tensors import GraphTensors
 
 
@@ -16,16 +18,33 @@ class System(nn.Module, ABC):
 
     Attributes:
         system: its name, as `--system`, checkpoints and manifests have it.
-        reading: what it reads of a photo: "average", x [B, F], or "places", x and log q side by side [B, F + C]
+        reading: what it reads of a photo: AVERAGE, x [B, F], or PLACES, x and log q side by side [B, F + C]
             (`backbone.evidence_at_places`).
         config_class: the frozen dataclass of its configuration: positive numbers only.
         config: its configuration.
     """
 
     system: ClassVar[str]
-    reading: ClassVar[str] = "average"
+    reading: ClassVar[str] = AVERAGE
     config_class: ClassVar[type]
     config: Any
+
+    @property
+    def learns(self) -> bool:
+        """Whether training takes steps; what does not is all in `start`."""
+        return any(True for _ in self.parameters())
+
+    def need_externals(self, graph: GraphTensors) -> None:
+        """Check that there are external classes to read, for a system that reads nothing else of unseen labels.
+
+        Raises:
+            UsageError: the label set leaves none.
+        """
+        if graph.nodes == graph.targets:
+            raise UsageError(
+                f"system {self.system}: the label set contains all of the backbone's classes, which leaves no external "
+                "class to read; choose other labels with --labels, or another --system."
+            )
 
     @abstractmethod
     def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:

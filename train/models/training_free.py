@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from mlzsl.shell.errors import UsageError
 from mlzsl.train.models.system import System
 from mlzsl.train.models.tensors import GraphTensors
 
@@ -45,11 +44,7 @@ class TrainingFree(System):
         Raises:
             UsageError: the label set leaves no external class.
         """
-        if graph.nodes == graph.targets:
-            raise UsageError(
-                "system training-free: the label set contains all of the backbone's classes, which leaves no external "
-                "class to read; choose other labels with --labels, or another --system."
-            )
+        self.need_externals(graph)
 
     def likeness(self, graph: GraphTensors) -> Tensor:
         """exp(k (cos(s_y, s_e) − m)), [N_a, N_t]."""
