@@ -1,9 +1,9 @@
-# make demo: set up and run the main job.   make test: lint, types, floors, tests.
+# make demo: set up and run the main job.   make test: lint, types, layers, tests.
 PYTHON ?= python3
 BIN := .venv/bin
-ROOMS := shell graph imaging train export calibration engines runtime
+PACKAGES := cli graph imaging metrics train export calibration engines runtime
 
-.PHONY: demo test lint types floors unit format clean
+.PHONY: demo test lint types layers unit format clean
 
 # The main job, each step taking what the one before has just written. It needs no download after the install.
 demo: .venv/installed
@@ -20,19 +20,16 @@ demo: .venv/installed
 	@echo "  demo/tagged.png         the tagged pictures to look at"
 	@echo "Try: source .venv/bin/activate; mlzsl-export --labels voc20; mlzsl-infer your/photos --engine model.onnx"
 
-test: lint types floors unit
+test: lint types layers unit
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy sees the rooms under their installed names through links in build/types.
 types: .venv/installed
-	@mkdir -p build/types/mlzsl
-	@for room in $(ROOMS); do ln -sfn ../../../$$room build/types/mlzsl/$$room; done
-	MYPYPATH=build/types $(BIN)/mypy $(foreach room,$(ROOMS),-p mlzsl.$(room))
+	$(BIN)/mypy $(foreach package,$(PACKAGES),-p mlzsl.$(package))
 
-floors: .venv/installed
+layers: .venv/installed
 	$(BIN)/lint-imports
 
 unit: .venv/installed

@@ -16,7 +16,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from mlzsl.imaging import is_image_name
-from mlzsl.runtime.gallery import write_gallery
+from mlzsl.runtime.gallery.page import write_gallery
 
 LABELS, TAGS = 400, 5
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1280,860")

@@ -25,14 +25,15 @@ import torch
 from gpu_inputs import as_json, asked_of_nvidia, gpu_index
 from gpu_ways import PRECISIONS, Files, Resident, Way, fp32_scorer, openers, side_stream
 
-from mlzsl.engines.engine import Engine, available_cpus, one_line, open_engine
-from mlzsl.engines.modelfile import Images, read_manifest
-from mlzsl.engines.tensorrt_engine import IN_FLIGHT, open_plan
-from mlzsl.imaging.sources import find_images
+from mlzsl.cli.progress import progress, say
+from mlzsl.engines.artifact.modelfile import Images, read_manifest
+from mlzsl.engines.engine import Engine, available_cpus, one_line
+from mlzsl.engines.opening import open_engine
+from mlzsl.engines.tensorrt.engine import IN_FLIGHT, open_plan
+from mlzsl.imaging.finding import find_images
 from mlzsl.runtime import Tagger
-from mlzsl.runtime.bench_load import FEWEST_BATCHES, Load, measure_loads, random_pictures
-from mlzsl.runtime.bench_statistics import spread
-from mlzsl.shell.progress import progress, say
+from mlzsl.runtime.bench.load import FEWEST_BATCHES, Load, measure_loads, random_pictures
+from mlzsl.runtime.bench.statistics import spread
 
 WARM_UP = 3 * IN_FLIGHT  # each slot of a plan captures its graph on the second batch of a size
 WINDOW = 10.0  # seconds over which the GPU is watched

@@ -26,7 +26,7 @@ from tagging import networks
 
 from mlzsl.engines.engine import available_cpus
 from mlzsl.export.exporter import export_model
-from mlzsl.imaging.sources import find_images
+from mlzsl.imaging.finding import find_images
 
 PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "cuda-core", "numpy")
 PICTURES = 128  # random ones, where no photos are named; half of them calibrate

@@ -11,13 +11,14 @@ import numpy as np
 import onnxruntime
 import torch
 
-from mlzsl.engines.engine import Engine, open_engine
-from mlzsl.engines.modelfile import Images, Scores, read_manifest
-from mlzsl.engines.onnxruntime_engine import PROVIDER, PROVIDER_OPTIONS
-from mlzsl.engines.plan_manifest import read_plan
-from mlzsl.engines.tensorrt_cuda import DeviceMemory
-from mlzsl.engines.tensorrt_engine import IN_FLIGHT, captures_graphs_itself, context_maker, load_plan, open_plan
-from mlzsl.engines.tensorrt_library import open_library
+from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
+from mlzsl.engines.artifact.plan_manifest import read_plan
+from mlzsl.engines.engine import Engine
+from mlzsl.engines.onnxruntime import PROVIDER, PROVIDER_OPTIONS
+from mlzsl.engines.opening import open_engine
+from mlzsl.engines.tensorrt.cuda import DeviceMemory
+from mlzsl.engines.tensorrt.engine import IN_FLIGHT, captures_graphs_itself, context_maker, load_plan, open_plan
+from mlzsl.engines.tensorrt.library import open_library
 from mlzsl.export.baseline import HalfScorer, Scorer, open_scorer
 
 PRECISIONS = ("fp32", "fp16", "int8", "fp8")

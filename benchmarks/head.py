@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mlzsl.export.cost_sheet import multiply_adds
-from mlzsl.export.folding import fold
-from mlzsl.export.written_head import written
+from mlzsl.export.folding.fold import fold
+from mlzsl.export.unfolded_head import written
 from mlzsl.graph.classgraph import build_class_graph
-from mlzsl.graph.embeddings import open_embeddings
-from mlzsl.graph.labelsets import load_label_set
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.labels.sets import load_label_set
+from mlzsl.train.models.graph_tensors import graph_tensors
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
-from mlzsl.train.models.tensors import graph_tensors
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

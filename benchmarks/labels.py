@@ -22,16 +22,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from mlzsl.cli.progress import progress
 from mlzsl.export.cost_sheet import multiply_adds
-from mlzsl.export.folding import FOLDINGS
-from mlzsl.export.written_head import written
+from mlzsl.export.folding.fold import FOLDINGS
+from mlzsl.export.unfolded_head import written
 from mlzsl.graph.classgraph import build_class_graph
-from mlzsl.graph.embeddings import open_embeddings
-from mlzsl.graph.labelsets import LabelSet, load_label_set
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
-from mlzsl.shell.progress import progress
+from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
-from mlzsl.train.models.tensors import GraphTensors, graph_tensors
 
 COLUMNS = ("labels", "nodes", "joined", "head", "M multiply-adds", "of backbone", "MB", "ms an image", "speed-up")
 HEADS = ("as written", "folded")

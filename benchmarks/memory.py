@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mlzsl.runtime import Tagger
-from mlzsl.runtime.job import tag_to_file
-from mlzsl.runtime.journal import journal_folder
+from mlzsl.runtime.tagging.job import tag_to_file
+from mlzsl.runtime.tagging.journal import journal_folder
 
 ROWS = 10
 PAGE = os.sysconf("SC_PAGE_SIZE")

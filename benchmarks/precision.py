@@ -20,7 +20,8 @@ from tagging import networks
 
 from mlzsl.calibration.calibrate import calibrate
 from mlzsl.calibration.settings import Settings
-from mlzsl.engines.engine import Engine, open_engine
+from mlzsl.engines.engine import Engine
+from mlzsl.engines.opening import open_engine
 
 RANDOM = ("resnet50", "resnet101")
 RUNS = (  # backend, precision, target of the INT8 file

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import click
 
-from mlzsl.runtime.journal import journal_folder
+from mlzsl.runtime.tagging.journal import journal_folder
 
-PROGRAM = "from mlzsl.runtime.infer_cli import main; main()"
+PROGRAM = "from mlzsl.runtime.tagging.cli import main; main()"
 
 
 @click.command()

@@ -18,15 +18,15 @@ from safetensors.torch import save_file
 
 from mlzsl.export.exporter import export_model
 from mlzsl.graph.classgraph import build_class_graph
-from mlzsl.graph.embeddings import open_embeddings
-from mlzsl.graph.labelsets import load_label_set
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.runtime import Tagger
-from mlzsl.runtime.bench import photos_to_bench
-from mlzsl.runtime.bench_compare import compare_on_photos, print_comparison
-from mlzsl.runtime.bench_contenders import Race
-from mlzsl.runtime.bench_report import verdict
-from mlzsl.runtime.bench_stages import measure_stages
-from mlzsl.train.backbone import ARCHITECTURES, open_backbone
+from mlzsl.runtime.bench.baselines import Race
+from mlzsl.runtime.bench.benchmark import photos_to_bench
+from mlzsl.runtime.bench.compare import compare_on_photos, print_comparison
+from mlzsl.runtime.bench.report import verdict
+from mlzsl.runtime.bench.stages import measure_stages
+from mlzsl.train.backbones.backbone import ARCHITECTURES, open_backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 

@@ -18,17 +18,17 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from mlzsl.engines.engine import open_engine
-from mlzsl.engines.manifest import Label
-from mlzsl.engines.modelfile import Scores
+from mlzsl.engines.artifact.manifest import Label
+from mlzsl.engines.artifact.modelfile import Scores
+from mlzsl.engines.opening import open_engine
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_similarity
 from mlzsl.imaging import Preprocessing
 from mlzsl.runtime.labelled import load_labelled
-from mlzsl.runtime.learn_thresholds import thresholds_from_scores
-from mlzsl.runtime.pipeline import ReadableBatches
-from mlzsl.runtime.threshold_prediction import SPACES, Known, Method, overlap, predict
-from mlzsl.runtime.thresholds import Cut, Goal, choose_cut, cut_at, parse_goal
+from mlzsl.runtime.tagging.pipeline import ReadableBatches
+from mlzsl.runtime.thresholds.learning import thresholds_from_scores
+from mlzsl.runtime.thresholds.operating_point import Cut, Goal, choose_cut, cut_at, parse_goal
+from mlzsl.runtime.thresholds.prediction import SPACES, Known, Method, overlap, predict
 
 Row = tuple[list[Cut], float | None, float | None]  # cuts, overlap, share of intervals that hold
 

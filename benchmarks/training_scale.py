@@ -22,15 +22,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mlzsl.graph.embeddings import open_embeddings
-from mlzsl.graph.labelsets import UNSEEN, LabelSet, load_label_set
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_adjacency
-from mlzsl.train.devices import check_precision, device_name, graph_on, open_device
-from mlzsl.train.loop import TrainingData
-from mlzsl.train.models.systems import SYSTEMS, make_system, settings_of
-from mlzsl.train.models.tensors import GraphTensors
-from mlzsl.train.step import Stepper
+from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.registry import SYSTEMS, make_system, settings_of
+from mlzsl.train.training.devices import check_precision, device_name, graph_on, open_device
+from mlzsl.train.training.train_step import Stepper
+from mlzsl.train.training.trainer import TrainingData
 
 EXTERNALS = 984  # as in the paper; in our graph of coco80 they are 978, as 22 classes are some label's synset
 LABELS_A_PHOTO = 2.3  # of the 64 seen ones: COCO photos carry 2.9 of 80 in the mean

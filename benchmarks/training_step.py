@@ -20,12 +20,12 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mlzsl.graph.classgraph import build_class_graph
-from mlzsl.graph.embeddings import open_embeddings
-from mlzsl.graph.labelsets import UNSEEN, load_label_set
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.labels.sets import UNSEEN, load_label_set
+from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
 from mlzsl.train.models.layers import ConcatLinear
-from mlzsl.train.models.system import System
-from mlzsl.train.models.systems import SYSTEMS, make_system, settings_of
-from mlzsl.train.models.tensors import GraphTensors, graph_tensors
+from mlzsl.train.models.model import System
+from mlzsl.train.models.registry import SYSTEMS, make_system, settings_of
 
 WITHOUT_STEPS = ("training-free", "evidence")
 

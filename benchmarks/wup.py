@@ -23,11 +23,11 @@ from nltk.corpus.reader.wordnet import WordNetCorpusReader
 from rich.console import Console
 from rich.table import Table
 
-from mlzsl.graph.labelsets import load_label_set
+from mlzsl.cli.progress import progress
+from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wordnet_format import LEXNAMES, write_wordnet
 from mlzsl.graph.wup import wup_adjacency, wup_similarity
-from mlzsl.shell.progress import progress
 
 LABEL_SETS = ("coco80", "nuswide81", "imagenet1k")
 LEAST_RATIO = 200

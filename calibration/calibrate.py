@@ -7,12 +7,12 @@ from pathlib import Path
 
 import onnx
 
+from mlzsl.calibration.conversion import behind_weights, body_of, lowered, lowered_layers
 from mlzsl.calibration.drop import Drop
 from mlzsl.calibration.gauge import Gauge
-from mlzsl.calibration.lowering import behind_weights, body_of, lowered, lowered_layers
 from mlzsl.calibration.network import Network, load_network
 from mlzsl.calibration.photos import Sample, sample_photos
-from mlzsl.calibration.placement import PLACEMENTS, layers_of, points_of, quantized
+from mlzsl.calibration.qdq import PLACEMENTS, layers_of, points_of, quantized
 from mlzsl.calibration.ranges import collect_ranges
 from mlzsl.calibration.record import SUFFIX, Record, check_record, read_record, write_record
 from mlzsl.calibration.rounding import Steps
@@ -20,11 +20,11 @@ from mlzsl.calibration.sensitivity import Limits, Sensitivity, Step, climb, rank
 from mlzsl.calibration.settings import QUANTIZED, Settings, check_settings, default_output
 from mlzsl.calibration.weights import rounded_weights
 from mlzsl.calibration.writing import write_calibrated
-from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import read_manifest
-from mlzsl.shell.errors import UsageError
-from mlzsl.shell.outputs import sha256_of_file
-from mlzsl.shell.progress import progress
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.outputs import sha256_of_file
+from mlzsl.cli.progress import progress
+from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.engines.artifact.modelfile import read_manifest
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from mlzsl.shell.command import command
+from mlzsl.cli.command import command
 
 if TYPE_CHECKING:
     from mlzsl.calibration.sensitivity import Sensitivity, Step

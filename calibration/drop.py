@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mlzsl.cli.errors import FailureError
 from mlzsl.engines.agreement import DECISION, Agreement, decision_thresholds
 from mlzsl.engines.agreement import compare as compare_scores
-from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import Scores
-from mlzsl.shell.errors import FailureError
-from mlzsl.train.metrics import evaluate
+from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.engines.artifact.modelfile import Scores
+from mlzsl.metrics.average_precision import evaluate
 
 PARTS = ("seen", "unseen")
 Truths = npt.NDArray[np.bool_]  # [n, L]

@@ -13,13 +13,14 @@ from onnx import TensorProto
 from mlzsl.calibration.drop import Drop, compare
 from mlzsl.calibration.network import Network
 from mlzsl.calibration.photos import Photos
-from mlzsl.calibration.running import Run, open_network
+from mlzsl.calibration.session import Run, open_network
 from mlzsl.calibration.settings import Settings
 from mlzsl.calibration.writing import write_calibrated
-from mlzsl.engines.engine import Engine, open_engine
-from mlzsl.engines.modelfile import Scores, read_manifest
-from mlzsl.shell.errors import UsageError
-from mlzsl.shell.progress import progress, say
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.progress import progress, say
+from mlzsl.engines.artifact.modelfile import Scores, read_manifest
+from mlzsl.engines.engine import Engine
+from mlzsl.engines.opening import open_engine
 
 
 @dataclass(frozen=True)

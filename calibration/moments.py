@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlzsl.calibration.network import Network, Node
-from mlzsl.calibration.running import open_network
-from mlzsl.engines.modelfile import Images
-from mlzsl.shell.progress import Progress
+from mlzsl.calibration.session import open_network
+from mlzsl.cli.progress import Progress
+from mlzsl.engines.artifact.modelfile import Images
 
 PHOTOS = 128  # that moments are taken from, at most
 PATCHES = 64  # of each photo and layer, at random places

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from mlzsl.shell.errors import UsageError
+from mlzsl.cli.errors import UsageError
 
 Node = onnx.NodeProto
 Array = npt.NDArray[np.generic]

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.outputs import sha256_of_bytes
+from mlzsl.cli.progress import say
+from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.engines.artifact.modelfile import Images
 from mlzsl.engines.engine import available_cpus
-from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import Images
 from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
-from mlzsl.imaging.sources import find_images
-from mlzsl.shell.errors import UsageError
-from mlzsl.shell.outputs import sha256_of_bytes
-from mlzsl.shell.progress import say
-from mlzsl.train.data.folder import LABELS, load_folder
+from mlzsl.imaging.finding import find_images
+from mlzsl.imaging.labelled_folder import LABELS, load_folder
 
 BATCH_SIZE = 8
 LARGEST_SHARE = 1 / 2  # of few photos that calibrate; the rest measures, and few measure badly

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlzsl.calibration.network import Network
-from mlzsl.calibration.placement import Range
-from mlzsl.calibration.running import Run, open_network
-from mlzsl.engines.modelfile import Images
-from mlzsl.shell.errors import FailureError
-from mlzsl.shell.progress import Progress
+from mlzsl.calibration.qdq import Range
+from mlzsl.calibration.session import Run, open_network
+from mlzsl.cli.errors import FailureError
+from mlzsl.cli.progress import Progress
+from mlzsl.engines.artifact.modelfile import Images
 
 BINS = 2048  # of a histogram of magnitudes
 LEVELS = 128  # of an 8-bit magnitude

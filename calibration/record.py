@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlzsl.calibration.placement import Range
+from mlzsl.calibration.qdq import Range
 from mlzsl.calibration.ranges import METHODS
-from mlzsl.engines.manifest import Manifest
-from mlzsl.shell.errors import UsageError
-from mlzsl.shell.outputs import written_atomically
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.outputs import written_atomically
+from mlzsl.engines.artifact.manifest import Manifest
 
 FORMAT = "mlzsl calibration 1"
 SUFFIX = ".calibration.json"

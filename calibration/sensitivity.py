@@ -9,9 +9,9 @@ import onnx
 from mlzsl.calibration.drop import Drop
 from mlzsl.calibration.network import Network
 from mlzsl.calibration.photos import Photos
-from mlzsl.calibration.running import open_network, scores_of
-from mlzsl.shell.errors import FailureError
-from mlzsl.shell.progress import progress
+from mlzsl.calibration.session import open_network, scores_of
+from mlzsl.cli.errors import FailureError
+from mlzsl.cli.progress import progress
 
 PHOTOS = 16  # that rank layers; each layer is run alone on all of them
 INTEGER_IS_FASTER = 4  # times: what integer units do beside fp32's, in multiply-adds a cycle

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlzsl.calibration.lowering import HALF
-from mlzsl.calibration.placement import PLACEMENTS
+from mlzsl.calibration.conversion import HALF
+from mlzsl.calibration.qdq import PLACEMENTS
 from mlzsl.calibration.ranges import METHODS
-from mlzsl.engines.manifest import FUSED_BY, Manifest
-from mlzsl.shell.errors import UsageError
+from mlzsl.cli.errors import UsageError
+from mlzsl.engines.artifact.manifest import FUSED_BY, Manifest
 
 QUANTIZED = ("int8", "fp8")
 PRECISIONS = (*HALF, *QUANTIZED)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from mlzsl.calibration.moments import PHOTOS, input_moments
 from mlzsl.calibration.network import Network
 from mlzsl.calibration.photos import Photos
-from mlzsl.calibration.placement import LARGEST, ROUNDED, Placement, Range, weights_in_steps
+from mlzsl.calibration.qdq import LARGEST, ROUNDED, Placement, Range, weights_in_steps
 from mlzsl.calibration.rounding import Steps, rounded_on_inputs
-from mlzsl.shell.progress import progress
+from mlzsl.cli.progress import progress
 
 
 def rounded_weights(

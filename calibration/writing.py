@@ -6,8 +6,8 @@ from pathlib import Path
 import onnx
 
 from mlzsl.calibration.settings import Settings
-from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import read_model_file, write_model_file
+from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.engines.artifact.modelfile import read_model_file, write_model_file
 
 
 def write_calibrated(

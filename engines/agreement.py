@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlzsl.engines.manifest import Manifest
-from mlzsl.engines.modelfile import Scores
-from mlzsl.shell.errors import FailureError
+from mlzsl.cli.errors import FailureError
+from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.engines.artifact.modelfile import Scores
 
 DECISION = 0.5  # the score from which a label counts as given where the manifest has no threshold for it
 TOP_K = 3

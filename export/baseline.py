@@ -15,15 +15,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from mlzsl.cli.errors import UsageError
+from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.engine import one_line
-from mlzsl.engines.manifest import Manifest
 from mlzsl.export.reference import open_same_embeddings, testing_graph
-from mlzsl.export.written_head import written
-from mlzsl.graph.labelsets import LabelSet
-from mlzsl.shell.errors import UsageError
-from mlzsl.train.backbone import Backbone, features_and_logits
+from mlzsl.export.unfolded_head import written
+from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.train.backbones.backbone import Backbone, features_and_logits
 from mlzsl.train.checkpoint import load_checkpoint
-from mlzsl.train.models.tensors import graph_tensors
+from mlzsl.train.models.graph_tensors import graph_tensors
 
 Images = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]

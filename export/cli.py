@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from mlzsl.shell.command import command
+from mlzsl.cli.command import command
 
 
 @command("mlzsl-export")
@@ -54,7 +54,7 @@ def main(
       mlzsl-export run1.safetensors --labels voc20 --embeddings glove.6B.300d.txt
     """
     from mlzsl.export.exporter import export_model  # torch is heavy: --help must not wait for it
-    from mlzsl.graph.labelsets import load_label_set
+    from mlzsl.graph.labels.sets import load_label_set
 
     label_set = load_label_set(labels) if labels else None
     export = export_model(checkpoint, label_set, output, embeddings=embeddings, folded=not as_written)

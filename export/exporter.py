@@ -13,20 +13,20 @@ import onnx
 import torch
 from torch import nn
 
-from mlzsl.engines.engine import open_engine
-from mlzsl.engines.manifest import Label, Manifest
-from mlzsl.engines.modelfile import write_model_file
+from mlzsl.cli.errors import FailureError
+from mlzsl.cli.outputs import sha256_of_file
+from mlzsl.engines.artifact.manifest import Label, Manifest
+from mlzsl.engines.artifact.modelfile import write_model_file
+from mlzsl.engines.opening import open_engine
 from mlzsl.export.cost_sheet import CostSheet, multiply_adds
-from mlzsl.export.folding import fold
+from mlzsl.export.folding.fold import fold
 from mlzsl.export.network import FrozenNetwork, example_images
 from mlzsl.export.reference import Reference, open_same_embeddings, testing_graph
-from mlzsl.export.written_head import written
+from mlzsl.export.unfolded_head import written
 from mlzsl.graph.classgraph import ClassGraph
-from mlzsl.graph.labelsets import LabelSet
-from mlzsl.shell.errors import FailureError
-from mlzsl.shell.outputs import sha256_of_file
+from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
-from mlzsl.train.data.scenes import golden_scenes
+from mlzsl.train.datasets.synthetic.scenes import golden_scenes
 
 OPSET = 20
 TOLERANCE = 1e-5  # of a score, from the PyTorch reference, in fp32

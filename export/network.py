@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from mlzsl.train.backbone import Backbone
+from mlzsl.train.backbones.backbone import Backbone
 
 
 class FrozenNetwork(nn.Module):

@@ -8,13 +8,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mlzsl.engines.manifest import Manifest
+from mlzsl.cli.errors import UsageError
+from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
-from mlzsl.graph.embeddings import TAXONOMY, Embeddings, EmbeddingSource, open_embeddings
-from mlzsl.graph.labelsets import LabelSet
-from mlzsl.shell.errors import UsageError
+from mlzsl.graph.embeddings.opening import TAXONOMY, open_embeddings
+from mlzsl.graph.embeddings.source import Embeddings, EmbeddingSource
+from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
-from mlzsl.train.models.tensors import graph_tensors
+from mlzsl.train.models.graph_tensors import graph_tensors
 
 
 class Reference(nn.Module):

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlzsl.graph.embeddings import Embeddings, Origin
-from mlzsl.graph.labelsets import LabelSet
+from mlzsl.cli.errors import UsageError
+from mlzsl.graph.embeddings.source import Embeddings, Origin
+from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_adjacency
-from mlzsl.shell.errors import UsageError
 
 THRESHOLD = 0.5  # the paper's, section 4.1
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlzsl.shell.errors import UsageError
-from mlzsl.shell.outputs import sha256_of_bytes
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.outputs import sha256_of_bytes
 
 DATA = Path(__file__).parent / "data"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mlzsl.shell.errors import UsageError
+from mlzsl.cli.errors import UsageError
 
 FIT = "squash"  # the whole picture in view, its sides scaled apart; written down for readers of other versions
 LARGEST_SIZE = 4096  # px

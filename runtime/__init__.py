@@ -1,9 +1,9 @@
 """From photos to tags. `Tagger.open("model.onnx").tag("photos/")` is all of it; no torch."""
 
-from mlzsl.imaging.sources import find_images
-from mlzsl.runtime.inputs import find_photos
+from mlzsl.imaging.finding import find_images
+from mlzsl.runtime.io.inputs import find_photos
 from mlzsl.runtime.photos import Photo
-from mlzsl.runtime.tagger import Tagger
+from mlzsl.runtime.tagging.tagger import Tagger
 from mlzsl.runtime.tags import Tag, Tagged
 
 __all__ = ["Photo", "Tag", "Tagged", "Tagger", "find_images", "find_photos"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mlzsl.engines.engine import BACKENDS, DEFAULT_BACKEND, DEVICES, LESS_THAN_FP32
+from mlzsl.engines.opening import BACKENDS, DEFAULT_BACKEND, DEVICES, LESS_THAN_FP32
 
 _DEFAULTS = ", ".join(f"{backend} on {device}" for device, backend in DEFAULT_BACKEND.items())
 _OPTIONS = (

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mlzsl.engines.manifest import Manifest
-from mlzsl.shell.errors import UsageError
-from mlzsl.shell.outputs import sha256_of_bytes
-from mlzsl.shell.progress import say
-from mlzsl.train.data.folder import load_folder
-from mlzsl.train.metrics import evaluate
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.outputs import sha256_of_bytes
+from mlzsl.cli.progress import say
+from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.imaging.labelled_folder import load_folder
+from mlzsl.metrics.average_precision import evaluate
 
 Bools = npt.NDArray[np.bool_]
 

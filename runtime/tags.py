@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlzsl.engines.manifest import Manifest
-from mlzsl.shell.errors import UsageError
-from mlzsl.shell.printable import printable
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.text import printable
+from mlzsl.engines.artifact.manifest import Manifest
 
 DEFAULT_TOP_K = 5
 

@@ -1,7 +1,7 @@
 """Whether there is a GPU here, for tests that need one and tests of what is said without one."""
 
-from mlzsl.engines.tensorrt_cuda import find_gpu
-from mlzsl.shell.errors import UsageError
+from mlzsl.cli.errors import UsageError
+from mlzsl.engines.tensorrt.cuda import find_gpu
 
 
 def has_gpu() -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from tinymodel import LABELS, SIZE, reference_scores
 
-from mlzsl.engines.tensorrt_cuda import DeviceMemory, Gpu, HostMemory
+from mlzsl.engines.tensorrt.cuda import DeviceMemory, Gpu, HostMemory
 
 STREAMS: dict[int, "HostStream"] = {}
 

@@ -12,11 +12,11 @@ from smallgraph import small_batch, small_graph, small_system
 from torch import Tensor
 from torch.multiprocessing import get_context
 
-from mlzsl.train.distributed import Processes, joined
-from mlzsl.train.loop import TrainingData
-from mlzsl.train.models.system import System
-from mlzsl.train.models.systems import config_of, make_system
-from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import System
+from mlzsl.train.models.registry import config_of, make_system
+from mlzsl.train.training.distributed import Processes, joined
+from mlzsl.train.training.trainer import TrainingData
 
 T, A, PHOTOS = 6, 15, 61
 

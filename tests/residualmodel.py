@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tinymodel import LABELS, SIZE, TinyModel, manifest, random_images
 
-from mlzsl.engines.modelfile import read_manifest, write_model_file
+from mlzsl.engines.artifact.modelfile import read_manifest, write_model_file
 
 LAYERS = ("stem", "first", "second", "skip", "last")
 

@@ -8,9 +8,9 @@ from torchvision.models import resnet18
 
 from mlzsl.export.exporter import export_model
 from mlzsl.graph.classgraph import build_class_graph
-from mlzsl.graph.embeddings import open_embeddings
-from mlzsl.graph.labelsets import load_label_set
-from mlzsl.train.backbone import open_backbone
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.labels.sets import load_label_set
+from mlzsl.train.backbones.backbone import open_backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 
-from mlzsl.train.backbone import PLACES
+from mlzsl.train.backbones.backbone import PLACES
 from mlzsl.train.models.evidence import Evidence
-from mlzsl.train.models.system import System
-from mlzsl.train.models.systems import SYSTEMS, find_system, make_system
-from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import System
+from mlzsl.train.models.registry import SYSTEMS, find_system, make_system
 
 F, D_S, D_H, CLASSES = 12, 10, 8, 30
 

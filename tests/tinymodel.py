@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mlzsl.engines.manifest import Label, Manifest
-from mlzsl.engines.modelfile import write_model_file
+from mlzsl.engines.artifact.manifest import Label, Manifest
+from mlzsl.engines.artifact.modelfile import write_model_file
 from mlzsl.imaging import Preprocessing
 
 SIZE = 32

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlzsl.shell.outputs import written_atomically
+from mlzsl.cli.outputs import written_atomically
 
 DATA = Path(__file__).resolve().parent.parent / "graph" / "data"
 HYPERNYM_POINTERS = {"@", "@i"}  # kinds and instances alike, as nltk's wup_similarity walks both

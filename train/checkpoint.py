@@ -15,13 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mlzsl.graph.embeddings import EmbeddingSource
-from mlzsl.graph.labelsets import LabelSet
-from mlzsl.shell.errors import UsageError
-from mlzsl.shell.outputs import written_atomically
-from mlzsl.train.backbone import Backbone
-from mlzsl.train.models.system import System
-from mlzsl.train.models.systems import config_of, make_system
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.outputs import written_atomically
+from mlzsl.graph.embeddings.source import EmbeddingSource
+from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.train.backbones.backbone import Backbone
+from mlzsl.train.models.model import System
+from mlzsl.train.models.registry import config_of, make_system
 
 FORMAT = "mlzsl checkpoint 1"
 

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from mlzsl.shell.command import command
+from mlzsl.cli.command import command
 
 
 @command("mlzsl-train")
@@ -141,9 +141,9 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
       torchrun --nproc-per-node 2 --no-python mlzsl-train --data coco:/data/coco --device cuda
     """
     # torch is heavy: --help must not wait for it
-    from mlzsl.train.distributed import ToldElsewhereError, processes_of_launcher
-    from mlzsl.train.job import Job, run
-    from mlzsl.train.loop import TrainingConfig
+    from mlzsl.train.training.distributed import ToldElsewhereError, processes_of_launcher
+    from mlzsl.train.training.pipeline import Job, run
+    from mlzsl.train.training.trainer import TrainingConfig
 
     loop_flags = {name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed", "precision")}
     flags["backbone"] = flags["backbone"] or ("small" if flags["data"] == "scenes" else "resnet101")

@@ -17,12 +17,12 @@ from mlzsl.calibration.drop import compare
 from mlzsl.calibration.record import read_record
 from mlzsl.calibration.sensitivity import Limits, Sensitivity, climb, multiply_adds, take_step
 from mlzsl.calibration.settings import Settings
-from mlzsl.engines.engine import open_engine
-from mlzsl.engines.modelfile import read_golden, read_manifest
-from mlzsl.runtime.reference import open_reference
-from mlzsl.runtime.verify import verify
-from mlzsl.shell.errors import FailureError, UsageError
-from mlzsl.shell.outputs import sha256_of_file
+from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.outputs import sha256_of_file
+from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
+from mlzsl.engines.opening import open_engine
+from mlzsl.runtime.verify.reference import open_reference
+from mlzsl.runtime.verify.verify import verify
 
 QUICK = Settings(count=30, check_count=30, threads=1)
 ANYTHING = dataclasses.replace(QUICK, max_drop=100, min_agreement=0)
@@ -59,7 +59,7 @@ def test_a_calibrated_file_keeps_labels_and_golden_sample_and_says_what_it_is(mo
 
 
 def test_certifying_the_fp32_file_does_not_part_it_from_what_was_made_from_it(model, photos):
-    from mlzsl.engines.certified import certify
+    from mlzsl.engines.artifact.access import certify
 
     result = made(model, photos)
     with closing(open_engine(model.path, threads=1)) as engine:

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mlzsl.calibration.cli import main
-from mlzsl.calibration.placement import PLACEMENTS
+from mlzsl.calibration.qdq import PLACEMENTS
 from mlzsl.calibration.ranges import METHODS
 from mlzsl.calibration.settings import PRECISIONS, Settings
 

@@ -9,8 +9,8 @@ from tinymodel import random_images
 
 from mlzsl.calibration.moments import PATCHES, input_moments
 from mlzsl.calibration.network import Network
-from mlzsl.calibration.running import open_network
-from mlzsl.shell.progress import progress
+from mlzsl.calibration.session import open_network
+from mlzsl.cli.progress import progress
 
 
 def moments_of(network: Network, layers, images) -> dict[str, np.ndarray]:

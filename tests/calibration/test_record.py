@@ -8,8 +8,8 @@ import pytest
 from tinymodel import SIZE, manifest
 
 from mlzsl.calibration.record import Record, check_record, read_record, write_record
+from mlzsl.cli.errors import UsageError
 from mlzsl.imaging import Preprocessing
-from mlzsl.shell.errors import UsageError
 
 RECORD = Record(
     model_sha256="a" * 64,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tinymodel import LABELS, manifest
 
+from mlzsl.cli.errors import FailureError
 from mlzsl.engines.agreement import combined, compare, decision_thresholds
-from mlzsl.engines.manifest import Label
-from mlzsl.shell.errors import FailureError
+from mlzsl.engines.artifact.manifest import Label
 
 scores_of_photos = arrays(np.float32, (7, 6), elements=st.floats(0, 1, width=32))
 THRESHOLDS = np.array([0.5, 0.1, 0.9, 0.5, 0.0, 0.25], np.float32)

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from tinymodel import LABELS, SIZE, network, random_images, reference_scores, write_tiny_model
 
-from mlzsl.calibration.lowering import body_of, lowered
+from mlzsl.calibration.conversion import body_of, lowered
 from mlzsl.calibration.network import Network
-from mlzsl.engines import onnxruntime_engine
-from mlzsl.engines.engine import BACKENDS, open_engine
-from mlzsl.shell.errors import FailureError, MlzslError, UsageError
+from mlzsl.cli.errors import FailureError, MlzslError, UsageError
+from mlzsl.engines import onnxruntime as onnxruntime_engine
+from mlzsl.engines.opening import BACKENDS, open_engine
 
 
 @pytest.fixture(params=BACKENDS)
@@ -311,7 +311,7 @@ def test_neither_torch_nor_the_onnx_package_is_needed(tiny_model):
     program = (
         "import sys\n"
         "sys.modules['torch'] = sys.modules['onnx'] = None\n"
-        "import mlzsl.engines.engine as engines\n"
+        "import mlzsl.engines.opening as engines\n"
         "assert 'openvino' not in sys.modules and 'onnxruntime' not in sys.modules\n"
         f"for backend in engines.BACKENDS: engines.open_engine({str(tiny_model.path)!r}, backend=backend).close()\n"
     )
@@ -328,7 +328,7 @@ def test_the_reference_of_these_tests_tells_labels_apart():
 def test_engines_closed_in_the_order_they_were_opened_leave_signals_safe(tiny_model):
     program = (
         "import gc, signal, subprocess, sys\n"
-        "from mlzsl.engines.engine import open_engine\n"
+        "from mlzsl.engines.opening import open_engine\n"
         "first, second = (open_engine(sys.argv[1]) for _ in range(2))\n"
         "for engine in (first, second):\n"
         "    engine.close()\n"

@@ -7,7 +7,7 @@ from PIL import Image
 from resnetmodel import write_resnet18_model
 from tinymodel import random_images
 
-from mlzsl.engines.modelfile import read_manifest
+from mlzsl.engines.artifact.modelfile import read_manifest
 from mlzsl.export.baseline import HalfScorer, PillowPhotos, Scorer, open_eager
 from mlzsl.export.reference import reference_scores
 

@@ -9,7 +9,7 @@ import nltk
 import pytest
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
-from mlzsl.graph.labelsets import NAMED_SETS, load_label_set
+from mlzsl.graph.labels.sets import NAMED_SETS, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wordnet_format import write_wordnet
 

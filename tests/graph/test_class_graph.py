@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlzsl.cli.errors import UsageError
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
-from mlzsl.graph.embeddings import open_embeddings
-from mlzsl.graph.labelsets import UNSEEN, LabelSet, load_label_set
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_similarity
-from mlzsl.shell.errors import UsageError
 
 
 def graph_of(name: str, threshold: float = 0.5) -> ClassGraph:

@@ -8,7 +8,7 @@ import pytest
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 from mlzsl.graph import wup
-from mlzsl.graph.labelsets import load_label_set
+from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.graph.taxonomy import Taxonomy, UnknownSynsetError
 from mlzsl.graph.wup import wup_adjacency, wup_similarity
 

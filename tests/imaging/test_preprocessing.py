@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from mlzsl.cli.errors import UsageError
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.shell.errors import UsageError
 
 
 @pytest.mark.parametrize("size", [1, 64, 224, 4096])

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from resnetmodel import write_resnet18_weights
 from safetensors.torch import load_file
 
-from mlzsl.engines.modelfile import read_golden, read_manifest
-from mlzsl.shell.umbrella import main
-from mlzsl.train.data.scenes import generate_scenes
+from mlzsl.cli.main import main
+from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
+from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 
 
 def run(*words: object) -> Result:

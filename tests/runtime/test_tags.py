@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from tinymodel import LABELS, manifest
 
-from mlzsl.engines.manifest import Label
+from mlzsl.cli.errors import UsageError
+from mlzsl.engines.artifact.manifest import Label
 from mlzsl.runtime.tags import Tag, Tagged, choose_selection, select_tags
-from mlzsl.shell.errors import UsageError
 
 SCORES = np.array([0.5, 0.9, 0.1, 0.5, 0.7, 0.3], np.float32)
 PLAIN = manifest()

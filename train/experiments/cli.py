@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from mlzsl.shell.command import CONTEXT_SETTINGS, command
-from mlzsl.shell.errors import UsageError
+from mlzsl.cli.command import CONTEXT_SETTINGS, command
+from mlzsl.cli.errors import UsageError
 
 SHARED = [
     click.option(
@@ -125,7 +125,7 @@ def table1(systems: str | None, output: Path, quiet: bool, as_json: bool, **flag
     of the 3 and 5 best labels besides.
     """
     from mlzsl.train.experiments.table1 import make_table1, markdown, to_json, write_table1  # torch is heavy
-    from mlzsl.train.models.systems import SYSTEMS
+    from mlzsl.train.models.registry import SYSTEMS
 
     names = tuple(SYSTEMS) if systems is None else _split(systems)
     table = make_table1(_experiment(flags), names, quiet=quiet or as_json)
@@ -175,8 +175,8 @@ for name, each in {"table1": table1, "layers": layers, "threshold": threshold}.i
 
 def _experiment(flags: dict[str, Any]) -> Any:
     from mlzsl.train.experiments.experiment import Experiment  # torch is heavy: --help must not wait for it
-    from mlzsl.train.job import Job
-    from mlzsl.train.loop import TrainingConfig
+    from mlzsl.train.training.pipeline import Job
+    from mlzsl.train.training.trainer import TrainingConfig
 
     training = TrainingConfig(**{name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed")})
     whole = {name: flags.pop(name) for name in ("seeds", "folds", "resamples")}

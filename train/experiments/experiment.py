@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.progress import Progress, progress, say
 from mlzsl.graph.classgraph import ClassGraph
-from mlzsl.shell.errors import UsageError
-from mlzsl.shell.progress import Progress, progress, say
-from mlzsl.train.experiments.intervals import interval, resampled
-from mlzsl.train.experiments.measures import MEASURES, measures_of
+from mlzsl.metrics.average_precision import Bools, Floats
+from mlzsl.metrics.intervals import interval, resampled
+from mlzsl.metrics.summary import MEASURES, measures_of
+from mlzsl.train.experiments.data import Subject
 from mlzsl.train.experiments.runs import Run, run_once
-from mlzsl.train.experiments.subject import Subject
-from mlzsl.train.job import SETTINGS, Job
-from mlzsl.train.metrics import Bools, Floats
-from mlzsl.train.models.systems import settings_of
+from mlzsl.train.models.registry import settings_of
+from mlzsl.train.training.pipeline import SETTINGS, Job
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlzsl.shell.errors import UsageError
+from mlzsl.cli.errors import UsageError
+from mlzsl.metrics.summary import MEASURES
+from mlzsl.train.experiments.data import Subject, open_subject
 from mlzsl.train.experiments.experiment import Experiment, Outcome, Setup, check_systems, run_all
-from mlzsl.train.experiments.measures import MEASURES
 from mlzsl.train.experiments.plots import plot_levels
 from mlzsl.train.experiments.report import (
     LEVEL_COLUMNS,
@@ -17,10 +18,9 @@ from mlzsl.train.experiments.report import (
     title,
     write_csv,
 )
-from mlzsl.train.experiments.subject import Subject, open_subject
-from mlzsl.train.job import Job
+from mlzsl.train.models.registry import SYSTEMS, settings_of
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
-from mlzsl.train.models.systems import SYSTEMS, settings_of
+from mlzsl.train.training.pipeline import Job
 
 LAYERS = (1, 2, 3, 4, 5, 6)  # the paper's
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # the paper's

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from mlzsl.shell.outputs import written_atomically
+from mlzsl.cli.outputs import written_atomically
 from mlzsl.train.experiments.experiment import Level
 
 MARKERS = "osD^"

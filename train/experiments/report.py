@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mlzsl.shell.outputs import written_atomically
+from mlzsl.cli.outputs import written_atomically
+from mlzsl.train.experiments.data import Subject
 from mlzsl.train.experiments.experiment import Experiment, Level, Outcome
-from mlzsl.train.experiments.subject import Subject
 
 LEVEL_COLUMNS = ("mean", "deviation", "low", "high")
 

@@ -16,19 +16,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file
+from mlzsl.cli.progress import say
 from mlzsl.graph.classgraph import ClassGraph
-from mlzsl.shell.errors import FailureError, UsageError
-from mlzsl.shell.outputs import sha256_of_bytes, sha256_of_file
-from mlzsl.shell.progress import say
-from mlzsl.train.backbone import Backbone
-from mlzsl.train.cache import keep, recall
-from mlzsl.train.experiments.subject import Division
-from mlzsl.train.job import Job, new_system, score, training_data
-from mlzsl.train.loop import TrainingConfig, TrainingData, train
-from mlzsl.train.models.system import System
-from mlzsl.train.models.systems import config_of
-from mlzsl.train.models.tensors import GraphTensors, graph_tensors
-from mlzsl.train.step import Stepper
+from mlzsl.train.backbones.backbone import Backbone
+from mlzsl.train.experiments.data import Division
+from mlzsl.train.extraction.cache import keep, recall
+from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
+from mlzsl.train.models.model import System
+from mlzsl.train.models.registry import config_of
+from mlzsl.train.training.pipeline import Job, new_system, score, training_data
+from mlzsl.train.training.train_step import Stepper
+from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
 RECIPE = "run 1"  # to be raised when a run of the same key would end with other scores
 OURS = "mlzsl.train."

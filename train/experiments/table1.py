@@ -5,9 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlzsl.train.data.formats import parse_data
+from mlzsl.metrics.summary import MEASURES, chance_of
+from mlzsl.train.datasets.registry import parse_data
+from mlzsl.train.experiments.data import open_subject
 from mlzsl.train.experiments.experiment import Experiment, Level, Outcome, Setup, check_systems, run_all
-from mlzsl.train.experiments.measures import MEASURES, chance_of
 from mlzsl.train.experiments.paper import MEASURES as PAPERS_MEASURES
 from mlzsl.train.experiments.paper import SETTING, paper_levels
 from mlzsl.train.experiments.report import (
@@ -23,9 +24,8 @@ from mlzsl.train.experiments.report import (
     write_csv,
     write_text,
 )
-from mlzsl.train.experiments.subject import open_subject
-from mlzsl.train.job import SCENES
-from mlzsl.train.models.systems import SYSTEMS
+from mlzsl.train.models.registry import SYSTEMS
+from mlzsl.train.training.pipeline import SCENES
 
 MARKDOWN, CSV = "table1.md", "table1.csv"
 DATASETS = {"coco": "MS-COCO", "nuswide": "NUS-WIDE"}  # the paper's, by the format that --data names them with

@@ -26,10 +26,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlzsl.train.backbone import PLACES
+from mlzsl.train.backbones.backbone import PLACES
 from mlzsl.train.models.fitting import fit_logistic, fit_ridge
-from mlzsl.train.models.system import System
-from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import System
 
 EXTERNAL_SHARPNESS = (10.0, 20.0, 30.0)  # k of e, q and u
 SEEN_SHARPNESS = (3.0, 10.0, 30.0)  # k of c

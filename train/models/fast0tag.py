@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlzsl.train.models.starting import scale_features
-from mlzsl.train.models.system import System
-from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.initialization import scale_features
+from mlzsl.train.models.model import System
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.models.graph_tensors import GraphTensors
 
 EDGES_AT_ONCE = 1 << 12  # the hidden layer of the edge MLP, [edges, 256] floats, then stays in the cache
 

@@ -5,9 +5,9 @@ They differ in which nodes there are, where the nodes' states come from, and in 
 
 from torch import Tensor, nn
 
+from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.layers import EdgeWeights, GraphConvolution, TargetEncoder, normalize
-from mlzsl.train.models.system import System
-from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.models.model import System
 
 
 class RelationalGCN(System):

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.initialization import fit_edges_to_similarity, scale_embeddings, scale_features
 from mlzsl.train.models.layers import TargetEncoder
 from mlzsl.train.models.relational_gcn import RelationalGCN
-from mlzsl.train.models.starting import fit_edges_to_similarity, scale_embeddings, scale_features
-from mlzsl.train.models.tensors import GraphTensors
 
 
 @dataclass(frozen=True)

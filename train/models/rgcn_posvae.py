@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.initialization import fit_edges_to_similarity, scale_embeddings, scale_features
 from mlzsl.train.models.layers import ConcatLinear, TargetEncoder
 from mlzsl.train.models.noise import noise_like
 from mlzsl.train.models.relational_gcn import RelationalGCN
-from mlzsl.train.models.starting import fit_edges_to_similarity, scale_embeddings, scale_features
-from mlzsl.train.models.tensors import GraphTensors
 
 EVIDENCE_SCALE = 3.0  # deviation of the projected e_y at the start: several times that of the noise in h
 RELATIVE_DEVIATION = 0.025  # σ_e of the likelihood, as a share of the deviation of e_y

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from mlzsl.train.models.system import System
-from mlzsl.train.models.tensors import GraphTensors
+from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import System
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,319 @@
+"""Model files: an ONNX network that carries its manifest and its golden sample.
+
+An ONNX file is one protobuf message. Its top-level fields are found here by their tags and lengths over a memory
+map, so that reading a manifest costs one pass of SHA-256 over the file: the network is not parsed, and the onnx
+package is not needed. What we add are entries of `metadata_props`, which protobuf lets anyone append:
+
+    mlzsl.manifest  the manifest, JSON
+    mlzsl.seal      SHA-256 of the manifest's bytes
+    mlzsl.golden    the golden sample, base64 of a safetensors file
+
+The manifest holds the hashes of the network (every byte that is not one of these entries) and of the golden sample,
+so that whatever byte of a file is changed, it is refused, or the change is without effect.
+"""
+
+import base64
+import binascii
+import contextlib
+import dataclasses
+import hashlib
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.outputs import written_atomically
+from mlzsl.engines.artifact.manifest import REMEDY, Manifest
+from mlzsl.engines.artifact.protobuf import Field, MalformedError, encode_field, fields_of
+
+Images = npt.NDArray[np.uint8]  # [n, S, S, 3], RGB
+Scores = npt.NDArray[np.float32]  # [n, L], in [0, 1], labels in the manifest's order
+
+LARGEST_FILE = 2**31 - 1  # bytes; protobuf ends there
+MOST_FIELDS, MOST_FIELDS_OF_ENTRY = 100_000, 16  # functions and operator sets count in the hundreds
+LARGEST_ENTRY = 2**28  # bytes of our metadata; 22,000 labels take 3 MB
+
+# Field numbers of onnx.ModelProto and of its StringStringEntryProto, from onnx.proto.
+GRAPH, METADATA_PROPS = 7, 14
+KEY, VALUE = 1, 2
+WIRE_TYPE = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, GRAPH: 2, 8: 2, METADATA_PROPS: 2, 20: 2, 25: 2, 26: 2}
+
+OUR_PREFIX = b"mlzsl."
+MANIFEST, SEAL, GOLDEN = b"mlzsl.manifest", b"mlzsl.seal", b"mlzsl.golden"
+
+
+class Golden(NamedTuple):
+    """Pictures and the scores that the fp32 PyTorch reference gave them: any engine can be checked anywhere."""
+
+    images: Images
+    scores: Scores
+
+
+def read_model_file(path: str | os.PathLike[str]) -> tuple[Manifest, Golden]:
+    """Read what a model file carries, after checking that network, manifest and golden sample belong together.
+
+    Returns:
+        The manifest, and the golden sample: images uint8 [n, S, S, 3] and scores float32 [n, L].
+
+    Raises:
+        UsageError: the file is missing, is no whole ONNX file, has no manifest or several, or one that does not
+            fit; the sentence names the file and says what to do.
+    """
+    where = os.fspath(path)
+    with _mapped(Path(path)) as data, memoryview(data) as view:
+        manifest, encoded = _checked(_top_level(view, where), view, where)
+    return manifest, _decoded(encoded, manifest, where)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read the manifest of a model file; as `read_model_file`."""
+    return read_model_file(path)[0]
+
+
+def read_golden(path: str | os.PathLike[str]) -> Golden:
+    """Read the golden sample of a model file; as `read_model_file`."""
+    return read_model_file(path)[1]
+
+
+def write_model_file(
+    path: str | os.PathLike[str], network: bytes, manifest: Manifest, images: Images, scores: Scores
+) -> Manifest:
+    """Write a network with its manifest and golden sample as one model file, whole or not at all.
+
+    Args:
+        path: the `.onnx` file to write.
+        network: a serialized ONNX model; entries of ours that it carries already are replaced.
+        manifest: its two hashes are filled in, whatever they hold.
+        images: the golden sample's pictures, uint8 [n, S, S, 3].
+        scores: their reference scores, float32 [n, L].
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        UsageError: network, manifest and golden sample do not fit each other.
+        FailureError: the file system refuses, or the network is larger than ONNX files can be.
+    """
+    where = os.fspath(path)
+    view = memoryview(network)
+    spans = _spans_of_network(_top_level(view, where), view)
+    golden = save_safetensors({"images": np.ascontiguousarray(images), "scores": np.ascontiguousarray(scores)})
+    network_sha256 = _sha256_of(view, spans)
+    sealed = dataclasses.replace(
+        manifest,
+        network_sha256=network_sha256,
+        golden_sha256=hashlib.sha256(golden).hexdigest(),
+        certificates=tuple(made for made in manifest.certificates if made.network_sha256 == network_sha256),
+    )
+    decode_golden(golden, sealed, where)
+    _write(Path(path), view, spans, sealed, base64.b64encode(golden))
+    return sealed
+
+
+def change_manifest(path: str | os.PathLike[str], change: Callable[[Manifest], Manifest]) -> Manifest:
+    """Change what the manifest of a model file says of it; network and golden sample stay byte for byte.
+
+    Args:
+        path: the `.onnx` file.
+        change: from the manifest that is there to the new one.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        UsageError: as `read_model_file`.
+        FailureError: the file system refuses. The file is then unchanged, as it is whatever `change` raises.
+    """
+    where = os.fspath(path)
+    with _mapped(Path(path)) as data, memoryview(data) as view:
+        fields = _top_level(view, where)
+        manifest, encoded = _checked(fields, view, where)
+        changed = change(manifest)
+        _write(Path(path), view, _spans_of_network(fields, view), changed, encoded)
+    return changed
+
+
+def _write(path: Path, view: memoryview, spans: list[tuple[int, int]], manifest: Manifest, golden: bytes) -> None:
+    """Write a network, a manifest whose hashes fit, and an encoded golden sample."""
+    text = manifest.to_json().encode()
+    Manifest.from_json(text, os.fspath(path))
+    entries = [(MANIFEST, text), (SEAL, hashlib.sha256(text).hexdigest().encode()), (GOLDEN, golden)]
+    appended = b"".join(
+        encode_field(METADATA_PROPS, encode_field(KEY, key) + encode_field(VALUE, value)) for key, value in entries
+    )
+    size = sum(end - start for start, end in spans) + len(appended)
+    if size > LARGEST_FILE:
+        raise FailureError(f"{path}: the model takes {size / 2**30:.1f} GiB, and an ONNX file ends at 2 GiB.")
+    with written_atomically(path) as temporary, open(temporary, "wb") as file:
+        for start, end in spans:
+            with view[start:end] as span:
+                file.write(span)
+        file.write(appended)
+
+
+def _decoded(encoded: bytes, manifest: Manifest, where: str) -> Golden:
+    try:
+        golden = base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise UsageError(f"{where}: its golden sample is not base64 ({error}); {REMEDY}.") from error
+    if hashlib.sha256(golden).hexdigest() != manifest.golden_sha256:
+        raise UsageError(f"{where}: its golden sample is not the one that its manifest names; {REMEDY}.")
+    return decode_golden(golden, manifest, where)
+
+
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    """A read-only memory map of a regular file."""
+    if not path.is_file():
+        found = "is a folder, not a model file" if path.is_dir() else "no model file is there"
+        raise UsageError(f"{path}: {found}; make one with mlzsl-export, or name one.")
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise UsageError(f"{path}: the file is empty; {REMEDY}.")
+            if size > LARGEST_FILE:
+                raise UsageError(
+                    f"{path}: is not an ONNX file: it has {size / 2**30:.1f} GiB, and ONNX files end at 2 GiB; "
+                    "name a file that mlzsl-export wrote."
+                )
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    with data:
+        yield data
+
+
+@dataclass(frozen=True)
+class _TopLevel:
+    """A top-level field of the model, and the key and value (as spans) where it is an entry of metadata_props."""
+
+    field: Field
+    key: bytes = b""
+    value: tuple[int, int] = (0, 0)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.key.startswith(OUR_PREFIX)
+
+
+def _top_level(view: memoryview, where: str) -> list[_TopLevel]:
+    """Every top-level field in the file's order.
+
+    Raises:
+        UsageError: the bytes are no whole ONNX model.
+    """
+    fields = []
+    try:
+        for field in fields_of(view, 0, len(view), MOST_FIELDS):
+            if field.wire_type != WIRE_TYPE.get(field.number, field.wire_type):
+                raise MalformedError(f"field {field.number} at byte {field.start} is of a kind unknown to ONNX")
+            fields.append(_metadata(view, field) if field.number == METADATA_PROPS else _TopLevel(field))
+        graphs = sum(entry.field.number == GRAPH for entry in fields)
+        if graphs != 1:
+            raise MalformedError(f"it holds {graphs or 'no'} network{'s' if graphs > 1 else ''}")
+    except MalformedError as malformed:
+        raise UsageError(
+            f"{where}: is not an ONNX file, or not a whole one: {malformed}; copy it again, or {REMEDY}."
+        ) from malformed
+    return fields
+
+
+def _checked(fields: list[_TopLevel], view: memoryview, where: str) -> tuple[Manifest, bytes]:
+    """The manifest, after checking that seal and network are its own, and the golden sample, still encoded."""
+    text = _entry(fields, view, MANIFEST, where)
+    if hashlib.sha256(text).hexdigest().encode() != _entry(fields, view, SEAL, where):
+        raise UsageError(f"{where}: its manifest was changed after it was written; {REMEDY}.")
+    manifest = Manifest.from_json(text, where)
+    if _sha256_of(view, _spans_of_network(fields, view)) != manifest.network_sha256:
+        raise UsageError(
+            f"{where}: its manifest belongs to another network, or the file was changed or damaged "
+            f"(its SHA-256 is not the manifest's); {REMEDY}."
+        )
+    return manifest, _entry(fields, view, GOLDEN, where)
+
+
+def _metadata(view: memoryview, field: Field) -> _TopLevel:
+    key, value = b"", (field.end, field.end)
+    for inner in fields_of(view, field.body, field.end, MOST_FIELDS_OF_ENTRY):
+        if inner.number == KEY and inner.wire_type == 2:
+            key = bytes(view[inner.body : min(inner.end, inner.body + 256)])  # ours are short
+        elif inner.number == VALUE and inner.wire_type == 2:
+            value = (inner.body, inner.end)
+    return _TopLevel(field, key, value)
+
+
+def _entry(fields: list[_TopLevel], view: memoryview, key: bytes, where: str) -> bytes:
+    """The value of our one entry with this key."""
+    found = [field.value for field in fields if field.key == key]
+    what = {MANIFEST: "manifest", SEAL: "seal of a manifest", GOLDEN: "golden sample"}[key]
+    if not found:
+        hint = " (an ONNX file of another program?)" if key == MANIFEST else ""
+        raise UsageError(f"{where}: the model has no {what}{hint}; {REMEDY}.")
+    if len(found) > 1:
+        raise UsageError(f"{where}: the model has {len(found)} entries for its {what} instead of one; {REMEDY}.")
+    start, end = found[0]
+    if end - start > LARGEST_ENTRY:
+        raise UsageError(
+            f"{where}: its {what} takes {(end - start) / 2**20:.0f} MiB, more than {LARGEST_ENTRY >> 20} MiB; {REMEDY}."
+        )
+    return bytes(view[start:end])
+
+
+def _spans_of_network(fields: list[_TopLevel], view: memoryview) -> list[tuple[int, int]]:
+    """Where the bytes lie that are not ours, neighbours joined."""
+    spans: list[tuple[int, int]] = []
+    for entry in fields:
+        if entry.is_ours:
+            continue
+        if spans and spans[-1][1] == entry.field.start:
+            spans[-1] = (spans[-1][0], entry.field.end)
+        else:
+            spans.append((entry.field.start, entry.field.end))
+    return spans
+
+
+def _sha256_of(view: memoryview, spans: list[tuple[int, int]]) -> str:
+    digest = hashlib.sha256()
+    for start, end in spans:
+        with view[start:end] as span:
+            digest.update(span)
+    return digest.hexdigest()
+
+
+def decode_golden(data: bytes, manifest: Manifest, where: str) -> Golden:
+    """Decode a golden sample, the bytes of a safetensors file, and hold it against the manifest.
+
+    Raises:
+        UsageError: it is none, or does not fit; the sentence names `where`.
+    """
+    try:
+        tensors = load_safetensors(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UsageError(f"{where}: its golden sample is not a safetensors file ({error}); {REMEDY}.") from error
+    size, labels = manifest.image_size, len(manifest.labels)
+    expected = f"images uint8 [n, {size}, {size}, 3] and scores float32 [n, {labels}] in [0, 1]"
+    found = ", ".join(f"{name} {tensor.dtype} {list(tensor.shape)}" for name, tensor in sorted(tensors.items()))
+    images, scores = tensors.get("images"), tensors.get("scores")
+    if (
+        images is None
+        or scores is None
+        or len(tensors) != 2
+        or images.dtype != np.uint8
+        or scores.dtype != np.float32
+        or images.shape != (len(scores), size, size, 3)
+        or scores.shape != (len(images), labels)
+        or len(images) == 0
+        or not bool(((scores >= 0) & (scores <= 1)).all())
+    ):
+        raise UsageError(f"{where}: its golden sample holds {found or 'nothing'}, expected {expected}; {REMEDY}.")
+    return Golden(images, scores)

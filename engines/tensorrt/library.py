@@ -1,0 +1,154 @@
+"""TensorRT and TensorRT-RTX, two libraries of one API: which one is there, and what it has to say, as sentences."""
+
+import importlib
+import importlib.metadata
+import platform
+import re
+import sys
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.engines.artifact.plan_record import LIBRARIES
+from mlzsl.engines.engine import Port
+
+EXTRA = {"tensorrt": "mlzsl[tensorrt]", "tensorrt_rtx": "mlzsl[rtx]"}
+OLDEST = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 0)}  # the first with strongly typed networks as we ask for them
+KNOWN_CUDA = (14, 13, 12)
+NUMPY_NAME = {"FLOAT": "float32", "HALF": "float16"}
+WORST = ("INTERNAL_ERROR", "ERROR")
+LISTING = re.compile(r"^(Engine Layer Information|Layers):?$", re.MULTILINE)
+LONGEST_LISTING = 2**26  # characters
+
+
+@dataclass
+class Messages:
+    """What a library logged: errors and warnings in order, and the builder's last listing of its layers."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    listing: str = ""
+
+    def log(self, severity: str, message: str) -> None:
+        """Take one message; severity is the library's name for it, such as "WARNING"."""
+        if severity in WORST:
+            self.errors.append(message)
+        elif severity == "WARNING":
+            self.warnings.append(message)
+        elif LISTING.match(message) and len(message) <= LONGEST_LISTING:
+            self.listing = message
+
+    def reason(self) -> str:
+        """Why the library gave up, as the end of a sentence without its full stop."""
+        told = [plain(message) for message in self.errors]
+        # The library looks for a GPU whenever it words an error, and words that failure as well.
+        telling = [message for message in told if message and not re.search(r"cudaError \d+", message)] or told
+        return telling[0] if telling else "it gives no reason"
+
+
+@dataclass(frozen=True)
+class Library:
+    """One of the two libraries, imported, with its logger.
+
+    Attributes:
+        key: its import name, a key of `plan_record.LIBRARIES`.
+        module: the imported module.
+        logger: what every object of the library is made with.
+        messages: what it has logged.
+    """
+
+    key: str
+    module: Any
+    logger: Any
+    messages: Messages
+
+    @property
+    def name(self) -> str:
+        """The vendor's name for it."""
+        return LIBRARIES[self.key]
+
+    @property
+    def version(self) -> str:
+        """Such as "11.4.0.106"."""
+        return str(self.module.__version__)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+def open_library(key: str, wanted_by: str) -> Library:
+    """Import a library.
+
+    Args:
+        key: a key of `plan_record.LIBRARIES`.
+        wanted_by: what asked for it, a flag or a file, for the message.
+
+    Raises:
+        UsageError: it is not installed, cannot be loaded, or is too old; the sentence names the extra to install.
+    """
+    install = f"run `pip install '{EXTRA[key]}'`"
+    try:
+        module = importlib.import_module(key)
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("tensorrt"):
+            raise
+        raise UsageError(f"{wanted_by}: needs {LIBRARIES[key]}, which is not installed; {install}.") from error
+    except (ImportError, OSError) as error:  # the bindings are there, the libraries are not
+        raise UsageError(
+            f"{wanted_by}: {LIBRARIES[key]} is installed but does not load ({str(error).splitlines()[0]}); {install}."
+        ) from error
+    if version_numbers(module.__version__)[:2] < OLDEST[key]:
+        oldest = ".".join(map(str, OLDEST[key]))
+        raise UsageError(
+            f"{wanted_by}: {LIBRARIES[key]} {module.__version__} is installed, and {oldest} or later is needed; "
+            f"run `pip install --upgrade '{EXTRA[key]}'`."
+        )
+    messages = Messages()
+    return Library(key, module, _logger(module, messages), messages)
+
+
+def port(name: str, kind: Any, shape: Any) -> Port:
+    """A tensor of the library's in our words; its type is a `DataType`, a side below 0 is dynamic."""
+    return name, NUMPY_NAME.get(kind.name, kind.name.lower()), [None if side < 0 else side for side in shape]
+
+
+def this_platform() -> str:
+    """Operating system and processor, which a plan is bound to: "linux x86_64"."""
+    return f"{sys.platform} {platform.machine().lower()}"
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """(11, 4, 0, 106) for "11.4.0.106"; what is no number ends it."""
+    numbers = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, numbers.group().split("."))) if numbers else ()
+
+
+def cuda_major(library: Library) -> int | None:
+    """Major version of the CUDA that a library was made for, by the name of its package; None where it has none."""
+    for major in KNOWN_CUDA:
+        try:
+            importlib.metadata.version(f"{library.key}_cu{major}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return major
+    return None
+
+
+def plain(message: str) -> str:
+    """A message of the library without the places in its source code, on one line, not too long."""
+    text = " ".join(message.split())
+    text = re.sub(r"^.*?Error Code \d+: [^(]*\(", "", text)
+    text = re.sub(r"\s*\(?\bIn \w+ at \S+:\d+.*$", "", text)
+    text = re.sub(r"^\[[^\]]*\]\s*", "", text).strip(" .;)") if text.startswith("[") else text.strip(" .;")
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _logger(module: ModuleType, messages: Messages) -> Any:
+    def initialize(self: Any) -> None:
+        module.ILogger.__init__(self)
+
+    def log(self: Any, severity: Any, message: str) -> None:
+        messages.log(severity.name, message)
+
+    return type("Log", (module.ILogger,), {"__init__": initialize, "log": log})()

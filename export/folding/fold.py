@@ -1,0 +1,55 @@
+"""Exact algebra that turns a trained system and a fixed class graph into constants and few products.
+
+For a fixed label set everything but x and p^a is constant, and so is much of the arithmetic; docs/folding.md shows each
+step with its saving. All constants are computed in float64 and rounded once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from mlzsl.export.folding.embedding import FoldedFast0Tag, FoldedTrainingFree, FoldedVisualSemantic
+from mlzsl.export.folding.evidence import FoldedEvidence
+from mlzsl.export.folding.graph import fold_rgcn, fold_rgcn_posvae, fold_rgcn_xl
+from mlzsl.export.folding.skg import FoldedSKG
+from mlzsl.train.models.evidence import Evidence
+from mlzsl.train.models.fast0tag import Fast0Tag
+from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import System
+from mlzsl.train.models.registry import config_of, make_system
+from mlzsl.train.models.rgcn import RGCN
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.models.rgcn_xl import RGCNXL
+from mlzsl.train.models.skg import SKG
+from mlzsl.train.models.training_free import TrainingFree
+from mlzsl.train.models.visual_semantic import VisualSemantic
+
+# From a system's name to (system, graph), both in float64, -> head: (features, logits) -> scores.
+FOLDINGS: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
+    VisualSemantic.system: FoldedVisualSemantic,
+    Fast0Tag.system: FoldedFast0Tag,
+    SKG.system: FoldedSKG,
+    RGCN.system: fold_rgcn,
+    RGCNXL.system: fold_rgcn_xl,
+    RGCNPosVAE.system: fold_rgcn_posvae,
+    TrainingFree.system: FoldedTrainingFree,
+    Evidence.system: FoldedEvidence,
+}
+
+
+@torch.no_grad()
+def fold(model: System, graph: GraphTensors) -> nn.Module:
+    """Fold a trained system on a class graph.
+
+    Args:
+        model: any system; it is not changed.
+        graph: the testing graph.
+
+    Returns:
+        a head in evaluation mode: features (B, F) or (B, F + C), backbone logits (B, C) -> scores (B, N_t), float32.
+    """
+    exact = make_system(model.system, config_of(model)).double()
+    exact.load_state_dict({name: tensor.double() for name, tensor in model.state_dict().items()})
+    return FOLDINGS[model.system](exact.eval(), graph.double()).eval()

@@ -1,0 +1,20 @@
+"""Label embeddings: vectors of labels, from the taxonomy or from a text file of word vectors."""
+
+from mlzsl.graph.embeddings.source import Embeddings
+
+TAXONOMY = "taxonomy"
+
+
+def open_embeddings(spec: str) -> Embeddings:
+    """Return the embeddings that `spec` names: `taxonomy` (the default, nothing to download) or a text file.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    if spec == TAXONOMY:
+        from mlzsl.graph.embeddings.taxonomy import TaxonomyEmbeddings
+
+        return TaxonomyEmbeddings()
+    from mlzsl.graph.embeddings.text import TextEmbeddings
+
+    return TextEmbeddings(spec)

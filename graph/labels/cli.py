@@ -1,0 +1,82 @@
+"""`mlzsl-labels`: what the labels of a set mean, and what looks wrong with them."""
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlzsl.cli.command import command
+from mlzsl.cli.errors import FailureError
+from mlzsl.graph.classgraph import THRESHOLD
+from mlzsl.graph.embeddings.opening import TAXONOMY, open_embeddings
+from mlzsl.graph.labels.report import LabelReport, report_labels
+
+WIDTH_OF_A_FILE = 160  # columns, where the table goes to a file or a pipe
+
+
+@command("mlzsl-labels")
+@click.argument("labels")
+@click.option(
+    "--embeddings",
+    default=TAXONOMY,
+    metavar="SPEC",
+    help="`taxonomy`, or a text file of word vectors (GloVe's format).",
+)
+@click.option("--threshold", default=THRESHOLD, help="Classes with a greater WUP similarity are neighbours.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
+    """Show what each label of LABELS means: its synset, gloss, vector, neighbours, and what looks wrong.
+
+    LABELS is coco80, nuswide81, voc20, imagenet1k, or a text file with one label a line, optionally
+    `label<TAB>synset`, where the synset is a name such as dog.n.01 or a wnid such as n02084071.
+
+    \b
+    Examples:
+      mlzsl-labels coco80
+      mlzsl-labels my_labels.txt --embeddings glove.6B.300d.txt
+
+    Neighbours are counted among the labels and, after the plus, among the ImageNet classes that are not labels
+    themselves. The exit code is 1 when some label cannot be used.
+    """
+    report = report_labels(labels, open_embeddings(embeddings), threshold=threshold)
+    if as_json:
+        print(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+    if report.errors:
+        raise FailureError(f"{labels}: {len(report.errors)} problem(s) keep this label set from being used.")
+
+
+def _print(report: LabelReport) -> None:
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+    table = Table(title=Text(f"{report.name}: {len(report.rows)} labels"), title_justify="left")
+    for column, ratio in (("label", 3), ("synset", 4), ("gloss", 9), ("vector", 4)):
+        table.add_column(column, ratio=ratio)
+    table.add_column("neighbours", justify="right")
+    table.add_column("what looks wrong", ratio=5)
+    for row in report.rows:
+        vector = f"{row.vector.how}: {row.vector.via}" if row.vector else "none"
+        cells = (
+            row.label,
+            row.synset,
+            row.gloss,
+            "taxonomy" if row.vector and row.vector.how == "taxonomy" else vector,
+            f"{row.target_neighbours} + {row.external_neighbours}",
+            "; ".join(row.warnings),
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    if report.rows:
+        console.print(table)
+    wrong = sum(bool(row.warnings) for row in report.rows)
+    vectors = ", ".join(f"{count} {how}" for how, count in sorted(report.external_vectors.items()))
+    for line in (
+        *report.errors,
+        f"{len(report.rows)} labels placed, {wrong} to look at, {len(report.errors)} problem(s).",
+        f"{report.external}: {report.externals} external classes beside them, {report.externals_left_out} left out "
+        f"because they are labels; their vectors from {report.embeddings}: {vectors or 'none'}.",
+    ):
+        console.print(Text(line), soft_wrap=True)

@@ -1,0 +1,172 @@
+"""mAP and miAP, the paper's evaluation (section 4.1), with the level that random scores would reach.
+
+Average precision here is the area under the precision-recall steps. Items with one and the same score form one
+step, as in scikit-learn's `average_precision_score`, so a result never depends on the order of photos or labels.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mlzsl.cli.errors import FailureError
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How well one set of labels (the seen or the unseen ones) was ranked; all levels lie in [0, 1].
+
+    A class with no positive image, or an image with no positive label of the set, has no average precision: it
+    is left out of the mean and counted. A mean over nothing is NaN.
+
+    Attributes:
+        mAP: mean over classes of the average precision with which the class's score ranks the images.
+        miAP: mean over images of the average precision with which the image's scores rank the labels.
+        classes: how many classes mAP is the mean of.
+        images: how many images miAP is the mean of.
+        classes_left_out: how many classes of the set no image has.
+        images_left_out: how many images have no label of the set.
+        chance_mAP: the exact expectation of mAP when every class ranks the images at random, without ties.
+        chance_miAP: the exact expectation of miAP when every image ranks the labels at random, without ties.
+    """
+
+    mAP: float
+    miAP: float
+    classes: int
+    images: int
+    classes_left_out: int
+    images_left_out: int
+    chance_mAP: float
+    chance_miAP: float
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """The fields by name; NaN, which JSON lacks, becomes None."""
+        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+
+
+def evaluate(
+    scores: npt.NDArray[np.floating], truths: npt.NDArray[np.bool_], seen: npt.NDArray[np.bool_]
+) -> dict[str, Metrics]:
+    """Measure the seen and the unseen labels separately.
+
+    Args:
+        scores: of every image and label, any float dtype [n, L]; only their order counts.
+        truths: which labels each image really has, bool [n, L].
+        seen: which labels training saw, bool [L].
+
+    Returns:
+        `{"seen": Metrics, "unseen": Metrics}`.
+
+    Raises:
+        FailureError: shapes or dtypes that do not fit each other, or a score that is NaN.
+    """
+    check_scores(scores, truths, seen)
+    return {
+        "seen": _metrics(scores[:, seen], truths[:, seen]),
+        "unseen": _metrics(scores[:, ~seen], truths[:, ~seen]),
+    }
+
+
+def average_precisions(scores: npt.NDArray[np.floating], truths: Bools) -> Floats:
+    """The average precision of each row's ranking; NaN for a row without positives.
+
+    Σ_k (R_k - R_{k-1}) P_k over the distinct scores of a row from high to low, with recall R_k and precision P_k
+    of all items that score at least the k-th.
+
+    Args:
+        scores: float [m, k], no NaN.
+        truths: bool [m, k].
+
+    Returns:
+        float64 [m].
+    """
+    m, k = scores.shape
+    if k == 0:
+        return np.full(m, np.nan)
+    order = np.argsort(-scores, axis=1)
+    ranked_scores = np.take_along_axis(scores, order, axis=1)
+    ranked_truths = np.take_along_axis(truths, order, axis=1)
+
+    # The last rank of the group of equal scores that a rank belongs to: there its precision is read.
+    group_ends = np.full((m, k), k - 1)
+    group_ends[:, :-1] = np.where(ranked_scores[:, :-1] != ranked_scores[:, 1:], np.arange(k - 1), k - 1)
+    group_ends = np.minimum.accumulate(group_ends[:, ::-1], axis=1)[:, ::-1]
+
+    hits = np.cumsum(ranked_truths, axis=1)
+    precisions = np.take_along_axis(hits, group_ends, axis=1) / (group_ends + 1.0)
+    sums: Floats = (precisions * ranked_truths).sum(axis=1)
+    with np.errstate(invalid="ignore"):  # 0/0 is the NaN of a row without positives
+        return sums / hits[:, -1]
+
+
+def expected_average_precisions(positives: npt.NDArray[np.integer], items: int) -> Floats:
+    """The expectation of average precision over all orders of `items` items, of which `positives` are positive.
+
+    A rank k holds a positive with probability P/n, and then expects (k-1)(P-1)/(n-1) positives above it, so
+    E[AP] = 1/n Σ_k (1 + (k-1)(P-1)/(n-1)) / k. That is more than P/n, the level of a ranking that ties all
+    items, and much more where few items are ranked.
+
+    Args:
+        positives: P, int [m], at least 1 each.
+        items: n, at least 1.
+
+    Returns:
+        float64 [m].
+    """
+    harmonic = (1.0 / np.arange(1, items + 1)).sum()
+    share_above = (positives - 1.0) / max(items - 1, 1)
+    return np.asarray((harmonic + share_above * (items - harmonic)) / items, dtype=np.float64)
+
+
+def _metrics(scores: npt.NDArray[np.floating], truths: Bools) -> Metrics:
+    mAP, classes, chance_mAP = _mean_over_rows(np.ascontiguousarray(scores.T), np.ascontiguousarray(truths.T))
+    miAP, images, chance_miAP = _mean_over_rows(scores, truths)
+    return Metrics(
+        mAP=mAP,
+        miAP=miAP,
+        classes=classes,
+        images=images,
+        classes_left_out=scores.shape[1] - classes,
+        images_left_out=scores.shape[0] - images,
+        chance_mAP=chance_mAP,
+        chance_miAP=chance_miAP,
+    )
+
+
+def _mean_over_rows(scores: npt.NDArray[np.floating], truths: Bools) -> tuple[float, int, float]:
+    """The mean average precision over rows with positives, how many those are, and the mean by chance."""
+    positives = truths.sum(axis=1)
+    counted = positives > 0
+    if not counted.any():
+        return math.nan, 0, math.nan
+    precisions = average_precisions(scores[counted], truths[counted])
+    chances = expected_average_precisions(positives[counted], items=truths.shape[1])
+    return float(precisions.mean()), int(counted.sum()), float(chances.mean())
+
+
+def check_scores(scores: npt.NDArray[np.floating], truths: Bools, seen: Bools) -> None:
+    """Check that scores [n, L], truths [n, L] and seen [L] can be evaluated.
+
+    Raises:
+        FailureError: shapes or dtypes that do not fit each other, or a score that is NaN.
+    """
+    if scores.ndim != 2 or truths.shape != scores.shape or seen.shape != scores.shape[1:]:
+        raise FailureError(
+            f"evaluation found scores {scores.shape}, truths {truths.shape} and seen {seen.shape}; "
+            "expected [images, labels] twice and [labels]."
+        )
+    if not np.issubdtype(scores.dtype, np.floating) or truths.dtype != np.bool_ or seen.dtype != np.bool_:
+        raise FailureError(
+            f"evaluation found scores of dtype {scores.dtype}, truths of {truths.dtype} and seen of {seen.dtype}; "
+            "expected floating point, bool and bool."
+        )
+    broken = np.isnan(scores).any(axis=1)
+    if broken.any():
+        raise FailureError(
+            f"the scores of {broken.sum()} of {len(scores)} images hold NaN (first image {int(broken.argmax())}), "
+            "which cannot be ranked; the model that made them is broken: train it again."
+        )

@@ -1,0 +1,57 @@
+"""What is tagged: photos in files, in tar shards and in tables of paths, as one stream."""
+
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from mlzsl.imaging.finding import find_images
+from mlzsl.runtime.io.shards import SHARDS, photos_in_shard
+from mlzsl.runtime.io.tables import TABLES, check_table, photos_in_table
+from mlzsl.runtime.photos import Photo
+
+PATH_COLUMN = "path"
+
+
+def find_photos(
+    inputs: Sequence[str | os.PathLike[str]],
+    path_column: str = PATH_COLUMN,
+    listed: io.BufferedIOBase | None = None,
+    passed_over: Counter[str] | None = None,
+) -> Iterator[Photo]:
+    """Find the photos that inputs stand for, in order: all that `imaging.finding.find_images` finds, and besides
+
+    - a tar shard (`.tar`, `.tar.gz`, `.tgz`) stands for the images in it, in their order, as `shard.tar/member`;
+    - a table (`.csv`, `.tsv`, `.parquet`) stands for the files that its path column names, row by row; paths that
+      are relative start from the working directory.
+
+    Args:
+        inputs: what to look in.
+        path_column: the column of tables that holds paths.
+        listed: where `-` reads its list; None is standard input.
+        passed_over: counts, by suffix, what is no image by its name, in folders and shards, as it is met.
+
+    Raises:
+        UsageError: as `find_images`; or a table that is named cannot be read, or has no such column.
+    """
+    names = [os.fspath(name) for name in inputs]
+    others = Counter[str]() if passed_over is None else passed_over
+    paths = find_images(names, listed, others)
+    for name in names:
+        if name.lower().endswith(TABLES) and os.path.isfile(name):
+            check_table(name, path_column)
+    return (photo for path in paths for photo in _photos_at(path, path_column, others))
+
+
+def holds_photos(path: str) -> bool:
+    """Whether a path stands for photos in it, not for itself: a shard or a table by its name."""
+    return path.lower().endswith(SHARDS + TABLES)
+
+
+def _photos_at(path: str, path_column: str, passed_over: Counter[str]) -> Iterator[Photo]:
+    if not holds_photos(path) or not os.path.isfile(path):  # opening a pipe may never end
+        yield Photo(path)
+    elif path.lower().endswith(SHARDS):
+        yield from photos_in_shard(path, passed_over)
+    else:
+        yield from photos_in_table(path, path_column)

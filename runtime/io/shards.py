@@ -1,0 +1,125 @@
+"""Photos in tar shards (WebDataset's layout, or any other), read as a stream: nothing is unpacked to disk.
+
+A shard may come from anywhere, so what it asks for is bounded: no header larger than `LARGEST_READ` is read, no
+member beyond `imaging.decoding.MAX_BYTES`, and a list of members is not kept.
+"""
+
+import contextlib
+import gzip
+import io
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+from mlzsl.cli.errors import reason_of
+from mlzsl.imaging import is_image_name
+from mlzsl.imaging.decoding import MAX_BYTES
+from mlzsl.imaging.finding import shown_suffix
+from mlzsl.runtime.photos import Photo
+
+SHARDS = (".tar", ".tar.gz", ".tgz")
+LARGEST_READ = 1 << 16  # bytes; tarfile reads a header of extended names as a whole, whatever size it claims
+MOST_GLOBAL_HEADERS = 1000
+
+
+def photos_in_shard(path: str, passed_over: Counter[str]) -> Iterator[Photo]:
+    """The images of a shard in its order, each recorded as `shard.tar/member`; other members are counted by suffix.
+
+    A shard that is damaged or cut short gives what comes before the damage, and then itself, with the reason.
+    """
+    images = 0
+    try:
+        with _opened(path) as file, tarfile.open(fileobj=cast(IO[bytes], file), mode="r:") as shard:
+            while (member := shard.next()) is not None:
+                cast(Any, shard).members = []  # which would grow with them
+                if len(shard.pax_headers) > MOST_GLOBAL_HEADERS:
+                    raise tarfile.ReadError("too many global headers")
+                if member.isdir():
+                    continue
+                if not is_image_name(os.path.basename(member.name)):
+                    passed_over[shown_suffix(member.name)] += 1
+                    continue
+                images += 1
+                yield _photo(path, shard, member)
+            _check_end(file, shard.offset)
+    except Exception as error:  # tarfile trips over foreign bytes in every way there is; each means the same
+        yield Photo(path, problem=f"the archive cannot be read beyond its first {images:,} images: {reason_of(error)}")
+
+
+def read_member(path: str) -> bytes | None:
+    """The bytes of a photo that is recorded as `shard.tar/member`; None where there is no such shard or member."""
+    with contextlib.closing(MembersInOrder()) as members:
+        return members.read(path)
+
+
+class MembersInOrder:
+    """Reads photos back by their recorded names; those of a shard in its order cost one pass over it."""
+
+    def __init__(self) -> None:
+        self._shard: str | None = None
+        self._members: Iterator[Photo] = iter(())
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of a photo that is recorded as `shard.tar/member`; None where there is no such shard or member."""
+        shard = _shard_of(path)
+        if shard is None:
+            return None
+        if shard == self._shard and (content := self._next(path)) is not None:
+            return content
+        self._shard, self._members = shard, photos_in_shard(shard, Counter())
+        return self._next(path)
+
+    def close(self) -> None:
+        """Close the shard that is open."""
+        self._shard, self._members = None, iter(())
+
+    def _next(self, path: str) -> bytes | None:
+        return next((photo.content for photo in self._members if photo.path == path), None)
+
+
+def _shard_of(path: str) -> str | None:
+    """The shard that a recorded name lies in."""
+    for end in (place for place, letter in enumerate(path) if letter == "/"):
+        if path[:end].lower().endswith(SHARDS) and os.path.isfile(path[:end]):
+            return path[:end]
+    return None
+
+
+def _photo(path: str, shard: tarfile.TarFile, member: tarfile.TarInfo) -> Photo:
+    name = f"{path}/{member.name}"
+    if not member.isreg():
+        return Photo(name, problem="not a regular file: links inside an archive are not followed")
+    if member.size > MAX_BYTES:
+        return Photo(name, problem=f"the file is larger than {MAX_BYTES // 2**20} MiB")
+    content = io.BytesIO()
+    with cast(IO[bytes], shard.extractfile(member)) as file:
+        while block := file.read(LARGEST_READ):
+            content.write(block)
+    if content.tell() != member.size:
+        raise tarfile.ReadError("it is cut short within one")
+    return Photo(name, content.getvalue())
+
+
+def _check_end(file: io.BufferedReader, offset: int) -> None:
+    """Tell the end of a shard from a damaged header, which tarfile takes for the end as well."""
+    file.seek(offset)
+    block = file.read(tarfile.BLOCKSIZE)
+    if not block:
+        raise tarfile.ReadError("it ends without an end mark, as if cut short")
+    if block.strip(b"\0"):
+        raise tarfile.ReadError("a damaged header")
+
+
+def _opened(path: str) -> io.BufferedReader:
+    return _Bounded(io.FileIO(path) if path.lower().endswith(".tar") else cast(io.RawIOBase, gzip.GzipFile(path)))
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which nobody reads more than `LARGEST_READ` bytes at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= LARGEST_READ:
+            raise tarfile.ReadError("a header larger than any that makes sense")
+        return super().read(size)

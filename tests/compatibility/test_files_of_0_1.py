@@ -1,0 +1,93 @@
+"""Files that mlzsl 0.1 wrote still open, and an unfinished job of it resumes: `data` holds one of each."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tinymodel import reference_scores
+
+from mlzsl.cli.main import main
+from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
+from mlzsl.engines.artifact.plan_manifest import read_plan_golden, read_plan_manifest
+from mlzsl.engines.opening import open_engine
+from mlzsl.export.exporter import export_model
+from mlzsl.runtime.io.readers import read_tags
+from mlzsl.runtime.io.run_record import read_run_record
+from mlzsl.train.checkpoint import load_checkpoint
+
+DATA = Path(__file__).parent / "data"
+LABELS = ["dog", "cat", "traffic light", "zebra", "café", "snowboard"]
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A copy of the old files to work in."""
+    shutil.copytree(DATA, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str):
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.mark.parametrize(("name", "model"), [("rgcn_posvae", "RGCN-PosVAE"), ("evidence", "evidence")])
+def test_a_checkpoint_opens_and_exports_to_the_same_scores(work, name, model):
+    path = work / f"{name}.safetensors"
+    path.write_bytes(gzip.decompress((DATA / f"{name}.safetensors.gz").read_bytes()))
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.model.name == model
+    assert checkpoint.labels.labels[::2] == checkpoint.seen
+    export_model(path, None, work / "exported.onnx")
+    golden = np.load(DATA / f"{name}.golden.npz")
+    scores = open_engine(work / "exported.onnx", backend="onnxruntime", threads=1).scores(golden["images"])
+    np.testing.assert_allclose(scores, golden["scores"], rtol=0, atol=1e-5)
+
+
+def test_a_model_file_opens_with_its_manifest_certificate_and_golden_sample(work):
+    manifest = read_manifest(work / "model.onnx")
+    assert manifest.model == "RGCN-PosVAE"
+    assert [label.name for label in manifest.labels] == LABELS
+    assert [certificate.backend for certificate in manifest.certificates] == ["openvino"]
+    images, scores = read_golden(work / "model.onnx")
+    np.testing.assert_allclose(scores, reference_scores(images), atol=1e-6)
+    run("verify", "model.onnx")
+
+
+def test_the_manifest_of_a_plan_opens(work):
+    plan = read_plan_manifest(work / "model.plan")
+    assert [label.name for label in plan.model.labels] == LABELS
+    assert (plan.build.library, plan.build.version) == ("tensorrt_rtx", "1.7.1.116")
+    images, scores = read_plan_golden(work / "model.plan")
+    np.testing.assert_allclose(scores, reference_scores(images), atol=1e-6)
+
+
+def test_tags_and_the_record_of_their_run_open(work):
+    record = read_run_record(work / "tags.jsonl")
+    assert record is not None
+    tags = list(read_tags("tags.jsonl", record.unseen))
+    assert len(tags) == 12
+    assert sum(photo.error is not None for photo in tags) == 2
+    run("gallery", "tags.jsonl", "--output", "gallery.html")
+
+
+def test_an_unfinished_job_resumes_to_byte_identical_output(work):
+    arguments = ("infer", "images", "--engine", "model.onnx", "--threads", "1", "--batch-size", "4", "--quiet")
+    run(*arguments, "-o", "whole.jsonl")
+    folder = work / "unfinished.jsonl.unfinished"
+    shutil.copytree(DATA / "unfinished", folder)
+    # The job names the engine's version and processor, which are those of the machine that began it.
+    job = json.loads((folder / "job.json").read_text())
+    job["engine"] = str(open_engine("model.onnx", threads=1).execution)
+    (folder / "job.json").write_text(json.dumps(job))
+    run(*arguments, "-o", "unfinished.jsonl", "--resume")
+    assert Path("unfinished.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+    assert not folder.exists()
+    done_before = json.loads(Path("unfinished.jsonl.run.json").read_text())["photos"]["resumed"]
+    assert done_before == 4

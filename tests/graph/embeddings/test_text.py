@@ -1,0 +1,163 @@
+"""Embeddings from text files: exact look-ups, stated stand-ins, and never a random vector."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.graph.embeddings import vectorfile
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.embeddings.source import EmbeddedLabels, Origin
+from mlzsl.graph.embeddings.vectorfile import read_vectors
+from mlzsl.graph.labels.linking import UnplacedLabelError
+from mlzsl.graph.labels.sets import NAMED_SETS, LabelSet, load_label_set
+
+WriteVectors = Callable[..., Path]
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> WriteVectors:
+    def write(words: Mapping[str, Sequence[float]], header: str = "", name: str = "vectors.txt") -> Path:
+        path = tmp_path / name
+        lines = [f"{word} {' '.join(map(str, numbers))}\n" for word, numbers in words.items()]
+        path.write_text(header + "".join(lines), encoding="utf-8")
+        return path
+
+    return write
+
+
+def embed(path: Path, *pairs: tuple[str, str]) -> EmbeddedLabels:
+    labels = LabelSet("test", tuple(label for label, _ in pairs), tuple(synset for _, synset in pairs))
+    return open_embeddings(str(path)).embed(labels, "target")
+
+
+def test_a_name_is_found_whole_before_its_words(vectors: WriteVectors) -> None:
+    path = vectors({"traffic_light": (1, 2), "traffic": (5, 5), "light": (7, 9), "dog": (3, 4)})
+    found = embed(path, ("traffic light", "traffic_light.n.01"), ("Dog", "dog.n.01"))
+    assert found.vectors.tolist() == [[1, 2], [3, 4]]
+    assert found.vectors.dtype == np.float32
+    assert found.origin == (Origin("name", "traffic_light"), Origin("name", "dog"))
+
+
+def test_a_name_of_several_words_is_their_average(vectors: WriteVectors) -> None:
+    path = vectors(
+        {"traffic": (5, 5), "light": (7, 9), "jack": (1, 1), "o'": (2, 2), "lantern": (3, 6), "potter": (4, 4)}
+    )
+    found = embed(
+        path,
+        ("traffic light", "traffic_light.n.01"),
+        ("jack-o'-lantern", "jack-o'-lantern.n.02"),
+        ("potter's", "pot.n.01"),
+    )
+    assert found.vectors.tolist() == [[6, 7], [2, 3], [4, 4]]
+    assert found.origin[0] == Origin("words", "traffic + light")
+
+
+def test_out_of_vocabulary_takes_the_first_synonym_then_the_nearest_hypernym(vectors: WriteVectors) -> None:
+    path = vectors({"lounge": (1, 0), "seat": (0, 1), "canine": (2, 2), "animal": (3, 3)})
+    found = embed(path, ("sofa", "sofa.n.01"), ("dog", "dog.n.01"))
+    assert found.vectors.tolist() == [[1, 0], [2, 2]]
+    assert found.origin == (Origin("synonym", "lounge"), Origin("hypernym", "canine"))
+    assert [origin.stands_in for origin in found.origin] == [True, True]
+    assert found.counts() == {"synonym": 1, "hypernym": 1}
+
+
+def test_half_a_name_is_not_a_name(vectors: WriteVectors) -> None:
+    path = vectors({"parking": (1, 0), "timer": (0, 1)})
+    assert embed(path, ("parking meter", "parking_meter.n.01")).origin == (Origin("hypernym", "timer"),)
+
+
+def test_a_label_with_nothing_at_all_is_an_error_that_names_it(vectors: WriteVectors) -> None:
+    with pytest.raises(UnplacedLabelError, match=r"target label\(s\) dog, sofa, nor for their synonyms"):
+        embed(vectors({"xyz": (1, 2)}), ("dog", "dog.n.01"), ("sofa", "sofa.n.01"))
+
+
+def test_lower_case_wins_and_else_the_first(vectors: WriteVectors) -> None:
+    path = vectors({"DOG": (9, 9), "dog": (1, 2), "Cat": (3, 4), "CAT": (5, 6)})
+    found = embed(path, ("dog", "dog.n.01"), ("cat", "cat.n.01"))
+    assert found.vectors.tolist() == [[1, 2], [3, 4]]
+
+
+def test_any_dimension_with_or_without_a_header(vectors: WriteVectors) -> None:
+    for dimension, header in ((2, ""), (50, ""), (300, "2 300\n")):
+        path = vectors({"dog": range(dimension), "cat": range(dimension)}, header)
+        embeddings = open_embeddings(str(path))
+        assert embeddings.source.dimension == dimension
+        assert embeddings.source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert (embeddings.source.name, embeddings.source.path) == ("vectors.txt", str(path))
+
+
+def test_words_with_blanks_as_in_gloves_largest_file(vectors: WriteVectors) -> None:
+    path = vectors({"dog": (1, 2), ". . .": (3, 4), "at name@domain.com": (5, 6), "cat": (7, 8)})
+    assert embed(path, ("cat", "cat.n.01")).vectors.tolist() == [[7, 8]]
+
+
+def test_the_file_is_read_once_for_all_sets(vectors: WriteVectors, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = []
+    monkeypatch.setattr("mlzsl.graph.embeddings.text.read_vectors", lambda *a: readings.append(a) or read_vectors(*a))
+    embeddings = open_embeddings(str(vectors({"entity": (1, 2)})))
+    coco, voc = load_label_set("coco80"), load_label_set("voc20")
+    embeddings.gather(coco, voc)
+    embeddings.embed(coco, "target")
+    embeddings.embed(voc, "external")
+    assert embeddings.source.dimension == 2
+    assert len(readings) == 1
+
+
+def test_only_wanted_words_are_kept(vectors: WriteVectors) -> None:
+    found = read_vectors(vectors({f"word{i}": (i, i + 1) for i in range(1000)}), {"word7", "absent"})
+    assert list(found.vectors) == ["word7"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"dog 1 2 3\ncat 1 2\n", r"line 2: 'cat 1 2' has 2 numbers where the first line has 3"),
+        (b"dog 1 2 3\ncat 1 2 3 4\n", r"line 2: 'cat 1 2 3 4' has 4 numbers where the first line has 3"),
+        (b"dog 1 2 3\n\ncat 1 2 3\n", r"line 2: '' has 0 numbers"),
+        (b"cow 1 2 3\ndog 1 2 x\n", r"line 2: 'dog 1 2 x' has something that is no finite number"),
+        (b"cow 1 2 3\ndog 1 nan 3\n", r"line 2: 'dog 1 nan 3' has something that is no finite number"),
+        (b"cow 1 2 3\ndog 1 1e99 3\n", r"line 2: 'dog 1 1e99 3' has something that is no finite number"),
+        (b"", r"holds no word vectors"),
+        (b"3 300\n", r"holds no word vectors"),
+        (b"just some prose\n", r"line 1: 'just some prose' is not a word and its numbers"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", r"line 1: .* is not a word and its numbers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_broken_file_is_one_sentence_with_its_line(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "broken.txt"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=sentence) as error:
+        embed(path, ("dog", "dog.n.01"), ("cat", "cat.n.01"))
+    assert str(error.value).startswith(str(path))
+
+
+def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectorfile, "LONGEST_LINE", 1000)
+    path = tmp_path / "endless.txt"
+    path.write_bytes(b"dog " + b"1 " * 10_000)
+    with pytest.raises(UsageError, match=r"line 1: is over 1,000 bytes long"):
+        embed(path, ("dog", "dog.n.01"))
+
+
+def test_a_missing_file_says_what_else_there_is(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"nowhere\.txt: no such file; name a text file of word vectors, or `taxonomy`"
+    ):
+        open_embeddings(str(tmp_path / "nowhere.txt"))
+
+
+@pytest.mark.kit
+def test_the_kits_vectors_cover_the_named_sets(kit: Path) -> None:
+    minilm = open_embeddings(str(kit / "minilm.384d.labels.txt"))
+    for name in NAMED_SETS:
+        origins = minilm.embed(load_label_set(name), "target").origin
+        assert {origin.how for origin in origins} <= {"name", "words"}
+        assert sum(origin.how == "words" for origin in origins) <= 2  # "crane bird", "maillot tank suit"
+    coco = load_label_set("coco80")
+    origins = open_embeddings(str(kit / "glove.300d.subset.txt")).embed(coco, "target").origin
+    assert [label for label, o in zip(coco.labels, origins, strict=True) if o.stands_in] == ["parking meter"]

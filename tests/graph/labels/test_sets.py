@@ -1,0 +1,161 @@
+"""Label sets: the named ones are whole and hand-checked, and text files say what is wrong with them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.graph.labels import files as labelfile
+from mlzsl.graph.labels.linking import UnplacedLabelError, place_label
+from mlzsl.graph.labels.sets import NAMED_SETS, UNSEEN, LabelSet, known_names, load_label_set
+from mlzsl.graph.taxonomy import Taxonomy
+
+WriteLabels = Callable[[str | bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> WriteLabels:
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "labels.txt"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(("name", "count"), [("coco80", 80), ("nuswide81", 81), ("voc20", 20), ("imagenet1k", 1000)])
+def test_named_sets_are_whole_with_one_synset_a_label(taxonomy: Taxonomy, name: str, count: int) -> None:
+    labels = load_label_set(name)
+    assert len(labels) == len(set(labels.labels)) == len(set(labels.synsets)) == count
+    assert [taxonomy.name(synset) for synset in labels.synsets] == list(labels.synsets)
+
+
+def test_imagenet1k_is_in_torchvisions_order(taxonomy: Taxonomy) -> None:
+    labels = load_label_set("imagenet1k")
+    wnids = [taxonomy.wnid(synset) for synset in labels.synsets]
+    assert wnids == sorted(wnids)  # that order is the sorted order of ImageNet's folders
+    meta = pytest.importorskip("torchvision.models._meta")
+    assert list(labels.labels) == meta._IMAGENET_CATEGORIES
+
+
+@pytest.mark.parametrize("name", sorted(UNSEEN))
+def test_the_papers_sixteen_unseen_classes_are_labels_of_their_set(name: str) -> None:
+    assert len(set(UNSEEN[name])) == 16
+    assert set(UNSEEN[name]) <= set(load_label_set(name).labels)
+
+
+def test_a_name_means_the_same_in_every_hand_checked_set() -> None:
+    known = known_names()
+    for name in ("coco80", "nuswide81", "voc20"):
+        labels = load_label_set(name)
+        assert [known[label] for label in labels.labels] == list(labels.synsets)
+
+
+@pytest.mark.kit
+def test_named_sets_have_the_labels_of_the_kits_lists(kit: Path) -> None:
+    coco = json.loads((kit / "classes" / "coco80.json").read_text())
+    voc = json.loads((kit / "classes" / "voc20.json").read_text())
+    nuswide = (kit / "classes" / "NUS_Concepts81.txt").read_text().split()
+    imagenet = json.loads((kit / "classes" / "imagenet_class_index.json").read_text())
+    assert list(load_label_set("coco80").labels) == coco
+    assert list(load_label_set("voc20").labels) == voc
+    assert list(load_label_set("nuswide81").labels) == nuswide
+    wnids = [Taxonomy.shipped().wnid(synset) for synset in load_label_set("imagenet1k").synsets]
+    assert wnids == [imagenet[str(index)][0] for index in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("label", "synset", "rule"),
+    [
+        ("tiger", "tiger.n.02", "known name"),  # WordNet's first sense is an audacious person
+        ("Hot Dog", "hotdog.n.02", "known name"),
+        ("lighthouse", "beacon.n.03", "first sense"),
+        ("fire engine", "fire_engine.n.01", "first sense"),
+        ("T-shirt", "jersey.n.03", "first sense"),
+        ("tea pot", "teapot.n.01", "first sense"),
+        ("wolves", "wolf.n.01", "singular"),
+        ("geese", "goose.n.01", "singular"),
+        ("fire engines", "fire_engine.n.01", "singular"),
+        ("snowmen", "snowman.n.01", "singular"),
+        ("glasses", "spectacles.n.01", "first sense"),  # a word of its own before it is a plural
+    ],
+)
+def test_labels_are_placed_by_the_stated_rule(taxonomy: Taxonomy, label: str, synset: str, rule: str) -> None:
+    placement = place_label(taxonomy, label, known=known_names())
+    assert (placement.synset, placement.rule) == (synset, rule)
+
+
+def test_singulars_are_nltks(taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusReader) -> None:
+    for plural in ("castles", "zebras", "buses", "knives", "mice", "foxes", "wolves", "benches", "women"):
+        assert place_label(taxonomy, plural).synset == taxonomy.senses(nltk_wordnet.morphy(plural, "n"))[0]
+
+
+@pytest.mark.parametrize(
+    ("label", "candidate"),
+    [("umbrela", "umbrella.n.01"), ("flying squirl", "squirrel"), ("pink bicycle", "bicycle.n.01")],
+)
+def test_a_label_without_a_place_names_the_nearest(taxonomy: Taxonomy, label: str, candidate: str) -> None:
+    with pytest.raises(UnplacedLabelError) as error:
+        place_label(taxonomy, label)
+    assert repr(label) in str(error.value)
+    assert candidate in str(error.value)
+
+
+def test_a_text_file_of_labels(write: WriteLabels, taxonomy: Taxonomy) -> None:
+    path = write("\ufeffdog\r\ncrane\tn02012849\r\nkeyboard\tcomputer_keyboard.n.01\r\nhot  dog\r\n")
+    labels = load_label_set(path)
+    assert labels == LabelSet(
+        str(path),
+        ("dog", "crane", "keyboard", "hot dog"),
+        ("dog.n.01", "crane.n.05", "computer_keyboard.n.01", "hotdog.n.02"),
+    )
+
+
+def test_coco80_as_a_plain_file_means_coco80(write: WriteLabels) -> None:
+    coco = load_label_set("coco80")
+    again = load_label_set(write("\n".join(coco.labels)))
+    assert again.synsets == coco.synsets
+    assert again.sha256 == coco.sha256
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("dog\ncat\nDog\n", r"line 3: 'Dog' is already on line 1"),
+        ("hot dog\nhot_dog\n", r"line 2: 'hot_dog' is already on line 1"),
+        ("dog\n\ncat\n", r"line 2: is blank"),
+        ("dog\ncat\n\n", r"line 3: is blank"),
+        ("dog\ncaf\xe9\n".encode("latin-1"), r"line 2: the byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        ("", r"has no labels"),
+        (" \n\n", r"has no labels"),
+        ("dog\tdog.n.77\n", r"line 1: 'dog\.n\.77' is no noun synset"),
+        ("dog\tdog.n.01\tpet\n", r"line 1: has more than one tab"),
+        ("\tdog.n.01\n", r"line 1: has no label"),
+        ("dog\t\n", r"line 1: has no synset after the tab"),
+        ("do\x1bg\n", r"line 1: has a character that cannot be printed"),
+        ("a" * 300, r"line 1: has a label of 300 characters"),
+        ("dog\nqwrtz\nxyzzy\n", r"line 2: the label 'qwrtz' is no noun.*There is 1 more; `mlzsl-labels .*` lists all"),
+    ],
+)
+def test_an_unfit_file_is_one_sentence_with_its_line(write: WriteLabels, content: str | bytes, sentence: str) -> None:
+    path = write(content)
+    with pytest.raises(UsageError, match=sentence) as error:
+        load_label_set(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_a_file_too_large_is_not_read(write: WriteLabels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelfile, "LARGEST_FILE", 2**20)
+    with pytest.raises(UsageError, match="is larger than 1 MiB"):
+        load_label_set(write(b"dog\n" * 2**19))
+
+
+def test_an_unknown_set_names_the_known_and_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'coc80'.*coco80, nuswide81, voc20, imagenet1k\. Did you mean coco80\?"):
+        load_label_set("coc80")
+    with pytest.raises(UsageError, match="is a folder"):
+        load_label_set(tmp_path)
+    assert set(NAMED_SETS) >= set(UNSEEN)

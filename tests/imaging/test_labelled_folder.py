@@ -1,0 +1,173 @@
+"""A folder of photos and its labels.json become a photo set, or one sentence says what to repair."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.imaging.labelled_folder import check_labels, load_folder
+from mlzsl.imaging.photoset import PhotoSet
+
+
+def write_photos(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+    return folder
+
+
+def write_labels(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos", "b.jpg", "a.png", "sub/c.jpg")
+
+
+def as_dict(photo_set: PhotoSet, folder: Path) -> dict[str, set[str]]:
+    names = [path.relative_to(folder).as_posix() for path in photo_set.paths]
+    return dict(zip(names, map(set, photo_set.labels), strict=True))
+
+
+def test_labels_inside_or_beside_or_named(photos: Path, tmp_path: Path) -> None:
+    content = {"b.jpg": ["dog", "cup"], "a.png": ["cup", "cup"], "sub/c.jpg": ["chair"]}
+    expected = {"a.png": {"cup"}, "b.jpg": {"dog", "cup"}, "sub/c.jpg": {"chair"}}
+    named = write_labels(tmp_path / "elsewhere.json", content)
+    assert as_dict(load_folder(photos, named), photos) == expected
+    write_labels(tmp_path / "labels.json", content)
+    assert as_dict(load_folder(photos), photos) == expected
+    write_labels(photos / "labels.json", {**content, "a.png": ["dog"]})  # the nearer one counts
+    assert as_dict(load_folder(photos), photos) == {**expected, "a.png": {"dog"}}
+
+
+def test_the_folder_that_holds_images_and_labels(tmp_path: Path) -> None:
+    write_photos(tmp_path, "images/a.jpg", "images/b.jpg", "thumbnails/a.jpg")
+    write_labels(tmp_path / "labels.json", {"a.jpg": ["dog"], "b.jpg": ["cup"]})
+    assert as_dict(load_folder(tmp_path), tmp_path) == {"images/a.jpg": {"dog"}, "images/b.jpg": {"cup"}}
+    assert load_folder(tmp_path / "images").paths == load_folder(tmp_path).paths
+
+
+def test_photos_without_labels_are_counted_and_left_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_labels(photos / "labels.json", {"b.jpg": ["dog"], "a.png": []})
+    assert as_dict(load_folder(photos), photos) == {"b.jpg": {"dog"}}
+    assert "2 of 3 photos have no label" in capsys.readouterr().err
+    load_folder(photos, quiet=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ('{"b.jpg": ["dog"]', "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ([["b.jpg", "dog"]], "a list; expected"),
+        ({}, "an empty object; expected"),
+        ({"b.jpg": "dog"}, "not a list of labels"),
+        ({"b.jpg": [1]}, "not a list of labels"),
+        ({"b.jpg": [" "]}, "not a list of labels"),
+        ({"b.jpg": None}, "not a list of labels"),
+        ({"b.jpg": []}, "no photo has a label"),
+        ({"../b.jpg": ["dog"]}, "leads out of the folder"),
+        ({"/b.jpg": ["dog"]}, "leads out of the folder"),
+        ('{"b.jpg": ["dog"], "b.jpg": ["cup"]}', "b.jpg is there twice"),
+        ({"b.jpg": ["dog"], **{f"{i}.jpg": ["dog"] for i in range(8)}}, "8 of its 9 photos are not in .* and 3 more"),
+    ],
+)
+def test_an_unfit_labels_file_is_named(photos: Path, content: Any, sentence: str) -> None:
+    path = write_labels(photos / "labels.json", content)
+    with pytest.raises(UsageError, match=sentence) as refusal:
+        load_folder(photos)
+    assert str(refusal.value).startswith(str(path))
+
+
+def test_bytes_that_are_not_utf8_are_named(photos: Path) -> None:
+    (photos / "labels.json").write_bytes(b'{"b.jpg": ["caf\xe9"]}')
+    with pytest.raises(UsageError, match="not JSON"):
+        load_folder(photos)
+
+
+def test_what_is_missing_is_named(tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="nowhere: no such folder"):
+        load_folder(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="is a file, not a folder"):
+        load_folder(photos / "b.jpg")
+    with pytest.raises(UsageError, match=r"no labels\.json in it or beside it"):
+        load_folder(photos)
+    with pytest.raises(UsageError, match=r"mine\.json: cannot be read"):
+        load_folder(photos, tmp_path / "mine.json")
+    write_labels(tmp_path / "labels.json", {"b.jpg": ["dog"]})
+    with pytest.raises(UsageError, match="empty: no photos in this folder"):
+        load_folder(tmp_path / "empty")
+
+
+def test_unknown_labels_are_named_with_the_nearest_known() -> None:
+    photo_set = PhotoSet((Path("a"), Path("b")), (frozenset({"dogs", "cup"}), frozenset({"dogs", "xyzzy"})), "mine")
+    check_labels(photo_set, ["dogs", "cup", "xyzzy"])
+    with pytest.raises(UsageError, match=r"mine: 2 of its labels .* 'dogs' \(did you mean 'dog'\?\), 'xyzzy'\."):
+        check_labels(photo_set, ["dog", "cup"])
+
+
+def numbered(count: int) -> PhotoSet:
+    return PhotoSet(tuple(Path(f"{i:03d}.jpg") for i in range(count)), (frozenset({"dog"}),) * count, "numbered")
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(10, 0.2, 2), (2, 0.01, 1), (3, 0.99, 2), (101, 0.5, 50)])
+def test_a_split_parts_the_photos(count: int, share: float, held: int) -> None:
+    whole = numbered(count)
+    train, test = whole.split(share, seed=3)
+    assert len(test) == held
+    assert sorted([*train.paths, *test.paths]) == list(whole.paths)
+    assert list(train.paths) == sorted(train.paths)
+    assert whole.split(share, seed=3) == (train, test)
+
+
+def test_folds_test_every_photo_once() -> None:
+    whole = numbered(23)
+    folds = list(whole.folds(5, seed=0))
+    assert sorted(path for _, test in folds for path in test.paths) == list(whole.paths)
+    assert all(set(train.paths) | set(test.paths) == set(whole.paths) for train, test in folds)
+    assert {len(test) for _, test in folds} == {4, 5}
+    assert folds == list(whole.folds(5, seed=0))
+    assert folds != list(whole.folds(5, seed=1))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        numbered(4).split(share, seed=0)
+
+
+def test_too_few_photos_to_divide_are_refused() -> None:
+    for divide in (lambda: numbered(1).split(0.5, seed=0), lambda: list(numbered(4).folds(5, seed=0))):
+        with pytest.raises(UsageError, match="cannot be divided"):
+            divide()
+    with pytest.raises(UsageError, match="at least 2"):
+        list(numbered(4).folds(1, seed=0))
+
+
+def test_photo_sets_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 paths but 1"):
+        PhotoSet((Path("a"), Path("b")), (frozenset(),), "x")
+    with pytest.raises(ValueError, match="twice"):
+        PhotoSet((Path("a"), Path("a")), (frozenset(), frozenset()), "x")
+
+
+def test_the_key_follows_the_files_and_not_the_labels(photos: Path) -> None:
+    paths = (photos / "a.png", photos / "b.jpg")
+    photo_set = PhotoSet(paths, (frozenset({"dog"}), frozenset({"cup"})), "x")
+    key = photo_set.key()
+    assert PhotoSet(paths, (frozenset(), frozenset()), "y").key() == key
+    assert photo_set.take([1, 0]).key() != key
+    assert photo_set.take([0]).key() != key
+    Image.fromarray(np.ones((8, 8, 3), np.uint8)).save(paths[0])
+    assert photo_set.key() != key
+    paths[1].unlink()
+    with pytest.raises(UsageError, match="cannot be read"):
+        photo_set.key()

@@ -1,0 +1,166 @@
+"""mAP and miAP against the formula, scikit-learn, and every order there is."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.metrics import average_precision_score
+
+from mlzsl.cli.errors import FailureError
+from mlzsl.metrics.average_precision import average_precisions, evaluate, expected_average_precisions
+
+IMAGES, LABELS = 40, 12
+
+
+def scores_truths_seen(seed: int, levels: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random scores (of `levels` values, so that they tie), sparse truths, a third of the labels unseen."""
+    rng = np.random.default_rng(seed)
+    scores = rng.random((IMAGES, LABELS), dtype=np.float32)
+    if levels is not None:
+        scores = np.floor(scores * levels) / np.float32(levels)
+    return scores, rng.random((IMAGES, LABELS)) < 0.15, np.arange(LABELS) % 3 != 0
+
+
+def naive_average_precision(scores: np.ndarray, truths: np.ndarray) -> float:
+    """Σ (R_k - R_{k-1}) P_k over distinct scores, one at a time."""
+    total, recall_before = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        taken = scores >= threshold
+        recall = (taken & truths).sum() / truths.sum()
+        total += (recall - recall_before) * (taken & truths).sum() / taken.sum()
+        recall_before = recall
+    return total
+
+
+@pytest.mark.parametrize("levels", [None, 50, 5, 2, 1], ids=lambda levels: f"{levels or 'all'} distinct scores")
+@pytest.mark.parametrize("seed", range(5))
+def test_both_means_equal_scikit_learn_and_the_formula(seed: int, levels: int | None) -> None:
+    scores, truths, seen = scores_truths_seen(seed, levels)
+    metrics = evaluate(scores, truths, seen)
+    for name, chosen in (("seen", seen), ("unseen", ~seen)):
+        for peer in (lambda s, t: average_precision_score(t, s), naive_average_precision):
+            by_class = [peer(scores[:, c], truths[:, c]) for c in np.flatnonzero(chosen) if truths[:, c].any()]
+            by_image = [peer(s[chosen], t[chosen]) for s, t in zip(scores, truths, strict=True) if t[chosen].any()]
+            assert metrics[name].mAP == pytest.approx(np.mean(by_class), abs=1e-12)
+            assert metrics[name].miAP == pytest.approx(np.mean(by_image), abs=1e-12)
+            assert (metrics[name].classes, metrics[name].images) == (len(by_class), len(by_image))
+
+
+@given(st.data())
+def test_average_precision_equals_the_formula_on_any_row(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 12)))
+    levels = st.sampled_from([-np.inf, -1.5, 0.0, 1e-30, 0.5, np.inf])
+    scores = data.draw(arrays.arrays(np.float64, shape, elements=levels | st.floats(-1, 1)))
+    truths = data.draw(arrays.arrays(np.bool_, shape))
+    found = average_precisions(scores, truths)
+    for row, (row_scores, row_truths) in enumerate(zip(scores, truths, strict=True)):
+        if row_truths.any():
+            assert found[row] == pytest.approx(naive_average_precision(row_scores, row_truths), abs=1e-12)
+        else:
+            assert math.isnan(found[row])
+
+
+def test_the_order_of_photos_and_labels_does_not_matter() -> None:
+    scores, truths, seen = scores_truths_seen(seed=0, levels=4)
+    rng = np.random.default_rng(1)
+    photos, labels = rng.permutation(IMAGES), rng.permutation(LABELS)
+    shuffled = evaluate(scores[photos][:, labels], truths[photos][:, labels], seen[labels])
+    for name, expected in evaluate(scores, truths, seen).items():
+        assert shuffled[name].mAP == pytest.approx(expected.mAP, abs=1e-12)
+        assert shuffled[name].miAP == pytest.approx(expected.miAP, abs=1e-12)
+
+
+def test_only_the_order_of_scores_counts() -> None:
+    scores, truths, seen = scores_truths_seen(seed=2)
+    assert evaluate(scores, truths, seen) == evaluate(np.log(scores.astype(np.float64)), truths, seen)
+
+
+def test_perfect_and_worst_rankings() -> None:
+    truths = np.array([[True, False], [False, True], [False, True], [False, True]])
+    seen = np.array([True, True])
+    assert evaluate(truths.astype(np.float32), truths, seen)["seen"].mAP == 1.0
+    assert evaluate(truths.astype(np.float32), truths, seen)["seen"].miAP == 1.0
+    worst = evaluate(-truths.astype(np.float32), truths, seen)["seen"]
+    assert worst.miAP == 0.5  # the one true label always second
+    assert worst.mAP == pytest.approx((1 / 4 + 3 / 4) / 2)  # all true ones tied at the end
+
+
+def test_constant_scores_get_the_prevalence() -> None:
+    truths = np.array([[True, False], [True, False], [False, True], [False, False]])
+    metrics = evaluate(np.full((4, 2), 0.5), truths, np.array([True, True]))["seen"]
+    assert metrics.mAP == pytest.approx((2 / 4 + 1 / 4) / 2)
+    assert metrics.miAP == pytest.approx(0.5)
+
+
+def test_all_positive_gets_one() -> None:
+    metrics = evaluate(np.random.default_rng(0).random((5, 3)), np.ones((5, 3), bool), np.ones(3, bool))["seen"]
+    assert (metrics.mAP, metrics.miAP, metrics.chance_mAP, metrics.chance_miAP) == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_empty_classes_and_images_are_left_out_and_counted() -> None:
+    truths = np.zeros((4, 5), bool)
+    truths[0, 0] = truths[1, 1] = truths[1, 4] = True
+    seen = np.array([True, True, True, False, False])
+    metrics = evaluate(np.random.default_rng(0).random((4, 5)), truths, seen)
+    assert (metrics["seen"].classes, metrics["seen"].classes_left_out) == (2, 1)
+    assert (metrics["seen"].images, metrics["seen"].images_left_out) == (2, 2)
+    assert (metrics["unseen"].classes, metrics["unseen"].classes_left_out) == (1, 1)
+    assert (metrics["unseen"].images, metrics["unseen"].images_left_out) == (1, 3)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (3, 0)])
+def test_nothing_to_measure_is_nan_and_null_in_json(shape: tuple[int, int]) -> None:
+    metrics = evaluate(np.zeros(shape), np.zeros(shape, bool), np.ones(shape[1], bool))
+    for part in metrics.values():
+        assert math.isnan(part.mAP)
+        assert math.isnan(part.miAP)
+        assert (part.classes, part.images) == (0, 0)
+        assert json.loads(json.dumps(part.to_json(), allow_nan=False))["mAP"] is None
+
+
+@pytest.mark.parametrize(("items", "positives"), [(1, 1), (5, 1), (6, 2), (6, 5), (7, 7)])
+def test_chance_is_the_mean_over_every_order(items: int, positives: int) -> None:
+    placements = list(itertools.combinations(range(items), positives))
+    truths = np.zeros((len(placements), items), bool)
+    for row, places in enumerate(placements):
+        truths[row, list(places)] = True
+    descending = np.broadcast_to(-np.arange(items, dtype=np.float64), truths.shape)
+    expected = average_precisions(descending, truths).mean()
+    assert expected_average_precisions(np.array([positives]), items)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_random_scores_come_near_chance() -> None:
+    rng = np.random.default_rng(0)
+    truths = rng.random((4000, 30)) < 0.05
+    metrics = evaluate(rng.random(truths.shape), truths, np.ones(30, bool))["seen"]
+    assert metrics.mAP == pytest.approx(metrics.chance_mAP, abs=0.005)
+    assert metrics.miAP == pytest.approx(metrics.chance_miAP, abs=0.01)
+
+
+def test_a_score_that_is_nan_is_refused_with_its_place() -> None:
+    scores, truths, seen = scores_truths_seen(seed=3)
+    scores[7, 2] = scores[9, 2] = np.nan
+    with pytest.raises(FailureError, match=r"2 of 40 images hold NaN \(first image 7\)"):
+        evaluate(scores, truths, seen)
+
+
+@pytest.mark.parametrize(
+    ("scores", "truths", "seen"),
+    [
+        (np.zeros((3, 4)), np.zeros((3, 5), bool), np.zeros(4, bool)),
+        (np.zeros((3, 4)), np.zeros((3, 4), bool), np.zeros(3, bool)),
+        (np.zeros(4), np.zeros(4, bool), np.zeros(4, bool)),
+        (np.zeros((3, 4)), np.zeros((3, 4), int), np.zeros(4, bool)),
+        (np.zeros((3, 4), int), np.zeros((3, 4), bool), np.zeros(4, bool)),
+    ],
+)
+def test_shapes_and_dtypes_that_do_not_fit_are_refused(
+    scores: np.ndarray, truths: np.ndarray, seen: np.ndarray
+) -> None:
+    with pytest.raises(FailureError, match="evaluation found"):
+        evaluate(scores, truths, seen)

@@ -1,0 +1,71 @@
+"""The picture of tagged photos: every photo and tag has its place, whatever their shapes and names."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from tinymodel import manifest
+
+from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.runtime.gallery.contact_sheet import THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH, _thumbnail, draw_contact_sheet
+from mlzsl.runtime.tags import Tag, Tagged
+
+TAGS = (Tag("dog", 0.9, True), Tag("zebra", 0.4, False), Tag("an extraordinarily long label that goes on", 0.0, True))
+
+
+def photo(folder, name: str, size: tuple[int, int], colour: str = "#20c040") -> Tagged:
+    Image.new("RGB", size, colour).save(folder / name)
+    return Tagged(str(folder / name), TAGS)
+
+
+def drawn(target, photos) -> np.ndarray:
+    draw_contact_sheet(photos, target, manifest())
+    with Image.open(target) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+@pytest.mark.parametrize("count", [1, 3, 12, 30])
+def test_any_number_of_photos(tmp_path, count):
+    photos = [photo(tmp_path, f"{place}.png", (40 + place, 30)) for place in range(count)]
+    pixels = drawn(tmp_path / "tagged.png", photos)
+    green = (pixels == (0x20, 0xC0, 0x40)).all(axis=2)
+    shown = min(count, 12)
+    assert green.sum() == pytest.approx(shown * THUMBNAIL_WIDTH * THUMBNAIL_HEIGHT, rel=0.2)
+
+
+def test_thumbnails_keep_their_proportions_and_stand_upright(tmp_path):
+    photo(tmp_path, "wide.png", (400, 100))
+    assert _thumbnail(str(tmp_path / "wide.png")).size == (THUMBNAIL_WIDTH, THUMBNAIL_WIDTH // 4)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.new("RGB", (400, 100)).save(tmp_path / "tall.jpg", exif=exif)
+    assert _thumbnail(str(tmp_path / "tall.jpg")).size == (round(THUMBNAIL_HEIGHT / 4), THUMBNAIL_HEIGHT)
+    photo(tmp_path, "thread.png", (2000, 1))
+    assert _thumbnail(str(tmp_path / "thread.png")).size == (THUMBNAIL_WIDTH, 1)
+
+
+def test_unseen_labels_are_marked(tmp_path):
+    unseen = photo(tmp_path, "a.png", (40, 30))
+    seen = Tagged(unseen.path, (TAGS[0],))
+    orange = (0xD9, 0x62, 0x2B)
+    with_unseen = (drawn(tmp_path / "1.png", [unseen]) == orange).all(axis=2)
+    without = (drawn(tmp_path / "2.png", [seen]) == orange).all(axis=2)
+    assert with_unseen[100:].sum() > 50
+    assert without[100:].sum() == 0
+    assert without[:100].sum() > 50  # the legend
+
+
+def test_odd_names_and_no_tags_at_all(tmp_path):
+    photos = [photo(tmp_path, "e\nä 名 \x1b.png", (30, 30)), Tagged(photo(tmp_path, "b.png", (9, 9)).path)]
+    assert drawn(tmp_path / "tagged.jpg", photos).shape[2] == 3
+
+
+@pytest.mark.parametrize("name", ["tagged.gif", "tagged", "folder.png"])
+def test_a_picture_that_cannot_be_written_is_refused(tmp_path, name):
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UsageError, match="--picture"):
+        draw_contact_sheet([], tmp_path / name, manifest())
+
+
+def test_a_photo_that_is_gone_is_named(tmp_path):
+    with pytest.raises(FailureError, match=r"gone.jpg: was tagged, but can no longer be read"):
+        draw_contact_sheet([Tagged("gone.jpg", TAGS)], tmp_path / "tagged.png", manifest())

@@ -1,0 +1,254 @@
+"""The gallery as a file: what stands in it, whatever the photos, names and sizes. The page itself is tested in a
+browser, in test_gallery_in_a_browser.py."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from tinymodel import random_images, write_tiny_model
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.runtime.gallery import page as gallery
+from mlzsl.runtime.gallery.cli import main as gallery_command
+from mlzsl.runtime.gallery.page import THUMBNAIL_BYTES, THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH, write_gallery
+from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
+from mlzsl.runtime.tagging.cli import main as infer
+
+
+def run(command, *arguments: str):
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def blocks(page: Path, kind: str) -> list:
+    """The data of one kind that a page holds."""
+    found = re.findall(f'<script type="application/json" class="{kind}">(.*?)</script>', page.read_text())
+    return [json.loads(block) for block in found]
+
+
+def entries(page: Path, kind: str) -> list:
+    return [entry for block in blocks(page, kind) for entry in block]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to work in, with model.onnx and images/ that holds five good photos and a broken one, c.jpg."""
+    monkeypatch.chdir(tmp_path)
+    write_tiny_model(tmp_path / "model.onnx")
+    (tmp_path / "images").mkdir()
+    for name, image in zip("abdef", random_images(5), strict=True):
+        Image.fromarray(image).save(tmp_path / f"images/{name}.png")
+    (tmp_path / "images/c.jpg").write_bytes(b"\xff\xd8\xff")
+    return tmp_path
+
+
+def tags_file(path: Path, photos: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(photo) + "\n" for photo in photos))
+    return path
+
+
+@pytest.mark.parametrize("output", ["tags.jsonl", "tags.csv", "tags.parquet"])
+def test_every_photo_is_on_the_page_with_its_tags(here, output):
+    result = run(infer, "images", "--output", output, "--report", "gallery.html")
+    assert result.exit_code == 0, result.output
+    assert "and gallery.html" in result.stdout
+    (about,) = blocks(here / "gallery.html", "about")
+    assert about["counts"] == {"photos": 5, "unreadable": 1, "photos_shown": 5, "unreadable_shown": 1}
+    assert [photo[0] for photo in entries(here / "gallery.html", "photos")] == [f"images/{x}.png" for x in "abdef"]
+    ((name, reason),) = entries(here / "gallery.html", "unreadable")
+    assert name == "images/c.jpg"
+    assert reason
+    assert dict(about["labels"])["zebra"] is False
+    assert dict(about["labels"])["dog"] is True
+    run(infer, "images", "--output", "again.jsonl")
+    for line, (_, _, thumbnail, missing, pairs) in zip(
+        [line for line in map(json.loads, Path("again.jsonl").read_text().splitlines()) if "tags" in line],
+        entries(here / "gallery.html", "photos"),
+        strict=True,
+    ):
+        assert thumbnail
+        assert not missing
+        shown = [(about["labels"][place][0], score) for place, score in zip(pairs[::2], pairs[1::2], strict=True)]
+        assert shown == [(tag["label"], pytest.approx(tag["score"], abs=1e-4)) for tag in line["tags"]]
+
+
+def test_photos_of_shards_have_their_thumbnails(here):
+    for name in ("one.tar", "two.tar"):
+        with tarfile.open(name, "w") as shard:
+            for member in "fab":  # not in their alphabetical order
+                shard.add(f"images/{member}.png", f"{member}.png")
+    assert run(infer, "one.tar", "two.tar", "images/d.png", "--report", "shards.html").exit_code == 0
+    assert run(infer, "images", "--report", "files.html").exit_code == 0
+    of_files = {Path(name).name: thumbnail for name, _, thumbnail, *_ in entries(here / "files.html", "photos")}
+    shown = {name: thumbnail for name, _, thumbnail, *_ in entries(here / "shards.html", "photos")}
+    assert list(shown) == [f"{shard}.tar/{x}.png" for shard in ("one", "two") for x in "fab"] + ["images/d.png"]
+    for name, thumbnail in shown.items():
+        assert thumbnail == of_files[Path(name).name]
+
+
+def test_the_page_says_what_made_the_tags(here):
+    assert run(infer, "images", "--report", "gallery.html", "--top-k", "2").exit_code == 0
+    run_of = blocks(here / "gallery.html", "about")[0]["run"]
+    assert run_of["certificate"] is None
+    assert run_of["running"]["backend"] == "openvino"
+    assert run_of["rule"] == "the best 2 labels"
+    assert (run_of["labels"], run_of["unseen"]) == (6, 2)
+
+
+def test_it_can_be_made_afterwards_and_is_the_same(here):
+    assert run(infer, "images", "--report", "gallery.html").exit_code == 0
+    result = run(gallery_command, "--output", "later.html", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["photos_shown"] == 5
+    assert (here / "later.html").read_bytes() == (here / "gallery.html").read_bytes()
+
+
+def test_a_photo_that_is_gone_keeps_its_place_and_says_so(here):
+    assert run(infer, "images").exit_code == 0
+    (here / "images/b.png").unlink()
+    write_gallery("tags.jsonl", "gallery.html", quiet=True)
+    photos = entries(here / "gallery.html", "photos")
+    assert [bool(photo[2]) for photo in photos] == [True, False, True, True, True]
+    assert photos[1][3] == "No such file or directory"
+
+
+def test_links_lead_from_the_page_to_the_photo(here):
+    assert run(infer, "images").exit_code == 0
+    write_gallery("tags.jsonl", "pages/deep/gallery.html", quiet=True)
+    assert entries(here / "pages/deep/gallery.html", "photos")[0][1] == "./../../images/a.png"
+
+
+@pytest.mark.parametrize("name", ["javascript:alert(1)", "//host/a.png", "a b#c?d%41.png", "\udcff.png"])
+def test_no_name_makes_a_link_that_leaves_the_disk(tmp_path, name):
+    tags = tags_file(tmp_path / "tags.jsonl", [{"path": name, "tags": []}])
+    write_gallery(tags, tmp_path / "gallery.html", quiet=True)
+    link = entries(tmp_path / "gallery.html", "photos")[0][1]
+    assert re.fullmatch(r"\./[A-Za-z0-9%./_~-]+", link)
+
+
+def test_nothing_foreign_can_end_a_block_or_turn_the_text_around(tmp_path):
+    hostile = "</script><script>alert(1)</script><!-- \u2028\u2029 \u202egnp.\u2066 ' \" & \x00\x1b[2J \udcff é 猫"
+    photos = [
+        {"path": hostile, "tags": [{"label": hostile, "score": 0.5, "seen": False}]},
+        {"path": hostile, "error": hostile},
+    ]
+    write_gallery(tags_file(tmp_path / "tags.jsonl", photos), tmp_path / "gallery.html", quiet=True)
+    text = (tmp_path / "gallery.html").read_text(encoding="utf-8")
+    start = text.index('<script type="application/json"')
+    assert text[start:].count("<script") == 4  # three blocks and the page's own
+    assert "alert" not in re.sub(r'<script type="application/json".*?</script>', "", text)
+    name, _, _, _, _ = entries(tmp_path / "gallery.html", "photos")[0]
+    assert name.startswith(
+        "</script><script>alert(1)</script><!-- \\u2028\\u2029 \\u202egnp.\\u2066 ' \" & \\x00\\x1b[2J"
+    )
+    assert name.endswith("\\udcff é 猫")
+    assert blocks(tmp_path / "gallery.html", "about")[0]["labels"][0][0] == name
+    assert entries(tmp_path / "gallery.html", "unreadable") == [[name, name]]
+
+
+def test_thumbnails_stay_small_whatever_the_photo(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    Image.new("RGB", (3000, 2)).save(tmp_path / "thread.png")
+    for name, size in (("noise", (THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)), ("thread", (THUMBNAIL_WIDTH, 1))):
+        encoded = thumbnail_jpeg(str(tmp_path / f"{name}.png"), THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, THUMBNAIL_BYTES)
+        assert len(encoded) <= THUMBNAIL_BYTES
+        with Image.open(io.BytesIO(encoded)) as picture:
+            assert picture.size == size
+    tiny = thumbnail_jpeg(str(tmp_path / "noise.png"), THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, 1000)
+    assert len(tiny) <= 1000
+
+
+def test_thumbnails_tell_nothing_of_where_a_photo_was_taken(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "a camera of mine"
+    Image.new("RGB", (400, 300)).save(tmp_path / "a.jpg", exif=exif, comment=b"at home")
+    assert b"a camera of mine" in (tmp_path / "a.jpg").read_bytes()
+    encoded = thumbnail_jpeg(str(tmp_path / "a.jpg"), THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, THUMBNAIL_BYTES)
+    assert b"camera" not in encoded
+    assert b"at home" not in encoded
+
+
+def test_more_photos_than_a_page_holds_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "MOST_PHOTOS", 600)
+    monkeypatch.setattr(gallery, "MOST_UNREADABLE", 300)
+    photos = [{"path": f"{place}.jpg", "tags": []} for place in range(700)]
+    photos += [{"path": f"{place}.jpg", "error": "gone"} for place in range(400)]
+    counts = write_gallery(tags_file(tmp_path / "tags.jsonl", photos), tmp_path / "gallery.html", quiet=True)
+    assert counts == gallery.GalleryCounts(700, 400, 600, 300)
+    assert [photo[0] for photo in entries(tmp_path / "gallery.html", "photos")] == [f"{n}.jpg" for n in range(600)]
+    assert len(entries(tmp_path / "gallery.html", "unreadable")) == 300
+
+
+def test_the_policy_names_the_very_style_and_script(tmp_path):
+    write_gallery(tags_file(tmp_path / "tags.jsonl", []), tmp_path / "gallery.html", quiet=True)
+    text = (tmp_path / "gallery.html").read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+    for kind in ("style", "script"):
+        (inline,) = re.findall(f"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("{", "it is not JSON"),
+        ("[1]", "it is [1], not an object"),
+        ('{"path": 1, "tags": []}', "path is 1, not text"),
+        ('{"path": "a"}', "tags is null, not a list"),
+        ('{"path": "a", "tags": [{"label": "dog", "score": 2, "seen": true}]}', "tags[0].score is 2, not from 0 to 1"),
+        ('{"path": "a", "tags": [{"label": "dog", "score": NaN, "seen": true}]}', "not a number"),
+        ('{"path": "a", "tags": [{"label": "dog", "score": 1}]}', "tags[0].seen is null, not true or false"),
+    ],
+)
+def test_an_unfit_line_of_tags_is_named_and_nothing_is_written(tmp_path, line, what):
+    (tmp_path / "tags.jsonl").write_text('{"path": "a.jpg", "tags": []}\n' + line + "\n")
+    (tmp_path / "gallery.html").write_text("the old page")
+    with pytest.raises(UsageError, match=re.escape(what)) as refused:
+        write_gallery(tmp_path / "tags.jsonl", tmp_path / "gallery.html", quiet=True)
+    assert "tags.jsonl: line 2: " in str(refused.value)
+    assert (tmp_path / "gallery.html").read_text() == "the old page"
+    assert sorted(os.listdir(tmp_path)) == ["gallery.html", "tags.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("images", "--report", "gallery.pdf"), "unknown suffix '.pdf' for a gallery"),
+        (("images", "--report", "images"), "unknown suffix ''"),
+        (("images", "--report", "gallery.html", "--output", "-"), "is made from a file of tags, not from --output -"),
+    ],
+)
+def test_a_page_that_cannot_be_made_is_refused_before_the_work(here, arguments, what):
+    result = run(infer, *arguments)
+    assert result.exit_code == 2
+    assert what in result.stderr
+    assert not (here / "tags.jsonl").exists()
+
+
+def test_csv_without_its_record_is_refused(here):
+    assert run(infer, "images", "--output", "tags.csv").exit_code == 0
+    (here / "tags.csv.run.json").unlink()
+    result = run(gallery_command, "tags.csv")
+    assert result.exit_code == 2
+    assert "CSV does not say which labels are unseen" in result.stderr
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"engine": 1}', '{"engine": {"file": "m.onnx"}, "running": {}}'])
+def test_an_unfit_record_is_refused(here, record):
+    assert run(infer, "images").exit_code == 0
+    (here / "tags.jsonl.run.json").write_text(record)
+    result = run(gallery_command)
+    assert result.exit_code == 2
+    assert "tags.jsonl.run.json: is not the record of a run" in result.stderr

@@ -1,0 +1,97 @@
+"""What is written as tags is read back the same, whatever the names."""
+
+import csv
+import tempfile
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.engines.artifact.manifest import Label
+from mlzsl.runtime.io.readers import read_tags
+from mlzsl.runtime.io.records import line_of
+from mlzsl.runtime.io.writers import write_output
+from mlzsl.runtime.tags import Tag, Tagged
+
+LABELS = [Label(name, "dog.n.01", seen) for name, seen in (("dog", True), ('café, "au lait"', False), ("\u2028", True))]
+# Names as the operating system gives them: bytes that are not UTF-8 as halves of surrogate pairs.
+NAMES = st.binary(min_size=1, max_size=12).map(lambda name: name.decode(errors="surrogateescape"))
+SCORES = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
+TAGS = st.lists(st.tuples(st.sampled_from(LABELS), SCORES), max_size=3).map(
+    lambda tags: tuple(Tag(label.name, score, label.seen) for label, score in tags)
+)
+PHOTOS = st.one_of(
+    st.builds(Tagged, NAMES, TAGS),
+    st.builds(
+        lambda name, why: Tagged(name, error=why),
+        NAMES,
+        st.text(min_size=1),
+    ),
+)
+
+
+def written(target: Path, photos: list[Tagged]) -> Path:
+    """A file of tags, as `mlzsl-infer` writes it."""
+    records = target.with_name("records")
+    records.write_bytes(b"".join(map(line_of, photos)))
+    write_output(records, str(target))
+    return target
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@given(photos=st.lists(PHOTOS, max_size=5))
+def test_what_was_written_is_read_back(suffix, photos):
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(Path(folder) / f"tags{suffix}", photos)
+        read = list(read_tags(path, [label.name for label in LABELS if not label.seen]))
+    assert [(photo.path, photo.error) for photo in read] == [(photo.path, photo.error) for photo in photos]
+    for found, photo in zip(read, photos, strict=True):
+        assert [(tag.label, tag.seen) for tag in found.tags] == [(tag.label, tag.seen) for tag in photo.tags]
+        assert [tag.score for tag in found.tags] == pytest.approx([tag.score for tag in photo.tags], abs=1e-7)
+
+
+def test_a_photo_may_have_thousands_of_tags(tmp_path):
+    limit = csv.field_size_limit()
+    photo = Tagged("a.jpg", tuple(Tag(f"a rather long label number {n}", 0.5, True) for n in range(10_000)))
+    for name in ("tags.csv", "tags.jsonl", "tags.parquet"):
+        assert list(read_tags(written(tmp_path / name, [photo]), [])) == [photo]
+    assert csv.field_size_limit() == limit
+
+
+def test_parquet_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 but no more")
+    with pytest.raises(UsageError, match=r"torn\.parquet: is no file of tags: "):
+        list(read_tags(tmp_path / "torn.parquet", []))
+    pyarrow.parquet.write_table(pyarrow.table({"path": ["a.jpg"]}), tmp_path / "list.parquet")
+    with pytest.raises(UsageError, match=r"list\.parquet: is no file of tags: it lacks the column error"):
+        list(read_tags(tmp_path / "list.parquet", []))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "line 1: its columns are not path, tags, scores, error"),
+        ("a,b\n", "line 1: its columns are not"),
+        ("path,tags,scores,error\na.jpg,dog\n", "line 2: it has 2 columns, not 4"),
+        ("path,tags,scores,error\na.jpg,dog;cat,0.5,\n", "line 2: it has 2 tags and 1 scores"),
+        ("path,tags,scores,error\na.jpg,dog,high,\n", "line 2: a score is \"high\", not a number"),
+        ("path,tags,scores,error\na.jpg,dog,nan,\n", "line 2: a score is NaN, not a number"),
+    ],
+)  # fmt: skip
+def test_unfit_csv_is_refused_with_its_line(tmp_path, text, what):
+    (tmp_path / "tags.csv").write_text(text)
+    with pytest.raises(UsageError) as refused:
+        list(read_tags(tmp_path / "tags.csv", []))
+    assert what in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("gone.jsonl", "cannot be read: No such file"), ("tags.txt", "tags are read back from")]
+)
+def test_what_cannot_be_read_back_is_refused(tmp_path, name, what):
+    with pytest.raises(UsageError, match=what):
+        list(read_tags(tmp_path / name, []))

@@ -1,0 +1,279 @@
+"""Whatever ends a job, and wherever: resumed, it ends with the very bytes that an unbroken run writes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from tinymodel import random_images
+
+from mlzsl.cli.errors import FailureError
+from mlzsl.runtime.io.records import line_of
+from mlzsl.runtime.tagging.cli import main
+from mlzsl.runtime.tagging.journal import Journal, journal_folder
+from mlzsl.runtime.tags import Tagged
+
+COUNT, BATCH = 45, 4
+BROKEN = {0, 3, 4, 13, 14, 15, 16, 17, 30, 44}
+# A run that kills itself. Lines go to the disk at once, so that there is something to lose.
+KILLED = """
+import os, shutil, signal, sys
+from mlzsl.runtime.tagging import job, journal
+where, point = sys.argv[1], int(sys.argv[2])
+journal.SECONDS_BETWEEN_SYNCS = 0.0
+write, write_output = journal.Journal.write, job.write_output
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def writing(self, photo):
+    global point
+    point -= 1
+    if point < 0 and where == "torn":
+        self._file.write(journal.line_of(photo)[:20])
+    if point < 0:
+        die()
+    write(self, photo)
+
+def before_output(records, output):
+    if where == "before the output":
+        die()
+    write_output(records, output)
+    if where == "after the output":
+        die()
+
+if where in ("a line", "torn"):
+    journal.Journal.write = writing
+job.write_output = before_output
+if where == "while it tidies up":
+    shutil.rmtree = lambda *a, **k: die()
+from mlzsl.runtime.tagging.cli import main
+main(sys.argv[3:])
+"""
+FLAGS = ("images", "--batch-size", str(BATCH), "--threads", "1", "--quiet")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, tiny_model):
+    """A folder to work in, with model.onnx and images/, ten of whose 45 photos cannot be read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.onnx").symlink_to(tiny_model.path)
+    (tmp_path / "images").mkdir()
+    for place, image in enumerate(random_images(COUNT)):
+        path = tmp_path / f"images/{place:03}.png"
+        if place in BROKEN:
+            path.write_bytes(b"no picture")
+        else:
+            Image.fromarray(image).save(path)
+    return tmp_path
+
+
+def infer(*arguments: str):
+    return CliRunner().invoke(main, [*FLAGS, *map(str, arguments)])
+
+
+def unbroken(suffix: str = ".jsonl") -> bytes:
+    assert infer("-o", f"unbroken{suffix}").exit_code == 0
+    with open(f"unbroken{suffix}", "rb") as file:
+        return file.read()
+
+
+def killed(where: str, point: int, *arguments: str) -> None:
+    """Run in a process of its own until it kills itself."""
+    command = [sys.executable, "-c", KILLED, where, str(point), *FLAGS, *arguments]
+    result = subprocess.run(command, capture_output=True, timeout=120)
+    assert result.returncode == -signal.SIGKILL, result.stderr.decode()
+
+
+@pytest.mark.parametrize(("suffix", "seed"), [(".jsonl", 1), (".csv", 2), (".parquet", 3)])
+def test_killed_at_random_points_and_resumed_the_output_is_that_of_an_unbroken_run(here, suffix, seed):
+    expected = unbroken(suffix)
+    chance = random.Random(seed)
+    output = f"tags{suffix}"
+    for where in ("a line", "torn", "a line", "torn"):
+        killed(where, chance.randrange(1, 12), "-o", output, "--resume")
+        assert not os.path.exists(output)
+    finished = CliRunner().invoke(main, [*FLAGS[:-1], "-o", output, "--resume"])
+    assert finished.exit_code == 0
+    assert (here / output).read_bytes() == expected
+    assert not journal_folder(output).exists()
+    record = json.loads((here / f"{output}.run.json").read_text())
+    assert record["photos"] == {"tagged": COUNT - len(BROKEN), "unreadable": len(BROKEN), "passed_over": 0}
+    assert record["resumed"] > 0
+    assert f"; {record['resumed']} photos had been done before; {len(BROKEN)} could not be read:" in finished.stdout
+
+
+@pytest.mark.parametrize("where", ["before the output", "after the output", "while it tidies up"])
+def test_killed_when_all_photos_are_done(here, where):
+    expected = unbroken()
+    killed(where, 0, "-o", "tags.jsonl")
+    assert infer("-o", "tags.jsonl", "--resume").exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == expected
+    assert not journal_folder("tags.jsonl").exists()
+
+
+def test_an_unfinished_job_is_not_thrown_away_by_chance(here):
+    killed("a line", 20, "-o", "tags.jsonl")
+    kept = (here / "tags.jsonl.unfinished/records.jsonl").read_bytes()
+    result = infer("-o", "tags.jsonl")
+    assert result.exit_code == 2
+    assert "an unfinished job is kept in tags.jsonl.unfinished; go on with it with --resume, or" in result.stderr
+    assert "--restart" in result.stderr
+    assert (here / "tags.jsonl.unfinished/records.jsonl").read_bytes() == kept
+    assert infer("-o", "tags.jsonl", "--restart").exit_code == 0
+    assert json.loads((here / "tags.jsonl.run.json").read_text())["resumed"] == 0
+
+
+def test_another_job_is_not_resumed(here):
+    killed("a line", 30, "-o", "tags.jsonl")
+
+    def refused(*arguments: str) -> str:
+        result = infer("-o", "tags.jsonl", "--resume", *arguments)
+        assert result.exit_code == 2, result.output
+        (sentence,) = result.stderr.splitlines()
+        assert "begin anew with --restart" in sentence
+        return sentence
+
+    assert "began with another rule for tags" in refused("--top-k", "2")
+    assert "began with another batch size (4, now 5)" in refused("--batch-size", "5")
+    assert "began with another engine (openvino" in refused("--backend", "onnxruntime")
+    assert "began with another input" in refused("images/001.png")
+    (here / "images/044.png").rename(here / "images/0440.png")
+    assert "began with another list of files" in refused()
+    (here / "images/0440.png").unlink()
+    assert "began with another number of files (45, now 44)" in refused()
+
+
+def test_a_list_that_is_another_is_refused(here):
+    names = sorted(f"images/{name}" for name in os.listdir("images"))
+    flags = ["-", *FLAGS[1:], "-o", "tags.jsonl"]
+    program = [sys.executable, "-c", KILLED, "a line", "30", *flags]
+    result = subprocess.run(program, input="\n".join(names).encode(), timeout=120)
+    assert result.returncode == -signal.SIGKILL
+
+    def resumed(listed: list[str]):
+        return CliRunner().invoke(main, [*flags, "--resume"], input="\n".join(listed).encode())
+
+    for other in (names[1:], names[:3]):
+        result = resumed(other)
+        assert result.exit_code == 2
+        assert "the photos are no longer those that the job" in result.stderr
+    assert resumed(names).exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == unbroken()
+
+
+@pytest.mark.parametrize("name", ["photos.tar", "photos.tar.gz", "photos.csv"])
+def test_a_job_on_a_shard_or_a_table_goes_on(here, name):
+    files = sorted(os.listdir("images"))
+    if name == "photos.csv":
+        (here / name).write_text("path\n" + "".join(f"images/{file}\n" for file in files))
+    else:
+        subprocess.run(["tar", "-caf", name, "-C", "images", *files], check=True)
+    flags = [name, *FLAGS[1:]]
+    assert CliRunner().invoke(main, [*flags, "-o", "unbroken.jsonl"]).exit_code == 0
+    command = [sys.executable, "-c", KILLED, "a line", "30", *flags, "-o", "tags.jsonl"]
+    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    assert CliRunner().invoke(main, [*flags, "-o", "tags.jsonl", "--resume"]).exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == (here / "unbroken.jsonl").read_bytes()
+    assert json.loads((here / "tags.jsonl.run.json").read_text())["resumed"] > 20
+
+
+def test_resume_begins_where_there_is_nothing_to_go_on_with(here):
+    expected = unbroken()
+    assert infer("-o", "tags.jsonl", "--resume").exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == expected
+
+
+def test_resume_and_restart_exclude_each_other(here):
+    assert "choose one" in infer("--resume", "--restart").stderr
+    assert "standard output keeps nothing" in infer("-o", "-", "--resume").stderr
+
+
+def test_ctrl_c_keeps_what_is_done(here, monkeypatch):
+    expected = unbroken()
+    write = Journal.write
+
+    def interrupted(self, photo):
+        if self.done == 25:
+            raise KeyboardInterrupt
+        write(self, photo)
+
+    monkeypatch.setattr(Journal, "write", interrupted)
+    result = CliRunner().invoke(main, [*FLAGS[:-1], "-o", "tags.jsonl"])
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-2:] == [
+        "What is done is kept in tags.jsonl.unfinished: go on with --resume.",
+        "mlzsl-infer: interrupted.",
+    ]
+    assert len((here / "tags.jsonl.unfinished/records.jsonl").read_bytes().splitlines()) == 25
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert infer("-o", "tags.jsonl", "--resume").exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == expected
+
+
+FULL = """
+import resource, sys
+from mlzsl.runtime.tagging import journal
+journal.MOST_BUFFERED = 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))  # no file may grow beyond
+from mlzsl.runtime.tagging.cli import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits")
+def test_on_a_full_disk_what_is_written_is_valid_and_the_job_goes_on_when_there_is_room(here):
+    expected = unbroken()
+    result = subprocess.run(
+        [sys.executable, "-c", FULL, "5000", *FLAGS, "-o", "tags.jsonl"], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 1
+    assert result.stderr == (
+        "mlzsl-infer: error: tags.jsonl: could not be written: File too large. "
+        "What is done is kept in tags.jsonl.unfinished: go on with --resume.\n"
+    )
+    written = (here / "tags.jsonl.unfinished/records.jsonl").read_bytes()
+    assert written
+    assert expected.startswith(written)
+    assert written.endswith(b"\n")
+    assert infer("-o", "tags.jsonl", "--resume").exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == expected
+
+
+def test_a_folder_that_vanishes_is_noticed_at_the_next_sync(here):
+    (here / "out").mkdir()
+    journal = Journal(here / "out", "out/tags.jsonl")
+    journal.write(Tagged("a.jpg"))
+    journal.sync()
+    (here / "out").rename(here / "elsewhere")
+    with pytest.raises(FailureError, match=r"out/tags.jsonl: could not be written: No such file"):
+        journal.sync()
+    journal.close()
+    assert (here / "elsewhere/records.jsonl").read_bytes() == line_of(Tagged("a.jpg"))
+
+
+def test_two_jobs_do_not_write_one_output(here):
+    folder = journal_folder("tags.jsonl")
+    folder.mkdir()
+    journal = Journal(folder, "tags.jsonl")
+    journal.write(Tagged("a.jpg"))
+    result = infer("-o", "tags.jsonl")
+    assert result.exit_code == 2
+    assert "tags.jsonl: another process is writing it" in result.stderr
+    journal.close()
+    assert (folder / "records.jsonl").read_bytes() == line_of(Tagged("a.jpg"))
+
+
+def test_lines_that_are_no_records_are_not_taken_over(here):
+    expected = unbroken()
+    killed("a line", 20, "-o", "tags.jsonl")
+    with (here / "tags.jsonl.unfinished/records.jsonl").open("ab") as file:
+        file.write(b"\0" * 4096 + b'\n{"path": 1}\n')
+    assert infer("-o", "tags.jsonl", "--resume").exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == expected

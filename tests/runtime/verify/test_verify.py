@@ -1,0 +1,168 @@
+"""`mlzsl-verify`: right engines pass anywhere, wrong ones end with exit code 1 and the number that is wrong."""
+
+import hashlib
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from tinymodel import LABELS, manifest, network, random_images, reference_scores, write_tiny_model
+
+from mlzsl.engines.artifact.modelfile import write_model_file
+from mlzsl.engines.opening import BACKENDS
+from mlzsl.runtime.verify.cli import main
+
+
+def verify(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """model.onnx exported from checkpoint.safetensors, and photos/ with 20 pictures and a broken one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"weights")
+    write_tiny_model(tmp_path / "model.onnx", sources={"checkpoint": hashlib.sha256(b"weights").hexdigest()})
+    (tmp_path / "photos").mkdir()
+    for place, image in enumerate(random_images(20)):
+        Image.fromarray(image).save(tmp_path / f"photos/{place:02}.png")
+    (tmp_path / "photos/broken.jpg").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.fixture
+def pytorch(monkeypatch):
+    """Stands in for mlzsl.export.reference: the formulas of the tiny network; `.off` is added to every score."""
+    reference = SimpleNamespace(off=0.0, calls=[])
+
+    def reference_of(checkpoint, manifest, images, embeddings=None):
+        reference.calls.append((checkpoint, len(manifest.labels), embeddings))
+        for batch in images:
+            yield (reference_scores(batch) + reference.off).astype(np.float32)
+
+    module = ModuleType("mlzsl.export.reference")
+    module.reference_scores = reference_of
+    original = importlib.import_module
+    monkeypatch.setattr(
+        importlib, "import_module", lambda name: module if name == "mlzsl.export.reference" else original(name)
+    )
+    return reference
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_right_engine_passes_with_no_photos_and_no_pytorch(here, backend):
+    result = verify("--backend", backend)
+    assert result.exit_code == 0, result.output
+    assert "largest difference" in result.stdout
+    assert result.stdout.count(" ok ") == 8
+    assert "beyond" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_an_engine_with_other_scores_fails_and_says_by_how_much(here):
+    images = random_images(3, seed=5)
+    wrong = np.clip(reference_scores(images) + 0.001, 0, 1).astype(np.float32)
+    write_model_file(here / "wrong.onnx", network(), manifest(), images, wrong)
+    result = verify("wrong.onnx")
+    assert result.exit_code == 1
+    assert (
+        "wrong.onnx: beyond its limits: golden sample: largest difference is 1.0e-03 where at most 1.0e-05 is allowed, "
+        "and 1 more, on openvino" in result.stderr
+    )
+    assert "beyond" in result.stdout
+    assert verify("wrong.onnx", "--tolerance", "0.01", "--mean-tolerance", "0.01").exit_code == 0
+
+
+def test_json_holds_every_number(here):
+    report = json.loads(verify("--json").stdout)
+    assert report["passed"] is True
+    assert report["running"]["backend"] == "openvino"
+    golden, invariance = report["checks"]
+    assert (golden["photos"], invariance["photos"]) == (3, 3)
+    found = {entry["name"]: entry for entry in golden["measurements"]}
+    assert 0 <= found["mean difference"]["value"] <= found["largest difference"]["value"] < 1e-5
+    assert found["largest difference"]["at_most"] == 1e-5
+    assert found["top-3 agreement"]["value"] == 100
+    assert {entry["name"] for entry in invariance["measurements"]} >= {
+        "other batch size", "other place in the batch", "other neighbours", "other run", "other number in flight",
+    }  # fmt: skip
+    assert all(entry["passed"] for check in report["checks"] for entry in check["measurements"])
+    assert sorted(entry["label"] for entry in report["labels"]) == sorted(label.name for label in LABELS)
+
+
+def test_quiet_leaves_the_exit_code(here):
+    result = verify("--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_against_a_checkpoint_on_photos(here, pytorch):
+    result = verify("--against", "checkpoint.safetensors", "--photos", "photos", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    photos = report["checks"][2]
+    assert (photos["name"], photos["photos"], report["unreadable"]) == ("photos", 20, 1)
+    assert report["reference"] == "PyTorch, checkpoint.safetensors"
+    assert report["reference_sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert pytorch.calls == [(Path("checkpoint.safetensors"), 6, None)]
+
+
+def test_the_hash_of_the_photos_is_that_of_their_pixels_whatever_the_batch(here, pytorch):
+    expected = hashlib.sha256(random_images(20).tobytes()).hexdigest()
+    report = json.loads(verify("--against", "checkpoint.safetensors", "--photos", "photos", "--json").stdout)
+    assert report["checks"][2]["data_sha256"] == expected
+
+
+def test_against_a_checkpoint_that_scores_otherwise(here, pytorch):
+    pytorch.off = 0.01
+    result = verify("--against", "checkpoint.safetensors", "--photos", "photos")
+    assert result.exit_code == 1
+    assert "photos: largest difference is 1.0e-02 where at most 1.0e-05 is allowed" in result.stderr
+
+
+def test_nan_never_passes(here, pytorch):
+    pytorch.off = float("nan")
+    assert verify("--against", "checkpoint.safetensors", "--photos", "photos").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nowhere.onnx"], "nowhere.onnx: no model file is there; make one with mlzsl-export"),
+        (["--against", "checkpoint.safetensors"], "name photos to compare on, with --photos"),
+        (["--photos", "photos"], "--photos: comparing on photos needs a reference; name it with --against"),
+        (
+            ["--against", "nowhere.safetensors", "--photos", "photos"],
+            "nowhere.safetensors: no checkpoint or model file is there",
+        ),
+        (["--labels-json", "labels.json"], "--labels-json labels.json: belongs to one folder of photos"),
+        (["--against", "other.safetensors", "--photos", "photos"], "was exported from a checkpoint with"),
+        (["--against", "checkpoint.safetensors", "--photos", "nowhere"], "nowhere: no such file or folder"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_one_sentence_and_exit_code_2(here, pytorch, arguments, expected):
+    (here / "other.safetensors").write_bytes(b"other weights")
+    result = verify(*arguments)
+    assert result.exit_code == 2, result.output
+    assert expected in result.stderr
+    assert result.stderr.startswith("mlzsl-verify: error: ")
+
+
+def test_without_pytorch_the_extra_is_named(here, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "torch" or name.startswith("mlzsl.export")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = verify("--against", "checkpoint.safetensors", "--photos", "photos")
+    assert result.exit_code == 2, result.output
+    assert "--against: torch is not installed" in result.stderr
+    assert "pip install 'mlzsl[train]'" in result.stderr
+
+
+def test_no_readable_photo_is_a_failure(here, pytorch):
+    result = verify("--against", "checkpoint.safetensors", "--photos", "photos/broken.jpg")
+    assert result.exit_code == 1
+    assert "none of the 1 images could be read" in result.stderr

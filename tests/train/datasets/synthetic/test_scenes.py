@@ -1,0 +1,171 @@
+"""Generated scenes are the same for the same seed, carry the labels of what was drawn, and are remade when unfit."""
+
+import functools
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlzsl.cli.errors import FailureError
+from mlzsl.graph.labels.sets import UNSEEN, load_label_set
+from mlzsl.train.datasets.synthetic import scenes
+from mlzsl.train.datasets.synthetic.drawings import EXTERNALS, TARGETS
+from mlzsl.train.datasets.synthetic.icons import mask_of
+from mlzsl.train.datasets.synthetic.scenes import (
+    EXTERNAL_CLASSES,
+    generate_scenes,
+    generate_single_objects,
+    golden_scenes,
+)
+
+COUNT = 12
+DRAWINGS = sorted({drawing for table in (TARGETS, EXTERNALS) for names in table.values() for drawing in names.split()})
+
+
+@functools.cache
+def silhouette(drawing: str, size: int = 48) -> np.ndarray:  # type: ignore[type-arg]
+    return np.asarray(mask_of(drawing).resize((size, size))).astype(np.float64) / 255
+
+
+def test_same_seed_same_files(tmp_path: Path) -> None:
+    one = generate_scenes(tmp_path / "one", COUNT, seed=3, quiet=True)
+    two = generate_scenes(tmp_path / "two", COUNT, seed=3, quiet=True)
+    assert [path.read_bytes() for path in one.paths] == [path.read_bytes() for path in two.paths]
+    assert one.labels == two.labels
+    other = generate_scenes(tmp_path / "other", COUNT, seed=4, quiet=True)
+    assert [path.read_bytes() for path in one.paths] != [path.read_bytes() for path in other.paths]
+
+
+def test_a_scene_does_not_depend_on_how_many_are_made(tmp_path: Path) -> None:
+    few = generate_scenes(tmp_path / "few", 3, seed=3, quiet=True)
+    many = generate_scenes(tmp_path / "many", COUNT, seed=3, quiet=True)
+    assert [path.read_bytes() for path in few.paths] == [path.read_bytes() for path in many.paths[:3]]
+    assert few.labels == many.labels[:3]
+
+
+def test_written_as_a_folder_of_photos(tmp_path: Path) -> None:
+    photos = generate_scenes(tmp_path, COUNT, seed=0, size=96, quiet=True)
+    assert len(photos) == COUNT
+    assert all(Image.open(path).size == (96, 96) and path.suffix == ".jpg" for path in photos.paths)
+    written = json.loads((tmp_path / "labels.json").read_text())
+    assert {path.name: set(labels) for path, labels in zip(photos.paths, photos.labels, strict=True)} == {
+        name: set(labels) for name, labels in written.items()
+    }
+
+
+def test_labels_are_those_of_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_drawing = {drawing: label for label, names in TARGETS.items() for drawing in names.split()}
+    drawn: list[set[str]] = []
+    paste = scenes._paste_object
+    start = scenes._background
+
+    def starting(*arguments: object) -> object:
+        drawn.append(set())
+        return start(*arguments)  # type: ignore[arg-type]
+
+    def pasting(canvas: Image.Image, drawing: str, *others: object) -> None:
+        drawn[-1].add(by_drawing[drawing])
+        paste(canvas, drawing, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scenes, "_background", starting)
+    monkeypatch.setattr(scenes, "_paste_object", pasting)
+    photos = generate_scenes(tmp_path, COUNT, seed=5, quiet=True)
+    assert [set(labels) for labels in photos.labels] == drawn
+
+
+def test_kept_while_they_fit_and_made_again_when_not(tmp_path: Path) -> None:
+    generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
+    generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")} == times
+    again = generate_scenes(tmp_path, COUNT, seed=1, quiet=True)
+    assert all(path.stat().st_mtime_ns != times[path] for path in again.paths)
+
+
+def test_a_set_without_its_record_is_made_again(tmp_path: Path) -> None:
+    first = [path.read_bytes() for path in generate_scenes(tmp_path, COUNT, seed=0, quiet=True).paths]
+    for content in ("", "{", '{"count": 12}'):
+        (tmp_path / scenes.RECORD_FILE).write_text(content)
+        (tmp_path / "images" / "scene-00003.jpg").write_bytes(b"half made")
+        assert [path.read_bytes() for path in generate_scenes(tmp_path, COUNT, seed=0, quiet=True).paths] == first
+
+
+def test_missing_or_left_over_scenes_are_put_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
+    photos.paths[4].unlink()
+    assert generate_scenes(tmp_path, COUNT, seed=0, quiet=True).paths == photos.paths
+    (tmp_path / "images" / "mine.jpg").write_bytes(b"a user's")
+    fewer = generate_scenes(tmp_path, 5, seed=0, quiet=True)
+    assert fewer.paths == photos.paths[:5]
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {*(path.name for path in fewer.paths), "mine.jpg"}
+    assert capsys.readouterr().err == ""
+
+
+def test_singles_are_the_same_for_the_same_seed_and_whatever_their_number() -> None:
+    pictures, classes = generate_single_objects(20, seed=0, size=32)
+    fewer, fewer_classes = generate_single_objects(5, seed=0, size=32)
+    assert pictures.shape == (20, 32, 32, 3)
+    assert pictures.dtype == np.uint8
+    assert classes.dtype == np.int64
+    assert np.array_equal(pictures[:5], fewer)
+    assert np.array_equal(classes[:5], fewer_classes)
+    others, _ = generate_single_objects(20, seed=1, size=32)
+    assert not np.array_equal(pictures, others)
+
+
+def test_singles_show_every_external_class() -> None:
+    _, classes = generate_single_objects(2500, seed=0, size=8)
+    assert set(classes) == set(range(len(EXTERNAL_CLASSES)))
+
+
+def test_classes_are_those_of_the_named_sets() -> None:
+    imagenet = load_label_set("imagenet1k")
+    assert list(EXTERNAL_CLASSES) == sorted(set(EXTERNAL_CLASSES))
+    assert {imagenet.labels[index] for index in EXTERNAL_CLASSES} == set(EXTERNALS)
+    coco = load_label_set("coco80")
+    assert set(TARGETS) <= set(coco.labels)
+    assert set(UNSEEN["coco80"]) <= set(TARGETS)
+
+
+def test_no_external_class_is_a_target() -> None:
+    imagenet, coco = load_label_set("imagenet1k"), load_label_set("coco80")
+    assert {imagenet.synsets[index] for index in EXTERNAL_CLASSES}.isdisjoint(coco.synsets)
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS)
+def test_a_drawing_shows_something(drawing: str) -> None:
+    ink = silhouette(drawing).mean()
+    assert 0.05 < ink < 0.98
+
+
+def test_no_drawing_is_of_two_classes() -> None:
+    owners = [
+        (label, drawing)
+        for table in (TARGETS, EXTERNALS)
+        for label, names in table.items()
+        for drawing in names.split()
+    ]
+    for (label, drawing), (other_label, other) in combinations(owners, 2):
+        if label != other_label:
+            alike = np.abs(silhouette(drawing) - silhouette(other)).mean()
+            assert alike > 0.005, f"{label} ({drawing}) and {other_label} ({other}) look the same"
+
+
+def test_every_unseen_label_is_in_a_held_out_set() -> None:
+    record = scenes.Record(600, 43, 16)
+    carried = [scenes._scene(number, record)[1] for number in range(record.count)]
+    for label in UNSEEN["coco80"]:
+        assert sum(label in labels for labels in carried) >= 8, label
+
+
+def test_golden_scenes_are_always_the_same() -> None:
+    assert golden_scenes(3, 40).shape == (3, 40, 40, 3)
+    assert np.array_equal(golden_scenes(3, 40), golden_scenes(4, 40)[:3])
+
+
+def test_a_missing_glyph_is_named() -> None:
+    with pytest.raises(FailureError, match="nonsense"):
+        mask_of("mdi:nonsense")

@@ -1,0 +1,359 @@
+"""Datasets in the formats that their makers ship: small ones, written here, whole and broken."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.graph.labels.sets import LabelSet, load_label_set
+from mlzsl.imaging.photoset import PhotoSet
+from mlzsl.train.datasets.registry import default_labels, load_data
+from mlzsl.train.datasets.source import Source
+
+
+def write_photos(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def as_dict(photos: PhotoSet | None) -> dict[str, set[str]]:
+    assert photos is not None
+    return dict(zip((path.name for path in photos.paths), map(set, photos.labels), strict=True))
+
+
+def load(spec: str, labels: LabelSet | None = None) -> Source:
+    return load_data(spec, labels or load_label_set(default_labels(spec)))
+
+
+# MS-COCO
+
+
+def instances(images: dict[int, str], annotations: list[tuple[int, int]]) -> dict[str, Any]:
+    """The object of an instances_*.json, outlines and all."""
+    return {
+        "info": {"year": 2014},
+        "licenses": [{"id": 1, "name": "CC"}],
+        "images": [
+            {"license": 1, "file_name": name, "height": 8, "width": 8, "id": image} for image, name in images.items()
+        ],
+        "annotations": [
+            {
+                "segmentation": [[1.5, 2.5, 3.25, 4.0, 2.0, 1.0]] if number % 2 else {"counts": [3, 5], "size": [8, 8]},
+                "area": 12.5, "iscrowd": 1 - number % 2, "image_id": image, "bbox": [1.0, 2.0, 3.0, 4.0],
+                "category_id": category, "id": 900 + number,
+            }
+            for number, (image, category) in enumerate(annotations)
+        ],
+        "categories": [
+            {"supercategory": "animal", "id": 18, "name": "dog"},
+            {"supercategory": "indoor", "id": 90, "name": "toothbrush"},
+            {"supercategory": "vehicle", "id": 2, "name": "bicycle"},
+        ],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "train2014", "COCO_train2014_000000000009.jpg", "COCO_train2014_000000000025.jpg", "c.jpg")
+    write_photos(tmp_path / "val2014", "COCO_val2014_000000000042.jpg")
+    training = instances(
+        {25: "COCO_train2014_000000000025.jpg", 9: "COCO_train2014_000000000009.jpg", 30: "c.jpg"},
+        [(9, 18), (9, 18), (9, 90), (25, 2)],
+    )
+    held_out = instances({42: "COCO_val2014_000000000042.jpg"}, [(42, 18)])
+    for name, content in (("train", training), ("val", held_out)):
+        write(tmp_path / f"annotations/instances_{name}2014.json", json.dumps(content))
+    return tmp_path
+
+
+def test_coco_photos_carry_the_categories_of_their_instances(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = load(f"coco:{coco}")
+    assert as_dict(source.training) == {
+        "COCO_train2014_000000000009.jpg": {"dog", "toothbrush"},
+        "COCO_train2014_000000000025.jpg": {"bicycle"},
+    }
+    assert as_dict(source.held_out) == {"COCO_val2014_000000000042.jpg": {"dog"}}
+    assert "train2014: 2 photos; left out: 1 photos without a label" in capsys.readouterr().err
+
+
+def test_coco_without_its_test_split_holds_out_a_share(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (coco / "annotations/instances_val2014.json").unlink()
+    training, held_out = load(f"coco:{coco}").divided(0.5, seed=0)
+    assert (len(training), len(held_out)) == (1, 1)
+    assert "instances_val2014.json is not there" in capsys.readouterr().err
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda c: c["annotations"][1].update(category_id=7), "annotation 1 has the category_id 7, which is not among"),
+        (lambda c: c["annotations"][2].update(image_id=77), "annotation 2 has the image_id 77, which is not among"),
+        (lambda c: c["annotations"][0].pop("category_id"), "entry 0 of annotations lacks image_id or category_id"),
+        (lambda c: c["images"][1].update(file_name="gone.jpg"), r"1 of its 3 photos are not in .*train2014: gone\.jpg"),
+        (lambda c: c["images"][0].update(file_name="../../etc/x.jpg"), "leads out of the folder"),
+        (lambda c: c["images"][0].update(file_name="/etc/x.jpg"), "leads out of the folder"),
+        (lambda c: c["images"][0].update(id="9"), "entry 0 of images lacks id or file_name"),
+        (lambda c: c["images"][0].update(id=9), "is there twice"),
+        (lambda c: c.pop("categories"), "no list 'categories'"),
+        (lambda c: c.update(images={"9": "a.jpg"}), "no list 'images'"),
+        (lambda c: c.update(annotations=[]), "no photo with a label is left"),
+    ],
+)
+def test_unfit_coco_annotations_are_refused(coco: Path, change: Callable[[Any], Any], sentence: str) -> None:
+    edit(coco / "annotations/instances_train2014.json", change)
+    with pytest.raises(UsageError, match=sentence):
+        load(f"coco:{coco}")
+
+
+@pytest.mark.parametrize("broken", ["cut short", "[" * 100_000, "[]", "\x00"])
+def test_coco_annotations_that_are_no_such_json_are_refused(coco: Path, broken: str) -> None:
+    path = coco / "annotations/instances_train2014.json"
+    path.write_text(path.read_text()[:-40] if broken == "cut short" else broken)
+    with pytest.raises(UsageError, match=r"instances_train2014\.json: (not JSON|no list)"):
+        load(f"coco:{coco}")
+
+
+def test_coco_photos_that_are_not_unpacked_are_named(coco: Path) -> None:
+    for photo in (coco / "val2014").iterdir():
+        photo.unlink()
+    (coco / "val2014").rmdir()
+    with pytest.raises(UsageError, match="val2014: no such folder"):
+        load(f"coco:{coco}")
+    with pytest.raises(UsageError, match="no annotations/instances_train2014"):
+        load(f"coco:{coco}/train2014")
+
+
+# NUS-WIDE
+
+CONCEPTS = load_label_set("nuswide81").labels
+TRAIN = ["actor\\0001_2124494179.jpg", "sky\\0002_1.jpg", "sky\\0003_gone.jpg"]
+TEST = ["zoo\\0004_2.jpg", "zoo\\0005_3.jpg"]
+
+
+@pytest.fixture(params=["TrainTestLabels", "AllLabels"])
+def nuswide(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    write_photos(tmp_path / "Flickr", "actor/0001_2124494179.jpg", "sky/0002_1.jpg", "zoo/0004_2.jpg", "zoo/0005_3.jpg")
+    for name, listed in (("Train", TRAIN), ("Test", TEST), ("", [TEST[0], *TRAIN, TEST[1]])):
+        write(tmp_path / f"ImageList/{name}Imagelist.txt", *listed)
+    write(tmp_path / "ConceptsList/Concepts81.txt", *CONCEPTS)
+    carried = {"sky": {TRAIN[0], TRAIN[2], TEST[0]}, "zebra": {TEST[0]}, "airport": {TRAIN[0]}}
+    for concept in CONCEPTS:
+        for name, listed in (("_Train", TRAIN), ("_Test", TEST), ("", [TEST[0], *TRAIN, TEST[1]])):
+            if bool(name) == (request.param == "TrainTestLabels"):
+                values = ["1" if photo in carried.get(concept, ()) else "0" for photo in listed]
+                write(tmp_path / f"Groundtruth/{request.param}/Labels_{concept}{name}.txt", *values)
+    return tmp_path
+
+
+def labels_file(root: Path, concept: str) -> Path:
+    return next(iter(sorted((root / "Groundtruth").rglob(f"Labels_{concept}*.txt"))))
+
+
+def test_nuswide_in_both_layouts(nuswide: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = load(f"nuswide:{nuswide}")
+    assert as_dict(source.training) == {"0001_2124494179.jpg": {"sky", "airport"}}
+    assert as_dict(source.held_out) == {"0004_2.jpg": {"sky", "zebra"}}
+    said = capsys.readouterr().err
+    assert "NUS-WIDE Train: 1 photos; left out: 1 of the list's photos not in" in said
+    assert "NUS-WIDE Test: 1 photos; left out: 1 photos without a label" in said
+
+
+def test_nuswide_lists_and_truths_of_different_length_are_refused(nuswide: Path) -> None:
+    with labels_file(nuswide, "sky").open("a") as file:
+        file.write("0\n")
+    with pytest.raises(UsageError, match=r"Labels_sky.*lines, but .*magelist\.txt lists . photos"):
+        load(f"nuswide:{nuswide}")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "sentence"),
+    [
+        ("ImageList/TrainImagelist.txt", ["..\\..\\x.jpg", *TRAIN[1:]], "leads out of the folder"),
+        ("ConceptsList/Concepts81.txt", ["sky", "sky"], "a concept is there twice"),
+        ("ConceptsList/Concepts81.txt", ["../../passwd"], "leads out of the folder"),
+        ("ConceptsList/Concepts81.txt", ["unicorn"], "no ground truth: expected .*Labels_unicorn"),
+    ],
+)
+def test_unfit_nuswide_lists_are_refused(nuswide: Path, name: str, lines: list[str], sentence: str) -> None:
+    write(nuswide / name, *lines)
+    with pytest.raises(UsageError, match=sentence):
+        load(f"nuswide:{nuswide}")
+
+
+def test_unfit_nuswide_files_are_refused(nuswide: Path) -> None:
+    path = labels_file(nuswide, "zebra")
+    path.write_text(path.read_text().replace("0\n", "2\n", 1))
+    with pytest.raises(UsageError, match="found '2'; expected a line of 0 or 1"):
+        load(f"nuswide:{nuswide}")
+    path.write_bytes(b"0\n\xff\n0\n")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load(f"nuswide:{nuswide}")
+    path.unlink()
+    with pytest.raises(UsageError, match=r"Labels_zebra.*cannot be read"):
+        load(f"nuswide:{nuswide}")
+    (nuswide / "ImageList/TrainImagelist.txt").unlink()
+    with pytest.raises(UsageError, match=r"no ImageList/TrainImagelist\.txt|Labels_zebra.*cannot be read"):
+        load(f"nuswide:{nuswide}")
+
+
+# Pascal VOC
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    root = tmp_path / "VOCdevkit/VOC2007"
+    write_photos(root / "JPEGImages", "000005.jpg", "000007.jpg", "000009.jpg", "000001.jpg")
+    main = root / "ImageSets/Main"
+    write(main / "trainval.txt", "000005", "000007", "000009")
+    write(main / "test.txt", "000001")
+    for name in load_label_set("voc20").labels:
+        values = {"dog": ["-1", " 1", " 0"], "car": ["-1", " 1", "-1"]}.get(name, ["-1"] * 3)
+        write(
+            main / f"{name}_trainval.txt",
+            *(f"{n} {v}" for n, v in zip(("000005", "000007", "000009"), values, strict=True)),
+        )
+        write(main / f"{name}_test.txt", f"000001 {' 1' if name == 'sofa' else '-1'}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("below", ["", "VOCdevkit/VOC2007"])
+def test_voc_photos_carry_the_classes_of_the_challenge(
+    voc: Path, below: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = load(f"voc:{voc / below}")
+    assert as_dict(source.training) == {"000007.jpg": {"dog", "car"}}
+    assert as_dict(source.held_out) == {"000001.jpg": {"sofa"}}
+    said = capsys.readouterr().err
+    assert (
+        "VOC2007 trainval: 1 photos; left out: 1 labels of difficult instances only, 2 photos without a label" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "sentence"),
+    [
+        ("dog_trainval.txt", ["000005 -1", "000007 1"], r"its 2 photos are not the 3 of trainval\.txt"),
+        ("dog_trainval.txt", ["000007 -1", "000005 1", "000009 1"], r"its 3 photos are not the 3 of trainval\.txt"),
+        ("dog_trainval.txt", ["000005 yes"], "found '000005 yes'"),
+        ("trainval.txt", ["000005", "000005"], "found a photo twice"),
+        ("trainval.txt", ["../000005"], "leads out of the folder"),
+    ],
+)
+def test_unfit_voc_lists_are_refused(voc: Path, name: str, lines: list[str], sentence: str) -> None:
+    write(voc / "VOCdevkit/VOC2007/ImageSets/Main" / name, *lines)
+    with pytest.raises(UsageError, match=sentence):
+        load(f"voc:{voc}")
+
+
+def test_missing_voc_files_are_named(voc: Path) -> None:
+    (voc / "VOCdevkit/VOC2007/JPEGImages/000007.jpg").unlink()
+    with pytest.raises(UsageError, match=r"trainval\.txt: 1 of its 3 photos are not in .*JPEGImages: 000007"):
+        load(f"voc:{voc}")
+    with pytest.raises(UsageError, match="no ImageSets/Main"):
+        load(f"voc:{voc}/nowhere")
+
+
+# Open Images
+
+PETS = LabelSet("pets", ("dog", "stop sign", "yak"), ("dog.n.01", "street_sign.n.01", "yak.n.01"))
+HEADER = "ImageID,Source,LabelName,Confidence"
+ROWS = (
+    "000026e7ee790996,verification,/m/0bt9lr,1", "000026e7ee790996,verification,/m/02pv19,0",
+    "000062a39995e348,machine,/m/02pv19,0.7", "000062a39995e348,machine,/m/0bt9lr,0.4",
+    "000062a39995e348,machine,/m/07j7r,0.9", "000gone000000000,verification,/m/0bt9lr,1",
+)  # fmt: skip
+
+
+@pytest.fixture
+def open_images(tmp_path: Path) -> Path:
+    write_photos(tmp_path, "train/000026e7ee790996.jpg", "train/000062a39995e348.jpg", "train/0000aaaa.jpg")
+    write_photos(tmp_path, "test/000c4d66ce89aa69.jpg")
+    write(tmp_path / "oidv7-class-descriptions.csv", "LabelName,DisplayName", "/m/0bt9lr,Dog", "/m/02pv19,Stop sign",
+          '/m/07j7r,"Tree, tall"')  # fmt: skip
+    write(tmp_path / "oidv7-train-annotations-human-imagelabels.csv", HEADER, *ROWS)
+    write(tmp_path / "test-annotations-human-imagelabels.csv", HEADER, "000c4d66ce89aa69,verification,/m/0bt9lr,1")
+    return tmp_path
+
+
+def test_open_images_labels_by_name_and_confidence(open_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = load(f"openimages:{open_images}", PETS)
+    assert as_dict(source.training) == {"000026e7ee790996.jpg": {"dog"}, "000062a39995e348.jpg": {"stop sign"}}
+    assert as_dict(source.held_out) == {"000c4d66ce89aa69.jpg": {"dog"}}
+    said = capsys.readouterr().err
+    assert "has no class for 1 labels: yak" in said
+    for reason in (
+        "2 rows with a confidence below 0.5", "1 rows of classes that are not in the label set",
+        "1 rows of photos not in", "1 photos without a label",
+    ):  # fmt: skip
+        assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("000026e7ee790996,verification,/m/unknown,1", "line 2: class '/m/unknown' has no description"),
+        ("000026e7ee790996,verification,/m/0bt9lr", "line 2: 3 columns, but its header has 4"),
+        ("000026e7ee790996,verification,/m/0bt9lr,often", "the confidence 'often' is not a number from 0 to 1"),
+        ("000026e7ee790996,verification,/m/0bt9lr,nan", "the confidence 'nan' is not a number from 0 to 1"),
+        ('000026e7ee790996,verification,"/m/0bt9lr', "not a CSV file"),
+        ("x" * 200_000, "not a CSV file"),
+    ],
+)
+def test_unfit_open_images_rows_are_refused(open_images: Path, line: str, sentence: str) -> None:
+    path = write(open_images / "oidv7-train-annotations-human-imagelabels.csv", HEADER, line)
+    with pytest.raises(UsageError, match=sentence) as refusal:
+        load(f"openimages:{open_images}", PETS)
+    assert str(refusal.value).startswith(str(path))
+
+
+def test_unfit_open_images_folders_are_refused(open_images: Path) -> None:
+    write(open_images / "train-annotations-machine-imagelabels.csv", HEADER)
+    with pytest.raises(UsageError, match=r"expected one file .*, found oidv7-train.*, train-annotations-machine"):
+        load(f"openimages:{open_images}", PETS)
+    (open_images / "train-annotations-machine-imagelabels.csv").unlink()
+    write(open_images / "oidv7-train-annotations-human-imagelabels.csv", "ImageID,LabelName")
+    with pytest.raises(UsageError, match="no column Confidence"):
+        load(f"openimages:{open_images}", PETS)
+    with pytest.raises(UsageError, match="no class is called like a label of voc20"):
+        load(f"openimages:{open_images}", LabelSet("voc20", ("sofa",), ("sofa.n.01",)))
+    with pytest.raises(UsageError, match="name the labels to use with --labels"):
+        load(f"openimages:{open_images}")
+
+
+# What --data says
+
+
+def test_a_path_alone_is_a_folder_of_ours(tmp_path: Path) -> None:
+    write_photos(tmp_path, "photos:1/a.jpg")
+    write(tmp_path / "photos:1/labels.json", '{"a.jpg": ["dog"]}')
+    for spec in (f"{tmp_path}/photos:1", f"folder:{tmp_path}/photos:1"):
+        source = load(spec)
+        assert as_dict(source.training) == {"a.jpg": {"dog"}}
+        assert source.held_out is None
+
+
+def test_a_dataset_that_is_not_named_as_such_is_recognized(coco: Path) -> None:
+    with pytest.raises(UsageError, match=rf"say --data coco:{coco}"):
+        load(str(coco))
+
+
+def test_an_unknown_format_is_named(coco: Path) -> None:
+    with pytest.raises(UsageError, match="'mscoco' is not a format; expected one of folder, coco, nuswide, voc"):
+        load(f"mscoco:{coco}")

@@ -1,0 +1,151 @@
+"""Features are the backbone's own, made once, kept while all they depend on stays the same."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.imaging.decoding import load_image
+from mlzsl.imaging.photoset import PhotoSet
+from mlzsl.imaging.preprocessing import Preprocessing
+from mlzsl.train.backbones.backbone import Backbone, SmallResNet
+from mlzsl.train.extraction import features as features_module
+from mlzsl.train.extraction.features import Features, extract
+
+PHOTOS = 11
+
+
+def make_backbone(seed: int = 0, size: int = 64) -> Backbone:
+    torch.manual_seed(seed)
+    names = tuple(f"class {index}" for index in range(5))
+    external = LabelSet("five", names, tuple(f"class.n.{index:02d}" for index in range(5)))
+    return Backbone("small", SmallResNet(5), external, Preprocessing(size=size))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> PhotoSet:
+    """Eleven noisy photos of different shapes."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for index in range(PHOTOS):
+        path = tmp_path / "photos" / f"{index:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        cv2.imwrite(str(path), cv2.resize(coarse, (90 + index, 70), interpolation=cv2.INTER_CUBIC))
+        paths.append(path)
+    return PhotoSet(tuple(paths), tuple(frozenset({"dog"}) for _ in paths), "noise")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def extractions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each time that photos really go through a backbone."""
+    made: list[int] = []
+    extract_really = features_module._extracted
+
+    def counting(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool) -> Features:
+        made.append(len(photos.paths))
+        return extract_really(backbone, photos, batch_size, quiet)
+
+    monkeypatch.setattr(features_module, "_extracted", counting)
+    return made
+
+
+def assert_same(found: Features, expected: Features, tolerance: float = 0.0) -> None:
+    np.testing.assert_allclose(found.features, expected.features, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=tolerance, atol=tolerance)
+
+
+def test_equal_the_backbone_on_each_photo_alone(photos: PhotoSet, cache: Path) -> None:
+    backbone = make_backbone()
+    found = extract(backbone, photos, cache, batch_size=4, quiet=True)
+    assert found.features.shape == (PHOTOS, 256)
+    assert found.logits.shape == (PHOTOS, 5)
+    assert found.features.dtype == found.logits.dtype == np.float32
+    for row, path in enumerate(photos.paths):
+        features, logits = backbone(torch.tensor(load_image(path, backbone.preprocessing))[None])
+        np.testing.assert_allclose(found.features[row], features[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.logits[row], logits[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, PHOTOS, 100])
+def test_same_whatever_the_batch_size(batch_size: int, photos: PhotoSet, tmp_path: Path) -> None:
+    backbone = make_backbone()
+    expected = extract(backbone, photos, tmp_path / "first", batch_size=5, quiet=True)
+    found = extract(backbone, photos, tmp_path / "second", batch_size=batch_size, quiet=True)
+    assert_same(found, expected, tolerance=1e-5)
+
+
+def test_made_once_for_the_same_backbone_and_photos(photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
+    first = extract(make_backbone(), photos, cache, quiet=True)
+    second = extract(make_backbone(), photos, cache, batch_size=3, quiet=True)
+    assert extractions == [PHOTOS]
+    assert_same(second, first)
+
+
+def test_made_anew_when_anything_they_depend_on_changes(photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
+    extract(make_backbone(), photos, cache, quiet=True)
+    extract(make_backbone(seed=1), photos, cache, quiet=True)  # other weights
+    extract(make_backbone(size=96), photos, cache, quiet=True)  # another preprocessing
+    fewer = PhotoSet(photos.paths[1:], photos.labels[1:], photos.name)
+    extract(make_backbone(), fewer, cache, quiet=True)
+    backwards = PhotoSet(photos.paths[::-1], photos.labels, photos.name)
+    turned = extract(make_backbone(), backwards, cache, quiet=True)
+    assert extractions == [PHOTOS, PHOTOS, PHOTOS, PHOTOS - 1, PHOTOS]
+    assert_same(turned, Features(*_backwards(extract(make_backbone(), photos, cache, quiet=True))), tolerance=1e-5)
+    assert len(extractions) == 5  # the first ones are still there
+
+
+def _backwards(features: Features) -> tuple[np.ndarray, np.ndarray]:
+    return features.features[::-1], features.logits[::-1]
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "one bit", "text"])
+def test_a_damaged_cache_is_made_anew(damage: str, photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
+    expected = extract(make_backbone(), photos, cache, quiet=True)
+    (path,) = cache.iterdir()
+    good = path.read_bytes()
+    flipped = bytearray(good)
+    flipped[-5] ^= 0x10
+    path.write_bytes({"empty": b"", "cut": good[:-100], "one bit": bytes(flipped), "text": b"hello"}[damage])
+    assert_same(extract(make_backbone(), photos, cache, quiet=True), expected)
+    assert extractions == [PHOTOS, PHOTOS]
+    assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(good).digest()
+
+
+def test_all_unreadable_photos_are_named_at_once_and_nothing_is_kept(photos: PhotoSet, cache: Path) -> None:
+    photos.paths[2].write_bytes(b"not an image")
+    photos.paths[9].write_bytes(b"")
+    with pytest.raises(UsageError, match=r"2 of 11 training photos cannot be read") as refusal:
+        extract(make_backbone(), photos, cache, batch_size=2, quiet=True)
+    for photo in (photos.paths[2], photos.paths[9]):
+        assert str(photo) in str(refusal.value)
+    assert "labels.json" in str(refusal.value)
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_many_unreadable_photos_are_counted(photos: PhotoSet, cache: Path) -> None:
+    for path in photos.paths:
+        path.write_bytes(b"not an image")
+    with pytest.raises(UsageError, match=r"11 of 11 training photos .*; and 8 more"):
+        extract(make_backbone(), photos, cache, quiet=True)
+
+
+def test_a_photo_that_has_gone_is_named(photos: PhotoSet, cache: Path) -> None:
+    photos.paths[3].unlink()
+    with pytest.raises(UsageError, match=r"03\.png: the photo cannot be read \(No such file"):
+        extract(make_backbone(), photos, cache, quiet=True)
+
+
+def test_progress_is_in_photos(photos: PhotoSet, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    extract(make_backbone(), photos, cache)
+    assert "extracting features: 11/11 photos" in capsys.readouterr().err

@@ -1,0 +1,229 @@
+"""Several processes train as one with the whole batch would, and end together."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from ranks import farthest, in_ranks, left, listed, small_training
+from resnetmodel import write_resnet18_weights
+from smallgraph import LEARNING
+
+from mlzsl.cli.errors import FailureError, MlzslError, UsageError
+from mlzsl.cli.main import main
+from mlzsl.train.checkpoint import load_checkpoint
+from mlzsl.train.datasets.synthetic.scenes import generate_scenes
+from mlzsl.train.models import initialization as starting
+from mlzsl.train.training.distributed import Processes, ToldElsewhereError
+from mlzsl.train.training.trainer import TrainingConfig, train
+
+DIVIDED = TrainingConfig(epochs=3, batch_size=16)  # of 61 photos: the last batch has 13
+TOO_FEW = TrainingConfig(epochs=2, batch_size=4)  # the last batch has one photo for two processes
+BF16 = TrainingConfig(epochs=3, batch_size=16, precision="bf16")
+
+
+@given(st.integers(1, 200), st.integers(1, 9))
+def test_every_photo_of_a_batch_is_one_processs(photos: int, count: int) -> None:
+    shares = [Processes(rank, count).share(photos) for rank in range(count)]
+    own = [place for share in shares if share.weight for place in range(photos)[share.photos]]
+    assert own == list(range(photos))
+    assert sum(share.weight for share in shares) == pytest.approx(1)
+    assert all(range(photos)[share.photos] for share in shares)  # never a mean over nothing
+
+
+def _train_all(processes: Processes, folder: Path) -> Any:
+    starting.FIT_STEPS = 20
+    results = {}
+    for name in LEARNING:
+        model, graph, data = small_training(name)
+        history = train(model, graph, data, DIVIDED, quiet=True, processes=processes)
+        results[name] = (history, listed(model))
+    for key, config in (("too few", TOO_FEW), ("bf16", BF16)):
+        model, graph, data = small_training("RGCN-PosVAE")
+        results[key] = (train(model, graph, data, config, quiet=True, processes=processes), listed(model))
+    state = folder / "state.safetensors"
+    model, graph, data = small_training("RGCN-PosVAE")
+    train(model, graph, data, TrainingConfig(epochs=1, batch_size=16), state, quiet=True, processes=processes)
+    state.with_name("begun.safetensors").write_bytes(state.read_bytes()) if processes.first else None
+    torch.manual_seed(processes.rank)  # a process that comes back has made something else
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    history = train(model, graph, data, DIVIDED, state, resume=True, quiet=True, processes=processes)
+    results["resumed"] = (history, listed(model))
+    return results
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left that trained every system."""
+    folder = tmp_path_factory.mktemp("pair")
+    assert in_ranks(_train_all, folder) == [0, 0]
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _short_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "FIT_STEPS", 20)
+
+
+def as_one(name: str, config: TrainingConfig, history: list[dict[str, float]], tensors: dict[str, list[float]]) -> None:
+    model, graph, data = small_training(name)
+    expected = train(model, graph, data, config, quiet=True)
+    for ours, one in zip(history, expected, strict=True):
+        assert ours == pytest.approx(one, rel=1e-6)
+    assert farthest(model, tensors) < 1e-5
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_two_processes_have_the_losses_and_tensors_of_one(name: str, pair: Path) -> None:
+    history, tensors = left(pair, 0)[name]
+    as_one(name, DIVIDED, history, tensors)
+
+
+def test_a_process_without_a_photo_changes_nothing(pair: Path) -> None:
+    history, tensors = left(pair, 0)["too few"]
+    as_one("RGCN-PosVAE", TOO_FEW, history, tensors)
+
+
+def test_all_processes_hold_the_very_same_tensors(pair: Path) -> None:
+    assert left(pair, 0) == left(pair, 1)
+
+
+def test_a_resumed_run_of_two_ends_like_an_unbroken_one(pair: Path) -> None:
+    assert left(pair, 0)["resumed"] == left(pair, 0)["RGCN-PosVAE"]
+
+
+def test_one_process_goes_on_with_what_two_began(pair: Path) -> None:
+    model, graph, data = small_training("RGCN-PosVAE")
+    history = train(model, graph, data, DIVIDED, pair / "begun.safetensors", resume=True, quiet=True)
+    assert [epoch["loss"] for epoch in history] == pytest.approx(
+        [epoch["loss"] for epoch in left(pair, 0)["RGCN-PosVAE"][0]], rel=1e-6
+    )
+
+
+def test_two_processes_in_bf16_come_near_fp32(pair: Path) -> None:
+    in_bf16, in_fp32 = (left(pair, 0)[name][0] for name in ("bf16", "RGCN-PosVAE"))
+    for a, b in zip(in_bf16, in_fp32, strict=True):
+        assert a["loss"] != b["loss"]
+        assert a["loss"] == pytest.approx(b["loss"], rel=0.01)
+
+
+def _fail_together(processes: Processes, folder: Path) -> list[str]:
+    said = []
+    for failing in (0, 1):
+        for first_before in (False, True):
+            try:
+                with processes.together(first_before):
+                    if processes.rank == failing:
+                        raise UsageError(f"photos/{failing}.jpg: not there.")
+            except ToldElsewhereError as error:
+                said.append(f"told elsewhere, {error.exit_code}")
+            except MlzslError as error:
+                said.append(str(error))
+    order = folder / "order"
+    with processes.together(first_before=True), open(order, "a") as file:
+        file.write(f"{processes.rank}")
+    said.append(order.read_text())
+    try:
+        model, graph, data = small_training("visual-semantic")
+        train(model, graph, data, TrainingConfig(batch_size=1), quiet=True, processes=processes)
+    except MlzslError as error:
+        said.append(str(error))
+    return said
+
+
+def test_what_one_process_fails_at_all_fail_at_and_one_says_so(tmp_path: Path) -> None:
+    assert in_ranks(_fail_together, tmp_path) == [0, 0]
+    elsewhere = "told elsewhere, 2"
+    of_first, of_second = "photos/0.jpg: not there.", "photos/1.jpg: not there."
+    first, second = left(tmp_path, 0), left(tmp_path, 1)
+    assert first[:4] == [of_first, of_first, elsewhere, elsewhere]
+    assert second[:4] == [elsewhere, elsewhere, of_second, of_second]
+    assert second[4] == "01"
+    assert first[5].startswith("--batch-size 1: fewer photos than the 2 processes")
+    assert second[5] == "another process of this training failed (exit code 2)."
+
+
+def _second_dies(processes: Processes, folder: Path) -> str:
+    model, graph, data = small_training("visual-semantic")
+    if not processes.first:
+        losses, calls = model.losses, iter(range(9))
+
+        def deadly(*args: Any) -> Any:
+            if next(calls) == 6:
+                os._exit(9)  # as a kill or a lack of memory ends it, in the second epoch
+            return losses(*args)
+
+        model.losses = deadly  # type: ignore[method-assign]
+    try:
+        train(model, graph, data, DIVIDED, folder / "state.safetensors", quiet=True, processes=processes)
+    except FailureError as error:
+        return str(error)
+    return "ended well"
+
+
+def test_a_process_that_dies_ends_the_others_with_one_sentence_and_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    assert in_ranks(_second_dies, tmp_path) == [0, 9]
+    said = left(tmp_path, 0)
+    assert said.startswith("another process of this training has ended or cannot be reached")
+    assert said.endswith("go on with --resume.")
+    assert "\n" not in said
+    model, graph, data = small_training("visual-semantic")
+    history = train(model, graph, data, DIVIDED, tmp_path / "state.safetensors", resume=True, quiet=True)
+    assert len(history) == DIVIDED.epochs
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 labelled scenes, beside it weights of a ResNet-18."""
+    root = tmp_path_factory.mktemp("launched")
+    generate_scenes(root / "photos", 24, seed=5, size=64, quiet=True)
+    write_resnet18_weights(root / "resnet18.safetensors")
+    return root
+
+
+def flags(root: Path, name: str) -> list[str]:
+    return [
+        "--data", str(root / "photos"), "--backbone", "resnet18", "--image-size", "32", "--epochs", "2", "--quiet",
+        "--backbone-weights", str(root / "resnet18.safetensors"), "--cache", str(root / "cache"), "--batch-size", "5",
+        "--system", "visual-semantic", "--threshold", "0.9", "--output", str(root / f"{name}.safetensors"),
+    ]  # fmt: skip
+
+
+def launched(*words: str) -> subprocess.CompletedProcess[str]:
+    """`mlzsl-train` as `torchrun` launches it twice."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    command = [sys.executable, *launcher, str(Path(sysconfig.get_path("scripts")) / "mlzsl-train"), *words]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_torchrun_trains_the_checkpoint_that_one_process_trains(photos: Path) -> None:
+    two = launched(*flags(photos, "two"), "--json")
+    assert two.returncode == 0, two.stderr
+    record = json.loads(two.stdout)  # printed once
+    assert (record["processes"], record["device"]) == (2, "cpu")
+    one = CliRunner().invoke(main, ["train", *flags(photos, "one"), "--json"])
+    for ours, alone in zip(record["history"], json.loads(one.stdout)["history"], strict=True):
+        assert ours == pytest.approx(alone, rel=1e-6)
+    of_two, of_one = (load_checkpoint(photos / f"{name}.safetensors").model for name in ("two", "one"))
+    assert farthest(of_one, listed(of_two)) < 1e-5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_torchrun_without_a_gpu_is_told_so_once(photos: Path) -> None:
+    result = launched(*flags(photos, "none"), "--device", "cuda")
+    assert result.returncode == 1  # torchrun's own
+    said = [line for line in result.stderr.splitlines() if line.startswith("mlzsl-train: error:")]
+    assert len(said) == 1
+    assert said[0].startswith("mlzsl-train: error: --device cuda: ")
+    assert "exitcode: 2" in result.stderr
+    assert "another process of this training" not in result.stderr

@@ -1,0 +1,103 @@
+"""`mlzsl-train` on a dataset in its makers' format and with other systems, from the flags to the checkpoint."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from resnetmodel import write_resnet18_weights
+
+from mlzsl.cli.main import main
+from mlzsl.graph.labels.sets import UNSEEN, load_label_set
+from mlzsl.train.checkpoint import load_checkpoint
+from mlzsl.train.datasets.synthetic.scenes import generate_scenes
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated scenes as MS-COCO 2014 lays photos out, 8 to train on and 6 to test on; weights of a ResNet-18."""
+    root = tmp_path_factory.mktemp("coco")
+    names = load_label_set("coco80").labels
+    for split, count in (("train", 8), ("val", 6)):
+        generate_scenes(root / f"scenes-{split}", count, seed=count, size=64, quiet=True)
+        (root / f"scenes-{split}/images").rename(root / f"{split}2014")
+        carried = json.loads((root / f"scenes-{split}/labels.json").read_text())
+        content = {
+            "images": [{"id": place, "file_name": name} for place, name in enumerate(carried)],
+            "annotations": [
+                {"image_id": place, "category_id": 1 + names.index(label)}
+                for place, labels in enumerate(carried.values())
+                for label in labels
+            ],
+            "categories": [{"id": 1 + place, "name": name} for place, name in enumerate(names)],
+        }
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / f"annotations/instances_{split}2014.json").write_text(json.dumps(content))
+    write_resnet18_weights(root / "resnet18.safetensors")
+    return root
+
+
+def train(root: Path, *flags: object) -> Result:
+    words = [
+        "train", "--data", f"coco:{root}", "--backbone", "resnet18", "--image-size", 32, "--epochs", 2,
+        "--backbone-weights", root / "resnet18.safetensors", "--cache", root / "cache", *flags,
+    ]  # fmt: skip
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("flags", "epochs", "settings"),
+    [
+        (("--system", "training-free"), 0, {"sharpness": 20.0}),
+        (("--system", "SKG", "--hidden-dim", 8, "--steps", 2), 2, {"hidden_dim": 8, "steps": 2}),
+        (("--system", "Fast0Tag"), 2, {"feature_dim": 512}),
+    ],
+)
+def test_a_system_is_trained_on_the_datasets_own_split(
+    coco: Path, flags: tuple[object, ...], epochs: int, settings: dict[str, float]
+) -> None:
+    output = coco / f"{flags[1]}.safetensors"
+    result = train(coco, *flags, "-o", output, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    carried = json.loads((coco / "scenes-train/labels.json").read_text()).values()
+    assert record["data"] == {
+        "name": f"coco:{coco}",
+        "labels": "coco80",
+        "training_photos": 8,
+        "trained_on": sum(bool(set(labels) - set(UNSEEN["coco80"])) for labels in carried),
+        "held_out": 6,
+    }
+    assert len(record["history"]) == epochs
+    assert [row["k"] for row in record["top"]["generalized"]] == [3, 5]
+    assert record["top"]["generalized"][0]["images"] == 6
+    checkpoint = load_checkpoint(output)
+    assert checkpoint.model.system == flags[1]
+    assert {name: getattr(checkpoint.model.config, name) for name in settings} == settings
+
+
+def test_the_tables_are_printed(coco: Path) -> None:
+    result = train(coco, "--system", "training-free", "-o", coco / "printed.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "MS-COCO train2014: 8 photos" in result.stderr
+    assert "conventional" in result.stdout
+    assert "generalized" in result.stdout
+    assert "mlzsl-export --labels coco80" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--system", "skgg"), "--system skgg: expected one of visual-semantic, Fast0Tag, SKG, RGCN"),
+        (("--system", "Fast0Tag", "--layers", 3), "--layers: system Fast0Tag has no such setting"),
+        (("--system", "RGCN", "--vae-weight", 2, "--steps", 2), "--steps, --vae-weight: system RGCN has no such"),
+        (("--data", "voc:/nowhere"), "/nowhere: no ImageSets/Main in it"),
+        (("--data", "openimages:/nowhere"), "name the labels to use with --labels"),
+        (("--labels", "voc20"), "labels are not in the label set"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(coco: Path, flags: tuple[object, ...], sentence: str) -> None:
+    result = train(coco, *flags)
+    assert result.exit_code == 2, result.output
+    assert sentence in result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.output

@@ -1,0 +1,138 @@
+"""No unseen label reaches a loss, a sampler or a statistic: who shuffles or hides them trains the same tensors."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlzsl.graph.classgraph import ClassGraph, build_class_graph
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.labels.sets import LabelSet, load_label_set
+from mlzsl.imaging.photoset import PhotoSet
+from mlzsl.imaging.preprocessing import Preprocessing
+from mlzsl.train.backbones.backbone import PLACES, Backbone, SmallResNet
+from mlzsl.train.datasets.registry import load_data
+from mlzsl.train.extraction.features import Features
+from mlzsl.train.models import initialization as starting
+from mlzsl.train.models.graph_tensors import graph_tensors
+from mlzsl.train.models.registry import SYSTEMS, settings_of
+from mlzsl.train.training.pipeline import Job, new_system, training_data
+from mlzsl.train.training.trainer import TrainingConfig, train
+
+SEEN, UNSEEN = ("dog", "car", "chair", "person"), ("bird", "bicycle", "cup")
+PHOTOS, EXTERNALS = 40, 25
+
+
+def part_of(name: str, chosen: list[int]) -> LabelSet:
+    whole = load_label_set(name)
+    return LabelSet(name, tuple(whole.labels[i] for i in chosen), tuple(whole.synsets[i] for i in chosen))
+
+
+LABELS = part_of("coco80", [load_label_set("coco80").labels.index(label) for label in (*SEEN, *UNSEEN)])
+EXTERNAL = part_of("imagenet1k", list(range(0, 1000, 1000 // EXTERNALS)))
+
+
+@pytest.fixture(scope="module")
+def graph() -> ClassGraph:
+    return build_class_graph(LABELS, SEEN, EXTERNAL, open_embeddings("taxonomy"))
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone("small", SmallResNet(len(EXTERNAL)), EXTERNAL, Preprocessing(size=32), PLACES)
+
+
+def write_coco(root: Path, truths: dict[int, set[str]]) -> Path:
+    """MS-COCO's training split with these labels."""
+    (root / "train2014").mkdir(parents=True)
+    for image in truths:
+        Image.new("RGB", (4, 4)).save(root / f"train2014/{image}.jpg")
+    content = {
+        "images": [{"id": image, "file_name": f"{image}.jpg"} for image in truths],
+        "annotations": [
+            {"image_id": image, "category_id": LABELS.labels.index(label)}
+            for image, carried in truths.items()
+            for label in sorted(carried)
+        ],
+        "categories": [{"id": place, "name": label} for place, label in enumerate(LABELS.labels)],
+    }
+    (root / "annotations").mkdir()
+    (root / "annotations/instances_train2014.json").write_text(json.dumps(content))
+    return root
+
+
+def whole_truth() -> dict[int, set[str]]:
+    rng = random.Random(3)
+    return {image: {label for label in LABELS.labels if rng.random() < 0.3} for image in range(PHOTOS)}
+
+
+def shuffled(truths: dict[int, set[str]]) -> dict[int, set[str]]:
+    """The unseen labels of each photo given to another."""
+    images = list(truths)
+    others = images[7:] + images[:7]
+    return {
+        image: truths[image] & set(SEEN) | truths[other] & set(UNSEEN)
+        for image, other in zip(images, others, strict=True)
+    }
+
+
+def hidden(truths: dict[int, set[str]]) -> dict[int, set[str]]:
+    return {image: carried & set(SEEN) for image, carried in truths.items()}
+
+
+def features_of(photos: PhotoSet, backbone: Backbone) -> Features:
+    """What a backbone would say: the same of a photo whatever the others are."""
+    x, logits = [], []
+    for path in photos.paths:  # beside x what the places say, which some systems read
+        rng = np.random.default_rng(int(path.stem))
+        x.append(rng.standard_normal(backbone.width, dtype=np.float32))
+        logits.append(3 * rng.standard_normal(len(EXTERNAL), dtype=np.float32))
+    return Features(np.stack(x), np.stack(logits))
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PhotoSet]:
+    changes = {"as it is": dict, "shuffled": shuffled, "hidden": hidden}
+    truths = whole_truth()
+    assert shuffled(truths) != truths != hidden(truths)
+    return {
+        name: load_data(f"coco:{write_coco(tmp_path_factory.mktemp('coco'), change(truths))}", LABELS, True).training
+        for name, change in changes.items()
+    }
+
+
+def test_the_training_graph_has_no_unseen_label(graph: ClassGraph) -> None:
+    assert graph.training().targets == SEEN
+    assert graph_tensors(graph.training()).targets == len(SEEN)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_unseen_labels_change_nothing(
+    system: str,
+    graph: ClassGraph,
+    backbone: Backbone,
+    sources: dict[str, PhotoSet],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(starting, "FIT_STEPS", 3)  # each draws its pairs as all 200 do
+    assert len(sources["hidden"]) < len(sources["as it is"])  # photos with unseen labels only
+    width = 16 if "hidden_dim" in settings_of(system) else None
+    job = Job(system=system, hidden_dim=width, training=TrainingConfig(epochs=2, batch_size=8))
+    outcomes = []
+    for photos in sources.values():
+        read = backbone.reading_as(SYSTEMS[system].reading)
+        data = training_data(graph.training(), photos, features_of(photos, backbone).read_as(read))
+        model = new_system(job, backbone, graph, data)
+        tensors = graph_tensors(graph.training())
+        model.start(tensors, data.features, data.external_probabilities, data.truths)
+        history = train(model, tensors, data, job.training, quiet=True)
+        outcomes.append((data, model.state_dict(), history))
+    expected_data, expected_state, expected_history = outcomes[0]
+    for data, state, history in outcomes[1:]:
+        assert data.key() == expected_data.key()
+        assert all(torch.equal(state[name], expected_state[name]) for name in expected_state)
+        assert history == expected_history

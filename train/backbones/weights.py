@@ -1,0 +1,152 @@
+"""Published weights of a network: read from a file or torchvision's hub, and fitted to the network."""
+
+import http.client
+import pickle
+import struct
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mlzsl.cli.errors import FailureError, UsageError
+
+# The first published ImageNet weights of each network, trained with plain cross-entropy, as in the paper. Their
+# successors (V2) score higher on ImageNet, but label smoothing and mixed images flatten the softmax that p^a is.
+HUB_WEIGHTS = {
+    name: torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    for name in ("resnet18", "resnet34", "resnet50", "resnet101")
+}
+
+SEEN_BATCHES = "num_batches_tracked"  # BatchNorm's counter: training may read it, a frozen network never does
+NAMES_SHOWN = 3
+
+# What a damaged archive or pickle stream makes torch.load stumble over.
+DAMAGE = (
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError),
+    *(AttributeError, AssertionError, struct.error),
+)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a `.safetensors` file, or of a PyTorch file with nothing but tensors unpickled.
+
+    Returns:
+        Tensors by name; floating point ones of any width as float32.
+
+    Raises:
+        UsageError: no such file, an unreadable one, one that asks to run code, or not a dictionary of tensors.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no weights file is there; --backbone-weights takes a .safetensors or .pth file.")
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else _unpickle_tensors(path)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: is not a readable weights file ({_first_line(error)}); copy it again.") from error
+    if not isinstance(found, Mapping) or not found or not all(_is_named_tensor(item) for item in found.items()):
+        raise UsageError(
+            f"{path}: holds {_described(found)}, expected a state dict (tensor names to tensors); "
+            "save the network's state_dict() alone."
+        )
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+
+
+def download_weights(name: str, quiet: bool = False) -> dict[str, Tensor]:
+    """Fetch torchvision's ImageNet weights (IMAGENET1K_V1), or take them from torch.hub's folder if they are there.
+
+    Raises:
+        FailureError: they cannot be downloaded, or arrive damaged.
+    """
+    weights = HUB_WEIGHTS[name]
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=not quiet, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, http.client.HTTPException) as error:
+        raise FailureError(
+            f"{weights.url}: the weights of {name} could not be fetched ({_first_line(error)}); "
+            "download that file elsewhere and name it with --backbone-weights."
+        ) from error
+    return state
+
+
+def fit_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, title: str) -> None:
+    """Give `network` (its tensors may be on the meta device) the tensors of `state`, all of them and no others.
+
+    Args:
+        network: any module; changed in place.
+        state: float32 tensors by the network's own names; counters of seen batches may be absent.
+        source: the file or place that an error names.
+        title: what the network is, for an error.
+
+    Raises:
+        UsageError: missing or unexpected names, other shapes or kinds of numbers, NaN or infinity.
+    """
+    expected = network.state_dict()
+    complete = {name: torch.zeros((), dtype=torch.long) for name in expected if name.endswith(SEEN_BATCHES)}
+    complete |= state
+    shared = [name for name in expected if name in complete]
+    complaints = {
+        "missing": [name for name in expected if name not in complete],
+        "unexpected": [name for name in complete if name not in expected],
+        "of another shape": [
+            f"{name} {list(complete[name].shape)} instead of {list(expected[name].shape)}"
+            for name in shared
+            if complete[name].shape != expected[name].shape
+        ],
+        "of another type": [
+            f"{name} {complete[name].dtype} instead of {expected[name].dtype}"
+            for name in shared
+            if complete[name].dtype != expected[name].dtype
+        ],
+        "with NaN or infinity": [name for name in shared if not complete[name].isfinite().all()],
+    }
+    found = [
+        f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {what} ({_listed(names)})"
+        for what, names in complaints.items()
+        if names
+    ]
+    if found:
+        raise UsageError(f"{source}: found {', '.join(found)}; expected the {len(expected)} tensors of {title}.")
+    network.load_state_dict(complete, strict=True, assign=True)
+
+
+def _unpickle_tensors(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about what the reader then refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UsageError(
+            f"{path}: was refused: it is no PyTorch weights file, or would run code when it is read "
+            f"({_first_line(error)}); expected a state dict as torch.save or safetensors writes it."
+        ) from error
+    except DAMAGE as error:
+        raise UsageError(f"{path}: is not a readable PyTorch file ({_first_line(error)}); copy it again.") from error
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    return (
+        isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
+    )
+
+
+def _described(found: Any) -> str:
+    if not isinstance(found, Mapping):
+        return f"an object of type {type(found).__name__}"
+    if not found:
+        return "nothing"
+    return f"a dictionary of {_listed([str(name) for name in found])}"
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown}, …"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200].rstrip(". ")

@@ -1,0 +1,73 @@
+"""What lies behind the objects of a scene: a few kinds of place, each told by its colours and its pattern."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from mlzsl.train.datasets.synthetic.appearance import Generator, Palette
+
+Pixels = npt.NDArray[np.float64]  # RGB, [size, size, 3], in [0, 255]
+
+SKY = Palette((0.53, 0.62), (0.2, 0.6), (0.7, 1))
+ASPHALT = Palette((0.55, 0.7), (0, 0.12), (0.3, 0.55))
+GRASS = Palette((0.22, 0.36), (0.4, 0.8), (0.35, 0.7))
+SEA = Palette((0.5, 0.62), (0.5, 0.9), (0.35, 0.75))
+WOOD = Palette((0.05, 0.1), (0.4, 0.7), (0.45, 0.75))
+WALL = Palette((0.08, 0.18), (0.08, 0.35), (0.75, 0.98))
+CARPET = Palette((0.9, 1.05), (0.2, 0.6), (0.25, 0.55))
+PALE = Palette((0.1, 0.16), (0.15, 0.35), (0.8, 0.98))
+TILE = Palette((0.45, 0.55), (0.05, 0.3), (0.75, 0.95))
+CONCRETE = Palette((0.7, 0.85), (0.08, 0.3), (0.45, 0.75))
+
+
+def draw_backdrop(name: str, size: int, generator: Generator) -> Pixels:
+    """A backdrop by its name, one of BACKDROP_NAMES; every call another one."""
+    return BACKDROPS[name](size, generator)
+
+
+def _horizon(above: Palette, below: Palette) -> Callable[[int, Generator], Pixels]:
+    """Two areas that meet at a slightly tilted line."""
+
+    def draw(size: int, generator: Generator) -> Pixels:
+        height = generator.uniform(0.3, 0.7) + generator.normal(0, 0.04) * np.linspace(-1, 1, size)
+        is_below = np.linspace(0, 1, size)[:, None] > height[None, :]
+        return np.where(is_below[..., None], below.colour(generator), above.colour(generator))
+
+    return draw
+
+
+def _planks(palette: Palette) -> Callable[[int, Generator], Pixels]:
+    """Boards side by side, each of its own shade."""
+
+    def draw(size: int, generator: Generator) -> Pixels:
+        boards = int(generator.integers(4, 9))
+        shades = generator.normal(0, 14, boards)[np.arange(size) * boards // size]
+        return palette.colour(generator) + np.broadcast_to(shades[:, None], (size, size))[..., None]
+
+    return draw
+
+
+def _grid(palette: Palette) -> Callable[[int, Generator], Pixels]:
+    """Tiles with dark joints."""
+
+    def draw(size: int, generator: Generator) -> Pixels:
+        side = size / generator.uniform(4, 7)
+        joints = (np.arange(size) + generator.uniform(0, side)) % side < max(1.0, size / 64)
+        dark = np.where(joints[:, None] | joints[None, :], -45.0, 0.0)
+        return palette.colour(generator) + dark[..., None]
+
+    return draw
+
+
+BACKDROPS: dict[str, Callable[[int, Generator], Pixels]] = {
+    "street": _horizon(SKY, ASPHALT),
+    "meadow": _horizon(SKY, GRASS),
+    "water": _horizon(SKY, SEA),
+    "table": _planks(WOOD),
+    "room": _horizon(WALL, CARPET),
+    "desk": _planks(PALE),
+    "tiles": _grid(TILE),
+    "hall": _grid(CONCRETE),
+}
+BACKDROP_NAMES = tuple(BACKDROPS)
