@@ -25,7 +25,7 @@ import torch
 from gpu_inputs import as_json, asked_of_nvidia, gpu_index
 from gpu_ways import PRECISIONS, Files, Resident, Way, fp32_scorer, openers, side_stream
 
-from mlzsl.cli.progress import progress, say
+from mlzsl.cli.progress import log, progress
 from mlzsl.engines.artifact.modelfile import Images, read_manifest
 from mlzsl.engines.engine import Engine, available_cpus, one_line
 from mlzsl.engines.opening import open_engine
@@ -84,7 +84,7 @@ def throughput(stem: Path, device: str, batches: tuple[int, ...], repeats: int, 
         del scorer
         ways = []
         for name, opener in openers(files, device, threads).items():
-            say(f"opening {name}")
+            log(f"opening {name}")
             with listed(absent, name):
                 ways.append(opener(stack))
         for batch in sorted(batches):
@@ -114,7 +114,7 @@ def in_turns(
     pictures = torch.from_numpy(images).to(device)
     jobs: list[tuple[Way, Resident, float, int, int]] = []
     for way in ways:
-        say(f"warming up {way.name}, batch {len(images)}")
+        log(f"warming up {way.name}, batch {len(images)}")
         with listed(absent, way.name, len(images)):
             way.copied(images, WARM_UP)
             resident = way.resident(pictures)
@@ -179,7 +179,7 @@ def listed(absent: list[dict[str, Any]], name: str, batch: int | None = None) ->
         yield
     except Exception as error:
         absent.append({"way": name, "batch": batch, "reason": one_line(error)})
-        say(f"{name} does not run: {one_line(error)}")
+        log(f"{name} does not run: {one_line(error)}")
 
 
 @main.command()
@@ -214,7 +214,7 @@ def ablate(
     rates: dict[tuple[str, Load], list[float]] = {(name, load): [] for name in engines for load in loads}
     latencies: dict[tuple[str, Load], list[float]] = {key: [] for key in rates}
     for name, engine in engines.items():
-        say(f"warming up {precision}, CUDA graphs: {name}")
+        log(f"warming up {precision}, CUDA graphs: {name}")
         warm_up(engine, batches)
     with progress(f"ablation of {precision}", repeats * len(engines), "turns") as bar:
         for _ in range(repeats):

@@ -128,16 +128,16 @@ def torch_way(name: str, network: Callable[[torch.Tensor], torch.Tensor], device
         return network(images)
 
     def copied(images: Images, count: int) -> None:
-        running: deque[tuple[torch.Tensor, torch.cuda.Event | None]] = deque()
+        execution: deque[tuple[torch.Tensor, torch.cuda.Event | None]] = deque()
         source = torch.from_numpy(images)
         for _ in range(count):
-            if len(running) == IN_FLIGHT:
-                _wait(*running.popleft())
+            if len(execution) == IN_FLIGHT:
+                _wait(*execution.popleft())
             pictures = source.pin_memory() if on_gpu else source.clone()
             scores = queue(pictures.to(device, non_blocking=True)).to("cpu", non_blocking=True)
-            running.append((scores, torch.cuda.current_stream().record_event() if on_gpu else None))
-        while running:
-            _wait(*running.popleft())
+            execution.append((scores, torch.cuda.current_stream().record_event() if on_gpu else None))
+        while execution:
+            _wait(*execution.popleft())
 
     def resident(pictures: torch.Tensor) -> Resident:
         return Resident(lambda: queue(pictures))

@@ -139,7 +139,7 @@ def measure(connection: Connection, count: int, batch: int, seconds: float, thre
     model.edge_weights = EveryEdgeOne()
     heads = {}
     with torch.inference_mode():
-        for name, make in (("folded", FOLDINGS[model.system]), ("as written", written)):
+        for name, make in (("folded", FOLDINGS[model.name]), ("as written", written)):
             try:
                 head = make(model, graph)
                 head(x, logits)  # what it needs while it runs must fit as well

@@ -46,7 +46,7 @@ def main(photos: Path, engine: Path, precision: str | None, count: int, batch: i
             outcome = tag_to_file(tagger, [folder], output, engine, quiet=True)
             watch.end(outcome.tagged + outcome.unreadable)
     table = Table(
-        title=f"{count:,} photos from {len(files)} files, {engine.name}, {tagger.running}, batches of {batch}, "
+        title=f"{count:,} photos from {len(files)} files, {engine.name}, {tagger.execution}, batches of {batch}, "
         f"{outcome.photos_per_second:.0f} photos/s",
         title_justify="left",
     )

@@ -1,7 +1,7 @@
 """What do thresholds reach on photos they were not chosen on, those of seen labels and the predicted ones of unseen?
 
 The photos are halved. On one half the thresholds of seen labels are chosen and those of unseen labels predicted, on the
-other all are tried, and the other way round; the truths of unseen labels are used for comparison alone. Beside them:
+other all are tried, and the other way round; the targets of unseen labels are used for comparison alone. Beside them:
 0.5 for every label, one threshold for all (the one that serves the seen labels best together), each way to predict on
 its own, and what the unseen labels would get were their own photos of the first half known.
 
@@ -48,13 +48,13 @@ def main(model: Path, photos: Path, goals: tuple[str, ...], min_photos: int, see
         labelled = load_labelled(photos, None, engine.manifest)
         batches = ReadableBatches(labelled.paths, Preprocessing.from_json(engine.manifest.preprocessing), 16)
         scores = np.concatenate(list(engine.run(batches.images())))
-        truths = np.delete(labelled.truths, batches.unreadable, axis=0)
+        targets = np.delete(labelled.targets, batches.unreadable, axis=0)
     order = np.random.default_rng(seed).permutation(len(scores))
     halves = np.array_split(order, 2)
-    enough = np.minimum(*(truths[half].sum(axis=0) for half in halves)) >= min_photos
+    enough = np.minimum(*(targets[half].sum(axis=0) for half in halves)) >= min_photos
     seen = np.array([label.seen for label in labels])
     kept = np.flatnonzero(enough)
-    labels, scores, truths = tuple(labels[place] for place in kept), scores[:, kept], truths[:, kept]
+    labels, scores, targets = tuple(labels[place] for place in kept), scores[:, kept], targets[:, kept]
     seen = seen[kept]
     similarities = wup_similarity(Taxonomy.shipped(), [label.synset for label in labels])
     console = Console(width=160, highlight=False)
@@ -62,7 +62,7 @@ def main(model: Path, photos: Path, goals: tuple[str, ...], min_photos: int, see
     for goal in map(parse_goal, goals):
         rows: dict[str, list[Row]] = {}
         for chosen, tried in (halves, halves[::-1]):
-            for name, row in _measured(labels, scores, truths, similarities, goal, chosen, tried):
+            for name, row in _measured(labels, scores, targets, similarities, goal, chosen, tried):
                 rows.setdefault(name, []).append(row)
         _print(console, goal, rows)
 
@@ -70,7 +70,7 @@ def main(model: Path, photos: Path, goals: tuple[str, ...], min_photos: int, see
 def _measured(
     labels: tuple[Label, ...],
     scores: Scores,
-    truths: npt.NDArray[np.bool_],
+    targets: npt.NDArray[np.bool_],
     similarities: npt.NDArray[np.float64],
     goal: Goal,
     chosen: npt.NDArray[np.intp],
@@ -79,7 +79,7 @@ def _measured(
     """(row's name, (cuts on the half tried, overlap with the label's own thresholds, share of intervals that hold))."""
     seen = np.array([label.seen for label in labels])
     ours, theirs = np.flatnonzero(seen), np.flatnonzero(~seen)
-    first, second = (scores[chosen], truths[chosen]), (scores[tried], truths[tried])
+    first, second = (scores[chosen], targets[chosen]), (scores[tried], targets[tried])
 
     def tries(places: npt.NDArray[np.intp], thresholds: npt.NDArray[np.float64]) -> list[Cut]:
         return [cut_at(t, second[0][:, p], second[1][:, p]) for p, t in zip(places, thresholds, strict=True)]

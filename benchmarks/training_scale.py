@@ -27,7 +27,7 @@ from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_adjacency
 from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.registry import SYSTEMS, make_system, settings_of
+from mlzsl.train.models.registry import MODELS, create_model, settings_of
 from mlzsl.train.training.devices import check_precision, device_name, graph_on, open_device
 from mlzsl.train.training.train_step import Stepper
 from mlzsl.train.training.trainer import TrainingData
@@ -41,7 +41,7 @@ WARM_UP = 3
 class Setting:
     """What is measured."""
 
-    system: str
+    model: str
     device: str
     precision: str
     photos: int
@@ -95,7 +95,7 @@ def main(systems: tuple[str, ...], precisions: tuple[str, ...], **same: Any) -> 
     for setting, figures in zip(settings, measured, strict=True):
         median = statistics.median(figures.seconds)
         table.add_row(
-            setting.system,
+            setting.model,
             setting.precision,
             f"{figures.parameters / 1e6:.1f} M",
             f"{1000 * median:.1f}",
@@ -118,18 +118,18 @@ def measure(setting: Setting) -> Figures:
     graph = graph_on(paper_sized_graph(), device)
     data = random_data(setting.photos, setting.features, graph.targets).to(device)
     known = {"feature_dim": setting.features, "embedding_dim": graph.embeddings.shape[1]}
-    needed = settings_of(setting.system)
-    config = SYSTEMS[setting.system].config_class(**{key: known[key] for key in known if key in needed})
-    model = make_system(setting.system, asdict(config)).to(device).train()
+    needed = settings_of(setting.model)
+    config = MODELS[setting.model].config_class(**{key: known[key] for key in known if key in needed})
+    model = create_model(setting.model, asdict(config)).to(device).train()
     stepper = Stepper(model, graph, torch.optim.Adam(model.parameters(), lr=5e-4), setting.precision)
     seconds, processor_seconds = [], []
     for step, chosen in enumerate(torch.randperm(setting.photos).split(setting.batch)[: WARM_UP + setting.steps]):
         started, processor_started = time.perf_counter(), time.process_time()
-        stepper.take(data.features, data.external_probabilities, data.truths, chosen)  # reads the losses: all is done
+        stepper.take(data.features, data.external_probabilities, data.targets, chosen)  # reads the losses: all is done
         if step >= WARM_UP:
             seconds.append(time.perf_counter() - started)
             processor_seconds.append(time.process_time() - processor_started)
-    tensors = (data.features, data.external_probabilities, data.truths)
+    tensors = (data.features, data.external_probabilities, data.targets)
     return Figures(
         device_name(device),
         sum(each.numel() for each in model.parameters()),
@@ -163,12 +163,12 @@ def paper_sized_graph() -> GraphTensors:
 
 def random_data(photos: int, features: int, labels: int) -> TrainingData:
     """Random features, external probabilities as peaked as a softmax's, and few labels a photo."""
-    truths = (torch.rand(photos, labels) < LABELS_A_PHOTO / labels).float()
-    truths[torch.arange(photos), torch.randint(labels, (photos,))] = 1
+    targets = (torch.rand(photos, labels) < LABELS_A_PHOTO / labels).float()
+    targets[torch.arange(photos), torch.randint(labels, (photos,))] = 1
     probabilities = torch.empty(photos, EXTERNALS)
     for rows in probabilities.split(4096):  # whole tensors of logits would be the peak of memory
         rows.copy_((3 * torch.randn(rows.shape)).softmax(dim=1))
-    return TrainingData(torch.rand(photos, features), probabilities, truths)
+    return TrainingData(torch.rand(photos, features), probabilities, targets)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import UNSEEN, load_label_set
 from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
 from mlzsl.train.models.layers import ConcatLinear
-from mlzsl.train.models.model import System
-from mlzsl.train.models.registry import SYSTEMS, make_system, settings_of
+from mlzsl.train.models.model import Model
+from mlzsl.train.models.registry import MODELS, create_model, settings_of
 
 WITHOUT_STEPS = ("training-free", "evidence")
 
@@ -46,7 +46,7 @@ def main(labels: str, features: int, batch: int, steps: int, threads: int, chose
     embeddings = open_embeddings("taxonomy")
     graph = graph_tensors(build_class_graph(label_set, seen, load_label_set("imagenet1k"), embeddings).training())
     x, p = torch.rand(batch, features), graph.external_probabilities(3 * torch.randn(batch, 1000))
-    truths = (torch.rand(batch, graph.targets) < 0.05).float()
+    targets = (torch.rand(batch, graph.targets) < 0.05).float()
     table = Table(
         title=f"{graph.targets} labels + {graph.nodes - graph.targets} external classes, batch {batch}, "
         f"{features} features, {threads} threads, median of {steps}",
@@ -54,17 +54,17 @@ def main(labels: str, features: int, batch: int, steps: int, threads: int, chose
     )
     for heading in ("system", "ms a step", "ms a step, concatenations built", "saved"):
         table.add_column(heading, justify="left" if heading == "system" else "right")
-    for name in chosen or [name for name in SYSTEMS if name not in WITHOUT_STEPS]:
+    for name in chosen or [name for name in MODELS if name not in WITHOUT_STEPS]:
         known = {"feature_dim": features, "embedding_dim": graph.embeddings.shape[1]}
-        config_class = SYSTEMS[name].config_class
+        config_class = MODELS[name].config_class
         config = asdict(config_class(**{key: value for key, value in known.items() if key in settings_of(name)}))
-        plain, built = in_turns(make_system(name, config), graph, (x, p, truths), steps)
+        plain, built = in_turns(create_model(name, config), graph, (x, p, targets), steps)
         table.add_row(name, f"{plain:.0f}", f"{built:.0f}", f"{1 - plain / built:.0%}")
     Console(width=120).print(table)
 
 
 def in_turns(
-    system: System, graph: GraphTensors, batch: tuple[Tensor, Tensor, Tensor], steps: int
+    system: Model, graph: GraphTensors, batch: tuple[Tensor, Tensor, Tensor], steps: int
 ) -> tuple[float, float]:
     """Median milliseconds of a step as it is and with concatenations built, measured in turns after a warm-up."""
     optimizer = torch.optim.Adam(system.parameters())
@@ -80,12 +80,12 @@ def in_turns(
 
 
 def take_step(
-    system: System, graph: GraphTensors, batch: tuple[Tensor, Tensor, Tensor], optimizer: torch.optim.Optimizer
+    system: Model, graph: GraphTensors, batch: tuple[Tensor, Tensor, Tensor], optimizer: torch.optim.Optimizer
 ) -> None:
     """One step of Adam on the system's loss."""
-    x, p, truths = batch
+    x, p, targets = batch
     optimizer.zero_grad()
-    system.losses(x, p, graph, truths)["loss"].backward()
+    system.losses(x, p, graph, targets)["loss"].backward()
     optimizer.step()
 
 

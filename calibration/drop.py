@@ -13,7 +13,7 @@ from mlzsl.engines.artifact.modelfile import Scores
 from mlzsl.metrics.average_precision import evaluate
 
 PARTS = ("seen", "unseen")
-Truths = npt.NDArray[np.bool_]  # [n, L]
+Targets = npt.NDArray[np.bool_]  # [n, L]
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Drop:
         return lines
 
 
-def compare(scores: Scores, reference: Scores, manifest: Manifest, truths: Truths | None = None) -> Drop:
+def compare(scores: Scores, reference: Scores, manifest: Manifest, targets: Targets | None = None) -> Drop:
     """Compare scores with the fp32 network's.
 
     Args:
         scores: float32 [n, L].
         reference: of the same photos by the fp32 network, float32 [n, L].
         manifest: gives which labels training saw, and their thresholds.
-        truths: what is in the photos, bool [n, L].
+        targets: what is in the photos, bool [n, L].
 
     Raises:
         FailureError: a score is not a number.
@@ -71,8 +71,8 @@ def compare(scores: Scores, reference: Scores, manifest: Manifest, truths: Truth
     if not np.isfinite(scores).all():
         raise FailureError("the network's scores are not finite numbers: it does not stand this precision.")
     agreement = compare_scores(scores, reference, thresholds=decision_thresholds(manifest))
-    if truths is None:
+    if targets is None:
         return Drop(agreement, {})
     seen = np.array([label.seen for label in manifest.labels])
-    before, after = evaluate(reference, truths, seen), evaluate(scores, truths, seen)
+    before, after = evaluate(reference, targets, seen), evaluate(scores, targets, seen)
     return Drop(agreement, {part: (before[part].mAP, after[part].mAP) for part in PARTS if before[part].classes})

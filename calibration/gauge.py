@@ -17,7 +17,7 @@ from mlzsl.calibration.session import Run, open_network
 from mlzsl.calibration.settings import Settings
 from mlzsl.calibration.writing import write_calibrated
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import progress, say
+from mlzsl.cli.progress import log, progress
 from mlzsl.engines.artifact.modelfile import Scores, read_manifest
 from mlzsl.engines.engine import Engine
 from mlzsl.engines.opening import open_engine
@@ -56,9 +56,9 @@ class Gauge:
                 scores = _scored(title, self.photos, lambda images: [engine.scores(images)], self.quiet)
         else:
             scores = _scored(title, self.photos, open_network(made, threads=self.settings.threads), self.quiet)
-        drop = compare(scores, self.reference, read_manifest(self.model), self.photos.truths)
+        drop = compare(scores, self.reference, read_manifest(self.model), self.photos.targets)
         lost = f", {drop.points:.2f} points of mAP lost" if drop.mAP else ""
-        say(f"{drop.agreement.top_agreement:.1%} of the best {drop.agreement.top_k} labels stay{lost}", self.quiet)
+        log(f"{drop.agreement.top_agreement:.1%} of the best {drop.agreement.top_k} labels stay{lost}", self.quiet)
         return drop
 
     @contextmanager

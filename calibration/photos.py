@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images
 from mlzsl.engines.engine import available_cpus
@@ -29,11 +29,11 @@ class Photos:
 
     Attributes:
         images: uint8 [n, S, S, 3].
-        truths: bool [n, L], labels in the manifest's order; None without a labels.json.
+        targets: bool [n, L], labels in the manifest's order; None without a labels.json.
     """
 
     images: Images
-    truths: npt.NDArray[np.bool_] | None = None
+    targets: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -44,7 +44,7 @@ class Photos:
 
     def first(self, count: int) -> "Photos":
         """At most `count` of them."""
-        return Photos(self.images[:count], None if self.truths is None else self.truths[:count])
+        return Photos(self.images[:count], None if self.targets is None else self.targets[:count])
 
     def sha256(self) -> str:
         """Of the pixels as the network sees them, in this order."""
@@ -102,7 +102,7 @@ def sample_photos(
     rest = shuffled[used:] if check is None else others.shuffled(seed)
     measuring, _ = reader.read(rest, check_count)
     if reader.unreadable:
-        say(f"{reader.unreadable} photos cannot be read and are left out; the first: {reader.first_reason}", quiet)
+        log(f"{reader.unreadable} photos cannot be read and are left out; the first: {reader.first_reason}", quiet)
     if count and not calibration:
         raise UsageError(f"--photos {' '.join(inputs)}: {_none_readable(len(found.paths), reader)}")
     if not measuring:
@@ -112,16 +112,16 @@ def sample_photos(
             "name more photos."
         )
     if count and len(calibration) < FEW:
-        say(f"only {len(calibration)} photos calibrate: ranges of some hundred are more reliable", quiet)
+        log(f"only {len(calibration)} photos calibrate: ranges of some hundred are more reliable", quiet)
     return Sample(found.photos(calibration), others.photos(measuring))
 
 
 @dataclass(frozen=True)
 class _Listed:
-    """Paths, and the truths of each where they are known."""
+    """Paths, and the targets of each where they are known."""
 
     paths: list[str]
-    truths: npt.NDArray[np.bool_] | None
+    targets: npt.NDArray[np.bool_] | None
 
     def shuffled(self, seed: int) -> list[tuple[int, str]]:
         order = np.random.Generator(np.random.PCG64(seed)).permutation(len(self.paths))
@@ -129,19 +129,19 @@ class _Listed:
 
     def photos(self, decoded: list[tuple[int, Images]]) -> Photos:
         places = [place for place, _ in decoded]
-        truths = None if self.truths is None else self.truths[places]
-        return Photos(np.array([image for _, image in decoded], dtype=np.uint8), truths)
+        targets = None if self.targets is None else self.targets[places]
+        return Photos(np.array([image for _, image in decoded], dtype=np.uint8), targets)
 
 
 def _labelled(inputs: list[str], manifest: Manifest, quiet: bool) -> _Listed:
-    """Find photos; their truths where the one input is a folder with a labels.json of labels that the model knows."""
+    """Find photos; their targets where the one input is a folder with a labels.json of labels that the model knows."""
     folder = Path(inputs[0])
     if len(inputs) != 1 or not (folder / LABELS).is_file():
         return _Listed(list(find_images(inputs)), None)
     labelled = load_folder(folder, quiet=quiet)
     names = [label.name for label in manifest.labels]
-    truths = np.array([[name in carried for name in names] for carried in labelled.labels])
-    return _Listed([str(path) for path in labelled.paths], truths if truths.any() else None)
+    targets = np.array([[name in carried for name in names] for carried in labelled.labels])
+    return _Listed([str(path) for path in labelled.paths], targets if targets.any() else None)
 
 
 class _Reader:

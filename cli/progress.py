@@ -42,7 +42,7 @@ def progress(title: str, total: int | None, unit: str, quiet: bool = False) -> I
         lines.finish()
 
 
-def say(message: str, quiet: bool = False) -> None:
+def log(message: str, quiet: bool = False) -> None:
     """Print one line of news on standard error, which keeps standard output free for results."""
     if not quiet:
         print(message, file=sys.stderr, flush=True)

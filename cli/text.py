@@ -3,7 +3,7 @@
 NAMED = 5  # how many of many a sentence names
 
 
-def printable(text: str) -> str:
+def escape_control_chars(text: str) -> str:
     """Escape control and format characters, bidirectional overrides among them, and bytes that are not UTF-8.
 
     Letters of every script stay as they are: "café\\n" becomes "café\\\\n".

@@ -14,7 +14,7 @@ from mlzsl.engines.artifact.modelfile import Images, Scores
 
 
 @dataclass(frozen=True)
-class Running:
+class ExecutionInfo:
     """What an engine really runs on, read back from the library after it was opened.
 
     Attributes:
@@ -49,7 +49,7 @@ class Engine(Protocol):
         """The model file's manifest: labels in the order of the scores, preprocessing, precision."""
 
     @property
-    def running(self) -> Running:
+    def execution(self) -> ExecutionInfo:
         """Backend, provider and precision really used."""
 
     def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:

@@ -10,7 +10,7 @@ from typing import Any
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import Running, available_cpus, check_images, check_signature, one_line, signature
+from mlzsl.engines.engine import ExecutionInfo, available_cpus, check_images, check_signature, one_line, signature
 
 PROVIDER = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32 keeps 10 bits of a float32's 23: on by default in the library, and not what an fp32 file means.
@@ -70,8 +70,8 @@ def open_onnxruntime(
             f"{', '.join(session.get_providers())}); check the driver and the CUDA and cuDNN libraries."
         )
     check_signature(path, manifest, _signature(session))
-    running = Running("onnxruntime", onnxruntime.__version__, provider, device, precision)
-    return ONNXRuntimeEngine(manifest, running, in_flight, session, _errors(onnxruntime))
+    execution = ExecutionInfo("onnxruntime", onnxruntime.__version__, provider, device, precision)
+    return ONNXRuntimeEngine(manifest, execution, in_flight, session, _errors(onnxruntime))
 
 
 class ONNXRuntimeEngine:
@@ -80,13 +80,13 @@ class ONNXRuntimeEngine:
     def __init__(
         self,
         manifest: Manifest,
-        running: Running,
+        execution: ExecutionInfo,
         in_flight: int,
         session: Any,
         errors: tuple[type[Exception], ...],
     ) -> None:
         self.manifest = manifest
-        self.running = running
+        self.execution = execution
         self.in_flight = in_flight
         self._session = session
         self._errors = errors

@@ -13,7 +13,7 @@ import numpy as np
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import Running, check_images, check_signature, one_line, signature
+from mlzsl.engines.engine import ExecutionInfo, check_images, check_signature, one_line, signature
 
 DEVICE = "CPU"
 # Our precisions in OpenVINO's words: of the arithmetic that is not quantized.
@@ -78,16 +78,16 @@ def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, t
             f"{path}: OpenVINO would run not one layer of it in {precision} on this CPU; run the fp32 file that it was "
             "made from, or use --backend onnxruntime."
         )
-    running = Running("openvino", openvino.__version__.split("-")[0], DEVICE, _cpu_name(core), precision)
-    return OpenVINOEngine(manifest, running, compiled)
+    execution = ExecutionInfo("openvino", openvino.__version__.split("-")[0], DEVICE, _cpu_name(core), precision)
+    return OpenVINOEngine(manifest, execution, compiled)
 
 
 class OpenVINOEngine:
     """A network compiled by OpenVINO; answers `Engine`."""
 
-    def __init__(self, manifest: Manifest, running: Running, compiled: Any) -> None:
+    def __init__(self, manifest: Manifest, execution: ExecutionInfo, compiled: Any) -> None:
         self.manifest = manifest
-        self.running = running
+        self.execution = execution
         # One more than there are streams, so that none is idle while the next batch is put together.
         self.in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
         self._compiled = compiled

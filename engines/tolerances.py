@@ -44,7 +44,7 @@ LIMITS = {
 REPEATS_EXACTLY = frozenset({"CPU", "CPUExecutionProvider"})
 
 
-def limits_for(
+def tolerances_for(
     precision: str,
     largest: float | None = None,
     mean: float | None = None,

@@ -15,7 +15,7 @@ from torch import nn
 
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.outputs import sha256_of_file
-from mlzsl.engines.artifact.manifest import Label, Manifest
+from mlzsl.engines.artifact.manifest import SCHEMA_VERSION, Label, Manifest
 from mlzsl.engines.artifact.modelfile import write_model_file
 from mlzsl.engines.opening import open_engine
 from mlzsl.export.cost_sheet import CostSheet, multiply_adds
@@ -119,8 +119,8 @@ def to_onnx(network: nn.Module, size: int) -> bytes:
 
 def _manifest(checkpoint: Checkpoint, path: Path, labels: LabelSet, graph: ClassGraph) -> Manifest:
     return Manifest(
-        schema_version=1,
-        system=checkpoint.model.system,
+        schema_version=SCHEMA_VERSION,
+        model=checkpoint.model.name,
         backbone=checkpoint.backbone.name,
         labels=tuple(
             Label(name, synset, bool(seen), None)

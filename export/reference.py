@@ -24,13 +24,13 @@ class Reference(nn.Module):
     def __init__(self, checkpoint: Checkpoint, graph: ClassGraph) -> None:
         super().__init__()
         self.backbone = checkpoint.backbone
-        self.system = checkpoint.model
+        self.name = checkpoint.model
         self.graph = graph_tensors(graph)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         features, logits = self.backbone(images)
-        scores: Tensor = self.system(features, self.graph.external_probabilities(logits), self.graph)
+        scores: Tensor = self.name(features, self.graph.external_probabilities(logits), self.graph)
         return scores
 
     def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

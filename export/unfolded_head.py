@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.layers import TargetEncoder
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 from mlzsl.train.models.relational_gcn import RelationalGCN
 from mlzsl.train.models.rgcn import RGCN
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
@@ -24,7 +24,7 @@ class WrittenHead(nn.Module):
     external_logits: Tensor  # int64 (N_a,)
     is_a: Tensor  # int64 (2, K)
 
-    def __init__(self, model: System, graph: GraphTensors) -> None:
+    def __init__(self, model: Model, graph: GraphTensors) -> None:
         super().__init__()
         self.model, self.targets = model, graph.targets
         for name in ("embeddings", "edges", "external_logits", "is_a"):
@@ -96,16 +96,16 @@ class WrittenSKGHead(WrittenHead):
 
 
 WRITTEN: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
-    RGCN.system: lambda model, graph: WrittenGraphHead(model, graph.without_externals),
-    RGCNXL.system: WrittenGraphHead,
-    RGCNPosVAE.system: WrittenPosVAEHead,
-    SKG.system: WrittenSKGHead,
+    RGCN.name: lambda model, graph: WrittenGraphHead(model, graph.without_externals),
+    RGCNXL.name: WrittenGraphHead,
+    RGCNPosVAE.name: WrittenPosVAEHead,
+    SKG.name: WrittenSKGHead,
 }
 
 
-def written(model: System, graph: GraphTensors) -> nn.Module:
+def written(model: Model, graph: GraphTensors) -> nn.Module:
     """The head of a system as its paper writes it: features (B, F), backbone logits (B, C) -> scores (B, N_t)."""
-    return WRITTEN.get(model.system, WrittenHead)(model, graph).eval()
+    return WRITTEN.get(model.name, WrittenHead)(model, graph).eval()
 
 
 def _encode(encoder: TargetEncoder, features: Tensor, embeddings: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ BLOCK = 1 << 16
 def find_images(
     inputs: Sequence[str | os.PathLike[str]],
     listed: io.BufferedIOBase | None = None,
-    passed_over: Counter[str] | None = None,
+    skipped: Counter[str] | None = None,
 ) -> Iterator[str]:
     """Find the photos that inputs stand for, in the order of the inputs.
 
@@ -51,7 +51,7 @@ def find_images(
     names = [os.fspath(name) for name in inputs]
     if names.count(STANDARD_INPUT) > 1:
         raise UsageError("- stands for standard input, which can be read only once.")
-    others = Counter[str]() if passed_over is None else passed_over
+    others = Counter[str]() if skipped is None else skipped
     matches = {name: _matches(name) for name in names if name != STANDARD_INPUT}
 
     def photos() -> Iterator[str]:
@@ -66,12 +66,12 @@ def find_images(
     first = next(found, None)
     if first is None:
         what = ", ".join("standard input" if name == STANDARD_INPUT else name for name in names)
-        why = f" ({passed_over_words(others)})" if others else ""
+        why = f" ({describe_skipped(others)})" if others else ""
         raise UsageError(f"no image found in {what}{why}; name image files, or a folder that holds some.")
     return _with_first(first, found)
 
 
-def passed_over_words(others: Counter[str]) -> str:
+def describe_skipped(others: Counter[str]) -> str:
     """The files that were passed over as one line: "passed over 12 files that are no images …: 10 .heic, 2 .txt"."""
     count = others.total()
     kinds = [f"{number:,} {suffix}" for suffix, number in others.most_common(SUFFIXES_SHOWN)]
@@ -100,7 +100,7 @@ def _matches(name: str) -> list[str]:
     return matches
 
 
-def _images_under(folder: str, passed_over: Counter[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+def _images_under(folder: str, skipped: Counter[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
     """The images in a folder, then those in its folders; its other files are counted by suffix.
 
     A folder that cannot be listed is given as if it were a photo: it becomes a record with a reason, not a silence.
@@ -123,9 +123,9 @@ def _images_under(folder: str, passed_over: Counter[str], above: tuple[tuple[int
         elif is_image_name(entry.name):
             yield entry.path
         else:
-            passed_over[shown_suffix(entry.name)] += 1
+            skipped[shown_suffix(entry.name)] += 1
     for inner in folders:
-        yield from _images_under(inner, passed_over, (*above, identity))
+        yield from _images_under(inner, skipped, (*above, identity))
 
 
 def shown_suffix(name: str) -> str:

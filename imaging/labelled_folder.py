@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.cli.text import NAMED, first_of
 from mlzsl.imaging.decoding import is_image_name
 from mlzsl.imaging.photoset import PhotoSet
@@ -48,7 +48,7 @@ def load_folder(images: Path, labels: Path | None = None, quiet: bool = False) -
     if not labelled:
         raise UsageError(f"{labels_file}: no photo has a label; {EXAMPLE}.")
     if without := len(present) - len(labelled):
-        say(f"{images}: {without} of {len(present)} photos have no label in {labels_file} and are left out", quiet)
+        log(f"{images}: {without} of {len(present)} photos have no label in {labels_file} and are left out", quiet)
     return PhotoSet(tuple(present[name] for name in labelled), tuple(by_name[name] for name in labelled), str(images))
 
 

@@ -49,13 +49,13 @@ class Metrics:
 
 
 def evaluate(
-    scores: npt.NDArray[np.floating], truths: npt.NDArray[np.bool_], seen: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.floating], targets: npt.NDArray[np.bool_], seen: npt.NDArray[np.bool_]
 ) -> dict[str, Metrics]:
     """Measure the seen and the unseen labels separately.
 
     Args:
         scores: of every image and label, any float dtype [n, L]; only their order counts.
-        truths: which labels each image really has, bool [n, L].
+        targets: which labels each image really has, bool [n, L].
         seen: which labels training saw, bool [L].
 
     Returns:
@@ -64,14 +64,14 @@ def evaluate(
     Raises:
         FailureError: shapes or dtypes that do not fit each other, or a score that is NaN.
     """
-    check_scores(scores, truths, seen)
+    check_scores(scores, targets, seen)
     return {
-        "seen": _metrics(scores[:, seen], truths[:, seen]),
-        "unseen": _metrics(scores[:, ~seen], truths[:, ~seen]),
+        "seen": _metrics(scores[:, seen], targets[:, seen]),
+        "unseen": _metrics(scores[:, ~seen], targets[:, ~seen]),
     }
 
 
-def average_precisions(scores: npt.NDArray[np.floating], truths: Bools) -> Floats:
+def average_precisions(scores: npt.NDArray[np.floating], targets: Bools) -> Floats:
     """The average precision of each row's ranking; NaN for a row without positives.
 
     Σ_k (R_k - R_{k-1}) P_k over the distinct scores of a row from high to low, with recall R_k and precision P_k
@@ -79,7 +79,7 @@ def average_precisions(scores: npt.NDArray[np.floating], truths: Bools) -> Float
 
     Args:
         scores: float [m, k], no NaN.
-        truths: bool [m, k].
+        targets: bool [m, k].
 
     Returns:
         float64 [m].
@@ -89,16 +89,16 @@ def average_precisions(scores: npt.NDArray[np.floating], truths: Bools) -> Float
         return np.full(m, np.nan)
     order = np.argsort(-scores, axis=1)
     ranked_scores = np.take_along_axis(scores, order, axis=1)
-    ranked_truths = np.take_along_axis(truths, order, axis=1)
+    ranked_targets = np.take_along_axis(targets, order, axis=1)
 
     # The last rank of the group of equal scores that a rank belongs to: there its precision is read.
     group_ends = np.full((m, k), k - 1)
     group_ends[:, :-1] = np.where(ranked_scores[:, :-1] != ranked_scores[:, 1:], np.arange(k - 1), k - 1)
     group_ends = np.minimum.accumulate(group_ends[:, ::-1], axis=1)[:, ::-1]
 
-    hits = np.cumsum(ranked_truths, axis=1)
+    hits = np.cumsum(ranked_targets, axis=1)
     precisions = np.take_along_axis(hits, group_ends, axis=1) / (group_ends + 1.0)
-    sums: Floats = (precisions * ranked_truths).sum(axis=1)
+    sums: Floats = (precisions * ranked_targets).sum(axis=1)
     with np.errstate(invalid="ignore"):  # 0/0 is the NaN of a row without positives
         return sums / hits[:, -1]
 
@@ -122,9 +122,9 @@ def expected_average_precisions(positives: npt.NDArray[np.integer], items: int) 
     return np.asarray((harmonic + share_above * (items - harmonic)) / items, dtype=np.float64)
 
 
-def _metrics(scores: npt.NDArray[np.floating], truths: Bools) -> Metrics:
-    mAP, classes, chance_mAP = _mean_over_rows(np.ascontiguousarray(scores.T), np.ascontiguousarray(truths.T))
-    miAP, images, chance_miAP = _mean_over_rows(scores, truths)
+def _metrics(scores: npt.NDArray[np.floating], targets: Bools) -> Metrics:
+    mAP, classes, chance_mAP = _mean_over_rows(np.ascontiguousarray(scores.T), np.ascontiguousarray(targets.T))
+    miAP, images, chance_miAP = _mean_over_rows(scores, targets)
     return Metrics(
         mAP=mAP,
         miAP=miAP,
@@ -137,31 +137,31 @@ def _metrics(scores: npt.NDArray[np.floating], truths: Bools) -> Metrics:
     )
 
 
-def _mean_over_rows(scores: npt.NDArray[np.floating], truths: Bools) -> tuple[float, int, float]:
+def _mean_over_rows(scores: npt.NDArray[np.floating], targets: Bools) -> tuple[float, int, float]:
     """The mean average precision over rows with positives, how many those are, and the mean by chance."""
-    positives = truths.sum(axis=1)
+    positives = targets.sum(axis=1)
     counted = positives > 0
     if not counted.any():
         return math.nan, 0, math.nan
-    precisions = average_precisions(scores[counted], truths[counted])
-    chances = expected_average_precisions(positives[counted], items=truths.shape[1])
+    precisions = average_precisions(scores[counted], targets[counted])
+    chances = expected_average_precisions(positives[counted], items=targets.shape[1])
     return float(precisions.mean()), int(counted.sum()), float(chances.mean())
 
 
-def check_scores(scores: npt.NDArray[np.floating], truths: Bools, seen: Bools) -> None:
-    """Check that scores [n, L], truths [n, L] and seen [L] can be evaluated.
+def check_scores(scores: npt.NDArray[np.floating], targets: Bools, seen: Bools) -> None:
+    """Check that scores [n, L], targets [n, L] and seen [L] can be evaluated.
 
     Raises:
         FailureError: shapes or dtypes that do not fit each other, or a score that is NaN.
     """
-    if scores.ndim != 2 or truths.shape != scores.shape or seen.shape != scores.shape[1:]:
+    if scores.ndim != 2 or targets.shape != scores.shape or seen.shape != scores.shape[1:]:
         raise FailureError(
-            f"evaluation found scores {scores.shape}, truths {truths.shape} and seen {seen.shape}; "
+            f"evaluation found scores {scores.shape}, targets {targets.shape} and seen {seen.shape}; "
             "expected [images, labels] twice and [labels]."
         )
-    if not np.issubdtype(scores.dtype, np.floating) or truths.dtype != np.bool_ or seen.dtype != np.bool_:
+    if not np.issubdtype(scores.dtype, np.floating) or targets.dtype != np.bool_ or seen.dtype != np.bool_:
         raise FailureError(
-            f"evaluation found scores of dtype {scores.dtype}, truths of {truths.dtype} and seen of {seen.dtype}; "
+            f"evaluation found scores of dtype {scores.dtype}, targets of {targets.dtype} and seen of {seen.dtype}; "
             "expected floating point, bool and bool."
         )
     broken = np.isnan(scores).any(axis=1)

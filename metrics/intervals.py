@@ -21,14 +21,14 @@ Scores = npt.NDArray[np.floating]
 Counts = npt.NDArray[np.int64]
 
 
-def resampled(scores: Scores, truths: Bools, seen: Bools, resamples: int, seed: int) -> dict[str, Floats]:
+def resampled(scores: Scores, targets: Bools, seen: Bools, resamples: int, seed: int) -> dict[str, Floats]:
     """Every one of `measures.MEASURES` on each resampling of the photos, float64 [resamples]; NaN where undefined.
 
     The same seed draws the same photos, whatever the scores, so what two systems reach can be compared draw by draw.
 
     Args:
         scores: of every photo and label, any float dtype [n, L].
-        truths: which labels each photo really has, bool [n, L].
+        targets: which labels each photo really has, bool [n, L].
         seen: which labels training saw, bool [L].
         resamples: how often to draw, at least 1.
         seed: of the draws.
@@ -36,8 +36,8 @@ def resampled(scores: Scores, truths: Bools, seen: Bools, resamples: int, seed: 
     Raises:
         FailureError: shapes or dtypes that do not fit each other, or a score that is NaN.
     """
-    check_scores(scores, truths, seen)
-    parts = [measures_of_draws(scores, truths, seen, draws) for draws in _draws(len(scores), resamples, seed)]
+    check_scores(scores, targets, seen)
+    parts = [measures_of_draws(scores, targets, seen, draws) for draws in _draws(len(scores), resamples, seed)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -61,12 +61,12 @@ def interval(level: float, values: Floats) -> tuple[float, float]:
     return max(float(low), 0.0), min(float(high), 1.0)
 
 
-def measures_of_draws(scores: Scores, truths: Bools, seen: Bools, draws: Counts) -> dict[str, Floats]:
+def measures_of_draws(scores: Scores, targets: Bools, seen: Bools, draws: Counts) -> dict[str, Floats]:
     """Every measure when photo i is there `draws[r, i]` times.
 
     Args:
         scores: float [n, L], no NaN.
-        truths: bool [n, L].
+        targets: bool [n, L].
         seen: bool [L].
         draws: int64 [R, n].
 
@@ -75,11 +75,11 @@ def measures_of_draws(scores: Scores, truths: Bools, seen: Bools, draws: Counts)
     """
     values: dict[str, Floats] = {}
     for part, chosen in zip(PARTS, (seen, ~seen), strict=True):
-        values[f"{part} mAP"] = _class_mean(scores[:, chosen], truths[:, chosen], draws)
-        values[f"{part} miAP"] = _image_mean(scores[:, chosen], truths[:, chosen], draws)
+        values[f"{part} mAP"] = _class_mean(scores[:, chosen], targets[:, chosen], draws)
+        values[f"{part} miAP"] = _image_mean(scores[:, chosen], targets[:, chosen], draws)
     for way, chosen in zip(WAYS, (~seen, np.ones_like(seen)), strict=True):
         for k in DEPTHS:
-            shares = _shares(scores[:, chosen], truths[:, chosen], draws, k)
+            shares = _shares(scores[:, chosen], targets[:, chosen], draws, k)
             values |= {f"{way} {name}@{k}": share for name, share in shares.items()}
     return values
 
@@ -92,21 +92,21 @@ def _draws(photos: int, resamples: int, seed: int) -> Iterator[Counts]:
         yield np.stack([np.bincount(generator.integers(photos, size=photos), minlength=photos) for _ in range(rows)])
 
 
-def _class_mean(scores: Scores, truths: Bools, draws: Counts) -> Floats:
+def _class_mean(scores: Scores, targets: Bools, draws: Counts) -> Floats:
     """The mean over classes that have a positive photo in the draw."""
     sums, classes = np.zeros(len(draws)), np.zeros(len(draws))
-    for label in np.flatnonzero(truths.any(axis=0)):
-        precisions = _average_precision(scores[:, label], truths[:, label], draws)
+    for label in np.flatnonzero(targets.any(axis=0)):
+        precisions = _average_precision(scores[:, label], targets[:, label], draws)
         there = ~np.isnan(precisions)
         sums[there] += precisions[there]
         classes += there
     return _divided(sums, classes)
 
 
-def _average_precision(scores: Scores, truths: Bools, draws: Counts) -> Floats:
-    """Σ over positive photos of the precision at their scores; scores [n], truths [n], draws [R, n] -> [R]."""
+def _average_precision(scores: Scores, targets: Bools, draws: Counts) -> Floats:
+    """Σ over positive photos of the precision at their scores; scores [n], targets [n], draws [R, n] -> [R]."""
     order = np.argsort(-scores)
-    ranked, positive = scores[order], np.flatnonzero(truths[order])
+    ranked, positive = scores[order], np.flatnonzero(targets[order])
     group_ends = np.searchsorted(-ranked, -ranked[positive], side="right") - 1  # the last rank of the same score
     drawn = draws[:, order]
     above = np.cumsum(drawn, axis=1)[:, group_ends]
@@ -116,23 +116,23 @@ def _average_precision(scores: Scores, truths: Bools, draws: Counts) -> Floats:
     return _divided((drawn_positives * _divided(hits, above, empty=0.0)).sum(axis=1), drawn_positives.sum(axis=1))
 
 
-def _image_mean(scores: Scores, truths: Bools, draws: Counts) -> Floats:
-    precisions = average_precisions(scores, truths)
+def _image_mean(scores: Scores, targets: Bools, draws: Counts) -> Floats:
+    precisions = average_precisions(scores, targets)
     counted = ~np.isnan(precisions)
     return _divided(draws[:, counted] @ precisions[counted], draws[:, counted].sum(axis=1))
 
 
-def _shares(scores: Scores, truths: Bools, draws: Counts, k: int) -> dict[str, Floats]:
+def _shares(scores: Scores, targets: Bools, draws: Counts, k: int) -> dict[str, Floats]:
     """Precision, recall and F1 of the k best labels of each photo, as `top_labels` defines them."""
-    counted = truths.any(axis=1)
+    counted = targets.any(axis=1)
     if not counted.any():
         nothing = np.full(len(draws), np.nan)
         return {"precision": nothing, "recall": nothing, "F1": nothing}
-    draws, scores, truths = draws[:, counted], scores[counted], truths[counted]
+    draws, scores, targets = draws[:, counted], scores[counted], targets[counted]
     taken = min(k, scores.shape[1])
-    hits = draws @ expected_hits(scores, truths, taken)
+    hits = draws @ expected_hits(scores, targets, taken)
     precision = _divided(hits, taken * draws.sum(axis=1))
-    recall = _divided(hits, draws @ truths.sum(axis=1))
+    recall = _divided(hits, draws @ targets.sum(axis=1))
     F1 = np.where(hits > 0, _divided(2 * precision * recall, precision + recall), 0.0 * precision)
     return {"precision": precision, "recall": recall, "F1": F1}
 

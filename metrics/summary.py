@@ -16,31 +16,31 @@ MEASURES = (
 )
 
 
-def measures_of(scores: npt.NDArray[np.floating], truths: Bools, seen: Bools) -> dict[str, float]:
+def measures_of(scores: npt.NDArray[np.floating], targets: Bools, seen: Bools) -> dict[str, float]:
     """Every one of `MEASURES`, in [0, 1]; NaN where there is nothing to measure.
 
     Args:
         scores: of every photo and label, any float dtype [n, L].
-        truths: which labels each photo really has, bool [n, L].
+        targets: which labels each photo really has, bool [n, L].
         seen: which labels training saw, bool [L].
 
     Raises:
         FailureError: shapes or dtypes that do not fit each other, or a score that is NaN.
     """
-    metrics = evaluate(scores, truths, seen)
+    metrics = evaluate(scores, targets, seen)
     values = {f"{part} {mean}": float(getattr(metrics[part], mean)) for part in PARTS for mean in MEANS}
-    top = evaluate_top(scores, truths, seen)
+    top = evaluate_top(scores, targets, seen)
     return values | {
         f"{way} {share}@{at_k.k}": float(getattr(at_k, share)) for way in WAYS for at_k in top[way] for share in SHARES
     }
 
 
-def chance_of(truths: Bools, seen: Bools) -> dict[str, float]:
+def chance_of(targets: Bools, seen: Bools) -> dict[str, float]:
     """What random scores are expected to reach, for mAP and miAP.
 
     Args:
-        truths: bool [n, L].
+        targets: bool [n, L].
         seen: bool [L].
     """
-    metrics = evaluate(np.zeros(truths.shape, np.float32), truths, seen)
+    metrics = evaluate(np.zeros(targets.shape, np.float32), targets, seen)
     return {f"{part} {mean}": float(getattr(metrics[part], f"chance_{mean}")) for part in PARTS for mean in MEANS}

@@ -39,13 +39,13 @@ class TopLabels:
 
 
 def evaluate_top(
-    scores: npt.NDArray[np.floating], truths: Bools, seen: Bools, depths: tuple[int, ...] = DEPTHS
+    scores: npt.NDArray[np.floating], targets: Bools, seen: Bools, depths: tuple[int, ...] = DEPTHS
 ) -> dict[str, list[TopLabels]]:
     """Measure the k best labels of each image for every k in `depths`.
 
     Args:
         scores: of every image and label, any float dtype [n, L]; only their order counts.
-        truths: which labels each image really has, bool [n, L].
+        targets: which labels each image really has, bool [n, L].
         seen: which labels training saw, bool [L].
         depths: each k, at least 1.
 
@@ -55,27 +55,27 @@ def evaluate_top(
     Raises:
         FailureError: shapes or dtypes that do not fit each other, or a score that is NaN.
     """
-    check_scores(scores, truths, seen)
+    check_scores(scores, targets, seen)
     return {
-        "conventional": [_top(scores[:, ~seen], truths[:, ~seen], k) for k in depths],
-        "generalized": [_top(scores, truths, k) for k in depths],
+        "conventional": [_top(scores[:, ~seen], targets[:, ~seen], k) for k in depths],
+        "generalized": [_top(scores, targets, k) for k in depths],
     }
 
 
-def _top(scores: npt.NDArray[np.floating], truths: Bools, k: int) -> TopLabels:
-    counted = truths.any(axis=1)
-    scores, truths = scores[counted], truths[counted]
+def _top(scores: npt.NDArray[np.floating], targets: Bools, k: int) -> TopLabels:
+    counted = targets.any(axis=1)
+    scores, targets = scores[counted], targets[counted]
     images, labels = scores.shape
     if images == 0:
         return TopLabels(k, math.nan, math.nan, math.nan, 0)
     taken = min(k, labels)
-    hits = expected_hits(scores, truths, taken).sum()
-    precision, recall = hits / (images * taken), hits / truths.sum()
+    hits = expected_hits(scores, targets, taken).sum()
+    precision, recall = hits / (images * taken), hits / targets.sum()
     F1 = 2 * precision * recall / (precision + recall) if hits else 0.0
     return TopLabels(k, float(precision), float(recall), float(F1), images)
 
 
-def expected_hits(scores: npt.NDArray[np.floating], truths: Bools, k: int) -> Floats:
+def expected_hits(scores: npt.NDArray[np.floating], targets: Bools, k: int) -> Floats:
     """How many of the k best labels of each image are right; float64 [n].
 
     Where labels tie for the last places, the mean over all ways to break the tie, so that no result depends on the
@@ -83,11 +83,11 @@ def expected_hits(scores: npt.NDArray[np.floating], truths: Bools, k: int) -> Fl
 
     Args:
         scores: float [n, L], no NaN.
-        truths: bool [n, L].
+        targets: bool [n, L].
         k: 1 to L.
     """
     last = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]  # the k-th best score of each image
     above, level = scores > last, scores == last
     places_left = k - above.sum(axis=1)
-    hits: Floats = (above & truths).sum(axis=1) + places_left * (level & truths).sum(axis=1) / level.sum(axis=1)
+    hits: Floats = (above & targets).sum(axis=1) + places_left * (level & targets).sum(axis=1) / level.sum(axis=1)
     return hits

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.imaging.labelled_folder import load_folder
 from mlzsl.metrics.average_precision import evaluate
@@ -22,11 +22,11 @@ class LabelledPhotos:
 
     Attributes:
         paths: n image files.
-        truths: bool [n, L], labels in the manifest's order.
+        targets: bool [n, L], labels in the manifest's order.
     """
 
     paths: tuple[str, ...]
-    truths: Bools
+    targets: Bools
 
 
 @dataclass(frozen=True)
@@ -63,36 +63,36 @@ def load_labelled(folder: Path, labels_json: Path | None, manifest: Manifest, qu
     """
     photos = load_folder(folder, labels_json, quiet)
     place_of = {label.name: place for place, label in enumerate(manifest.labels)}
-    truths = np.zeros((len(photos), len(place_of)), dtype=bool)
+    targets = np.zeros((len(photos), len(place_of)), dtype=bool)
     strangers = set[str]()
     for row, labels in enumerate(photos.labels):
-        truths[row, [place_of[label] for label in labels if label in place_of]] = True
+        targets[row, [place_of[label] for label in labels if label in place_of]] = True
         strangers |= labels - place_of.keys()
     named = f"the labels.json of {folder}" if labels_json is None else f"--labels-json {labels_json}"
-    if not truths.any():
+    if not targets.any():
         raise UsageError(
             f"{named}: not one of its labels ({', '.join(sorted(strangers)[:3])}, …) is among the "
             f"{len(place_of)} of the model; name labels of the model's label set."
         )
     if strangers:
-        say(f"{named}: {len(strangers)} of its labels are not the model's and count for nothing", quiet)
-    return LabelledPhotos(tuple(str(path) for path in photos.paths), truths)
+        log(f"{named}: {len(strangers)} of its labels are not the model's and count for nothing", quiet)
+    return LabelledPhotos(tuple(str(path) for path in photos.paths), targets)
 
 
 def levels(
-    scores: npt.NDArray[np.float32], reference: npt.NDArray[np.float32], truths: Bools, seen: Bools
+    scores: npt.NDArray[np.float32], reference: npt.NDArray[np.float32], targets: Bools, seen: Bools
 ) -> list[Level]:
     """mAP and miAP of an engine and of its reference, on seen and unseen labels; left out where no photo has any.
 
     Args:
         scores, reference: float32 [n, L] each.
-        truths: bool [n, L].
+        targets: bool [n, L].
         seen: bool [L].
 
     Raises:
         FailureError: a score is NaN.
     """
-    ours, theirs = evaluate(scores, truths, seen), evaluate(reference, truths, seen)
+    ours, theirs = evaluate(scores, targets, seen), evaluate(reference, targets, seen)
     found = [
         Level(f"{part} {measure}", 100 * getattr(theirs[part], measure), 100 * getattr(ours[part], measure))
         for part in ("seen", "unseen")
@@ -101,6 +101,6 @@ def levels(
     return [level for level in found if not np.isnan(level.reference)]
 
 
-def truths_sha256(truths: Bools) -> str:
+def targets_sha256(targets: Bools) -> str:
     """A hash of which labels the photos have."""
-    return sha256_of_bytes(str(truths.shape).encode(), np.packbits(truths).tobytes())
+    return sha256_of_bytes(str(targets.shape).encode(), np.packbits(targets).tobytes())

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.text import printable
+from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.artifact.manifest import Manifest
 
 DEFAULT_TOP_K = 5
@@ -45,7 +45,7 @@ class Tagged:
     @property
     def name(self) -> str:
         """The path fit for a terminal: control characters and bytes that are not UTF-8 escaped."""
-        return printable(self.path)
+        return escape_control_chars(self.path)
 
 
 @dataclass(frozen=True)

@@ -8,28 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from smallgraph import small_batch, small_graph, small_system
+from smallgraph import small_batch, small_graph, small_model
 from torch import Tensor
 from torch.multiprocessing import get_context
 
 from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import System
-from mlzsl.train.models.registry import config_of, make_system
+from mlzsl.train.models.model import Model
+from mlzsl.train.models.registry import config_of, create_model
 from mlzsl.train.training.distributed import Processes, joined
 from mlzsl.train.training.trainer import TrainingData
 
 T, A, PHOTOS = 6, 15, 61
 
 
-def small_training(name: str) -> tuple[System, GraphTensors, TrainingData]:
+def small_training(name: str) -> tuple[Model, GraphTensors, TrainingData]:
     """A system with its first values, and 61 photos whose features tell their labels."""
     graph, (x, logits) = small_graph(T, A), small_batch(PHOTOS)
-    truths = (x[:, :T] > 0.8).float()
-    truths[:, 0] = 1 - truths[:, 1:].amax(dim=1)  # no photo without a label
-    data = TrainingData(x, graph.external_probabilities(logits), truths)
+    targets = (x[:, :T] > 0.8).float()
+    targets[:, 0] = 1 - targets[:, 1:].amax(dim=1)  # no photo without a label
+    data = TrainingData(x, graph.external_probabilities(logits), targets)
     torch.manual_seed(42)
-    model = make_system(name, config_of(small_system(name)))
-    model.start(graph, data.features, data.external_probabilities, data.truths)
+    model = create_model(name, config_of(small_model(name)))
+    model.start(graph, data.features, data.external_probabilities, data.targets)
     return model, graph, data
 
 
@@ -53,12 +53,12 @@ def left(folder: Path, rank: int) -> Any:
     return json.loads((folder / f"rank{rank}.json").read_text())
 
 
-def listed(model: System) -> dict[str, list[float]]:
+def listed(model: Model) -> dict[str, list[float]]:
     """A system's tensors as JSON can hold them, to the last bit."""
     return {name: tensor.flatten().tolist() for name, tensor in model.state_dict().items()}
 
 
-def farthest(model: System, tensors: dict[str, list[float]]) -> float:
+def farthest(model: Model, tensors: dict[str, list[float]]) -> float:
     """The largest difference of a system's tensors from listed ones."""
 
     def apart(name: str, tensor: Tensor) -> float:

@@ -7,8 +7,8 @@ import torch
 from mlzsl.train.backbones.backbone import PLACES
 from mlzsl.train.models.evidence import Evidence
 from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import System
-from mlzsl.train.models.registry import SYSTEMS, find_system, make_system
+from mlzsl.train.models.model import Model
+from mlzsl.train.models.registry import MODELS, create_model, find_model
 
 F, D_S, D_H, CLASSES = 12, 10, 8, 30
 
@@ -45,21 +45,21 @@ def small_batch(photos: int = 5, name: str = "RGCN") -> tuple[torch.Tensor, torc
     """Features as a system reads them, [n, F] or [n, F + C], and backbone logits [n, C] in float32."""
     generator = torch.Generator().manual_seed(9)
     x, logits = torch.randn(photos, F, generator=generator), 3 * torch.randn(photos, CLASSES, generator=generator)
-    if find_system(name).reading == PLACES:
+    if find_model(name).reading == PLACES:
         x = torch.cat([x, (2 * torch.randn(photos, CLASSES, generator=generator)).log_softmax(dim=1)], dim=1)
     return x, logits
 
 
-def small_system(name: str, scale: float = 0.3) -> System:
+def small_model(name: str, scale: float = 0.3) -> Model:
     """A system whose parameters are normal of deviation `scale`, in evaluation mode."""
     config = {} if name == "training-free" else {"feature_dim": F, "embedding_dim": D_S}
-    model = make_system(name, config | CONFIGS[name])
+    model = create_model(name, config | CONFIGS[name])
     fill(model, scale, seed=len(name))
     return model.eval()
 
 
 @torch.no_grad()
-def fill(model: System, scale: float, seed: int = 0) -> None:
+def fill(model: Model, scale: float, seed: int = 0) -> None:
     """Give a system values as large as trained ones."""
     generator = torch.Generator().manual_seed(seed)
     for value in model.state_dict().values():
@@ -69,5 +69,5 @@ def fill(model: System, scale: float, seed: int = 0) -> None:
         model.usual.copy_(model.usual.softmax(dim=0))
 
 
-assert CONFIGS.keys() == SYSTEMS.keys()
-LEARNING = [name for name in SYSTEMS if small_system(name).learns]  # others are fitted at once, or fixed
+assert CONFIGS.keys() == MODELS.keys()
+LEARNING = [name for name in MODELS if small_model(name).learns]  # others are fitted at once, or fixed

@@ -104,8 +104,8 @@ def network(output: str = "scores", labels: int = len(LABELS), input_type: int =
 def manifest(**changes: object) -> Manifest:
     """The manifest of the tiny network, its hashes still empty."""
     made = Manifest(
-        schema_version=1,
-        system="RGCN-PosVAE",
+        schema_version=2,
+        model="RGCN-PosVAE",
         backbone="tiny",
         labels=LABELS,
         preprocessing=Preprocessing(size=SIZE).to_json(),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from mlzsl.engines.engine import Running
+from mlzsl.engines.engine import ExecutionInfo
 
 
 class VirtualEngine:
@@ -16,7 +16,7 @@ class VirtualEngine:
 
     def __init__(self, manifest, in_flight: int, fixed: float, each: float) -> None:
         self.manifest = manifest
-        self.running = Running("virtual", "1", "CPU", "none", "fp32")
+        self.execution = ExecutionInfo("virtual", "1", "CPU", "none", "fp32")
         self.in_flight = in_flight
         self._fixed, self._each, self._now = fixed, each, 0.0
 

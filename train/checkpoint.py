@@ -20,8 +20,8 @@ from mlzsl.cli.outputs import written_atomically
 from mlzsl.graph.embeddings.source import EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.backbones.backbone import Backbone
-from mlzsl.train.models.model import System
-from mlzsl.train.models.registry import config_of, make_system
+from mlzsl.train.models.model import Model
+from mlzsl.train.models.registry import config_of, create_model
 
 FORMAT = "mlzsl checkpoint 1"
 
@@ -40,7 +40,7 @@ class Checkpoint:
         training: the record of the training: data, settings, losses, metrics (JSON).
     """
 
-    model: System
+    model: Model
     backbone: Backbone
     labels: LabelSet
     seen: tuple[str, ...]
@@ -57,7 +57,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     header = {
         "format": FORMAT,
-        "system": checkpoint.model.system,
+        "system": checkpoint.model.name,
         "model": config_of(checkpoint.model),
         "backbone": checkpoint.backbone.config(),
         "labels": asdict(checkpoint.labels),
@@ -83,7 +83,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     header, tensors = _read(path)
     try:
-        model = make_system(header["system"], header["model"])
+        model = create_model(header["system"], header["model"])
         backbone = Backbone.from_config(header["backbone"], _part(tensors, "backbone."))
         labels = LabelSet(
             header["labels"]["name"], tuple(header["labels"]["labels"]), tuple(header["labels"]["synsets"])

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlzsl.cli.command import command
+from mlzsl.cli.options import model_option
 
 
 @command("mlzsl-train")
@@ -31,10 +32,9 @@ from mlzsl.cli.command import command
     metavar="SPLIT|FILE|none",
     help="The labels that training must not see.  [default: the paper's 16 of coco80 and of nuswide81]",
 )
-@click.option(
-    "--system",
+@model_option(
+    "The model to train: visual-semantic, Fast0Tag, SKG, RGCN, RGCN-XL, RGCN-PosVAE, training-free, or evidence.",
     default="RGCN-PosVAE",
-    help="The system to train: visual-semantic, Fast0Tag, SKG, RGCN, RGCN-XL, RGCN-PosVAE, training-free, or evidence.",
 )
 @click.option(
     "--backbone",

@@ -83,7 +83,7 @@ class Certificate:
 
     Attributes:
         network_sha256: of the network that ran.
-        backend, version, provider, device, precision: what ran it, as `engine.Running` tells.
+        backend, version, provider, device, precision: what ran it, as `engine.ExecutionInfo` tells.
         reference: what its scores were compared with.
         reference_sha256: of that: the golden sample, the checkpoint, or the network of the fp32 model file.
         checks: what was measured, with limits.

@@ -15,7 +15,7 @@ from mlzsl.engines.artifact.certificate import Certificate, read_certificates
 from mlzsl.engines.artifact.jsonfields import UnfitError, exactly, list_of, loads, object_of, sha256_of, shown, text_of
 from mlzsl.imaging import Preprocessing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 FUSED_BY = ("tensorrt", "openvino", "onnxruntime")
 REMEDY = "re-export it with mlzsl-export"
@@ -44,7 +44,7 @@ class Manifest:
 
     Attributes:
         schema_version: the version of this record.
-        system: the trained system, such as "RGCN-PosVAE".
+        model: the trained model, such as "RGCN-PosVAE".
         backbone: its feature extractor, such as "resnet50".
         labels: in the order of the network's outputs; names differ from each other.
         preprocessing: how a photo becomes the network's input, as `imaging.Preprocessing` writes itself.
@@ -58,7 +58,7 @@ class Manifest:
     """
 
     schema_version: int
-    system: str
+    model: str
     backbone: str
     labels: tuple[Label, ...]
     preprocessing: dict[str, Any]
@@ -146,6 +146,8 @@ def _read(record: object) -> Manifest:
             f"its schema version is {version}, and this mlzsl reads version {SCHEMA_VERSION}",
             "upgrade with `pip install --upgrade mlzsl`, or " + REMEDY + " of this version",
         )
+    if version == 1 and "system" in fields:
+        fields["model"] = fields.pop("system")
     exactly("the manifest", fields, Manifest, optional=("certificates", "quantized_for"))
     labels = tuple(_label(place, entry) for place, entry in enumerate(list_of("labels", fields["labels"])))
     if not labels:
@@ -160,8 +162,8 @@ def _read(record: object) -> Manifest:
         raise UnfitError(f"quantized_for is {shown(quantized_for)}, not null or one of {', '.join(FUSED_BY)}")
     sources = object_of("sources", fields["sources"])
     return Manifest(
-        schema_version=version,
-        system=text_of("system", fields["system"]),
+        schema_version=SCHEMA_VERSION,
+        model=text_of("model", fields["model"]),
         backbone=text_of("backbone", fields["backbone"]),
         labels=labels,
         preprocessing=_preprocessing(fields["preprocessing"]),

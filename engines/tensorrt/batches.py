@@ -60,11 +60,11 @@ def scored_in_order(
         FailureError: as `check` and the slots do; what runs is waited for first.
     """
     idle = deque(slots)
-    running: deque[tuple[Slot, _Batch]] = deque()
+    execution: deque[tuple[Slot, _Batch]] = deque()
     pending: deque[_Batch] = deque()
 
     def finish_oldest() -> None:
-        slot, batch = running.popleft()
+        slot, batch = execution.popleft()
         idle.append(slot)
         batch.parts.append(slot.finish())
         batch.missing -= 1
@@ -78,14 +78,14 @@ def scored_in_order(
                     finish_oldest()
                 slot = idle.popleft()
                 slot.start(piece)
-                running.append((slot, pending[-1]))
+                execution.append((slot, pending[-1]))
             while pending and not pending[0].missing:
                 yield pending.popleft().scores()
-        while running:
+        while execution:
             finish_oldest()
             while pending and not pending[0].missing:
                 yield pending.popleft().scores()
     finally:
-        for slot, _ in running:
+        for slot, _ in execution:
             with contextlib.suppress(FailureError):  # the first error has been raised already
                 slot.finish()

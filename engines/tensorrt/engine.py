@@ -9,7 +9,7 @@ from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
 from mlzsl.engines.artifact.plan_manifest import PlanManifest, read_plan
-from mlzsl.engines.engine import Port, Running, check_images, check_signature, one_line, signature
+from mlzsl.engines.engine import ExecutionInfo, Port, check_images, check_signature, one_line, signature
 from mlzsl.engines.tensorrt.batches import scored_in_order
 from mlzsl.engines.tensorrt.compatibility import check_gpu, check_version
 from mlzsl.engines.tensorrt.cuda import Cuda, DeviceMemory, open_cuda
@@ -64,17 +64,19 @@ def open_plan(
     engine = load_plan(library, path, manifest, plan)
     check_signature(path, manifest.model, _signature(engine))
     slots = _slots(library, engine, manifest, cuda, in_flight, graphs)
-    running = Running(library.key, library.version, "CUDA", cuda.gpu.name, manifest.model.precision)
-    return PlanEngine(manifest, running, cuda, engine, slots)
+    execution = ExecutionInfo(library.key, library.version, "CUDA", cuda.gpu.name, manifest.model.precision)
+    return PlanEngine(manifest, execution, cuda, engine, slots)
 
 
 class PlanEngine:
     """A plan with its slots; answers `Engine`."""
 
-    def __init__(self, plan: PlanManifest, running: Running, cuda: Cuda, engine: Any, slots: list[PlanSlot]) -> None:
+    def __init__(
+        self, plan: PlanManifest, execution: ExecutionInfo, cuda: Cuda, engine: Any, slots: list[PlanSlot]
+    ) -> None:
         self.plan = plan
         self.manifest: Manifest = plan.model
-        self.running = running
+        self.execution = execution
         self.in_flight = len(slots)
         self._cuda, self._engine, self._slots = cuda, engine, slots
 

@@ -17,8 +17,8 @@ from mlzsl.export.folding.skg import FoldedSKG
 from mlzsl.train.models.evidence import Evidence
 from mlzsl.train.models.fast0tag import Fast0Tag
 from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import System
-from mlzsl.train.models.registry import config_of, make_system
+from mlzsl.train.models.model import Model
+from mlzsl.train.models.registry import config_of, create_model
 from mlzsl.train.models.rgcn import RGCN
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
 from mlzsl.train.models.rgcn_xl import RGCNXL
@@ -28,19 +28,19 @@ from mlzsl.train.models.visual_semantic import VisualSemantic
 
 # From a system's name to (system, graph), both in float64, -> head: (features, logits) -> scores.
 FOLDINGS: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
-    VisualSemantic.system: FoldedVisualSemantic,
-    Fast0Tag.system: FoldedFast0Tag,
-    SKG.system: FoldedSKG,
-    RGCN.system: fold_rgcn,
-    RGCNXL.system: fold_rgcn_xl,
-    RGCNPosVAE.system: fold_rgcn_posvae,
-    TrainingFree.system: FoldedTrainingFree,
-    Evidence.system: FoldedEvidence,
+    VisualSemantic.name: FoldedVisualSemantic,
+    Fast0Tag.name: FoldedFast0Tag,
+    SKG.name: FoldedSKG,
+    RGCN.name: fold_rgcn,
+    RGCNXL.name: fold_rgcn_xl,
+    RGCNPosVAE.name: fold_rgcn_posvae,
+    TrainingFree.name: FoldedTrainingFree,
+    Evidence.name: FoldedEvidence,
 }
 
 
 @torch.no_grad()
-def fold(model: System, graph: GraphTensors) -> nn.Module:
+def fold(model: Model, graph: GraphTensors) -> nn.Module:
     """Fold a trained system on a class graph.
 
     Args:
@@ -50,6 +50,6 @@ def fold(model: System, graph: GraphTensors) -> nn.Module:
     Returns:
         a head in evaluation mode: features (B, F) or (B, F + C), backbone logits (B, C) -> scores (B, N_t), float32.
     """
-    exact = make_system(model.system, config_of(model)).double()
+    exact = create_model(model.name, config_of(model)).double()
     exact.load_state_dict({name: tensor.double() for name, tensor in model.state_dict().items()})
-    return FOLDINGS[model.system](exact.eval(), graph.double()).eval()
+    return FOLDINGS[model.name](exact.eval(), graph.double()).eval()

@@ -135,8 +135,8 @@ def _mlzsl(race: Race, model: Path) -> Contender:
         for _ in tagger.tag(paths):
             pass
 
-    running = tagger.running
-    return Contender(f"mlzsl {model.name}, {running.backend} {running.precision}", tag, tagger.engine.scores)
+    execution = tagger.execution
+    return Contender(f"mlzsl {model.name}, {execution.backend} {execution.precision}", tag, tagger.engine.scores)
 
 
 def _fp32_file(race: Race) -> Path:

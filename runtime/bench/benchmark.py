@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlzsl.engines.artifact.manifest import Manifest
-from mlzsl.engines.engine import Running
+from mlzsl.engines.engine import ExecutionInfo
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime.bench.load import BATCH_SIZES, REPEATS, SECONDS, Measured, loads_for, measure_loads
 from mlzsl.runtime.bench.memory import peak_resident_bytes, resident_bytes
@@ -66,7 +66,7 @@ class ModelBench:
 
     model: Path
     manifest: Manifest
-    running: Running
+    execution: ExecutionInfo
     loads: tuple[Measured, ...]
     stages: Stages | None
     memory: Memory
@@ -100,7 +100,7 @@ def bench_model(
         measured = measure_loads(tagger.engine, loads, settings.repeats, settings.seconds, quiet)
         stages = measure_stages(tagger, photos, settings.repeats, quiet) if photos else None
         memory = Memory(before, opened, peak_resident_bytes())
-        return ModelBench(model, tagger.manifest, tagger.running, tuple(measured), stages, memory)
+        return ModelBench(model, tagger.manifest, tagger.execution, tuple(measured), stages, memory)
 
 
 def photos_to_bench(names: Sequence[str], count: int = DEFAULT_COUNT) -> list[str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.runtime.bench.baselines import Race
 from mlzsl.runtime.bench.benchmark import DEFAULT_COUNT, ModelBench, Settings, bench_model, photos_to_bench
 from mlzsl.runtime.bench.compare import compare_on_photos, print_comparison
@@ -161,7 +161,7 @@ def main(
         draw_plot(benches, plot)
         for bench in benches if len(benches) > 1 else ():
             if accuracy_of(bench) is None:
-                say(_uncertified(bench), silent)
+                log(_uncertified(bench), silent)
     if json_wanted:
         click.echo(json.dumps({"machine": machine(), "models": [as_json(bench) for bench in benches]}, indent=2))
         return
@@ -188,7 +188,7 @@ def _check_mode(modes: dict[str, bool], flags: dict[str, object], photos: tuple[
 
 
 def _compare(race: Race, paths: list[str], repeats: int, quiet: bool, json_wanted: bool) -> None:
-    say("opening what is compared", quiet)
+    log("opening what is compared", quiet)
     comparison = compare_on_photos(race, paths, repeats, quiet)
     if json_wanted:
         click.echo(json.dumps({"machine": machine(), "comparison": asdict(comparison)}, indent=2))
@@ -214,9 +214,9 @@ def _plan(
 
 
 def _uncertified(bench: ModelBench) -> str:
-    running = bench.running
+    execution = bench.execution
     return (
-        f"{bench.model}: its certificate for {running.backend} {running.precision} tells no mAP, so --plot shows its "
-        f"rate only; certify it with `mlzsl-verify {bench.model} --against FP32.onnx --photos DIR --labels-json FILE "
-        "--certify`"
+        f"{bench.model}: its certificate for {execution.backend} {execution.precision} tells no mAP, so --plot "
+        f"shows its rate only; certify it with `mlzsl-verify {bench.model} --against FP32.onnx --photos DIR "
+        "--labels-json FILE --certify`"
     )

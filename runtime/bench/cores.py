@@ -107,7 +107,7 @@ def _serve(
     try:
         with Tagger.open(model, batch_size=batch_size, **engine) as tagger:
             bench = StageBench(tagger, paths)
-            connection.send((len(bench.paths), tagger.running.provider))
+            connection.send((len(bench.paths), tagger.execution.provider))
             with contextlib.suppress(EOFError):  # the parent is done
                 while connection.recv():
                     connection.send(bench.round())

@@ -106,10 +106,10 @@ def measure_label_cost(
 
 def _check_alike(models: Sequence[Path], engines: Sequence[Engine]) -> None:
     def kind(engine: Engine) -> str:
-        manifest, running = engine.manifest, engine.running
+        manifest, execution = engine.manifest, engine.execution
         return (
-            f"{manifest.system} on {manifest.backbone} at {manifest.image_size} px, {running.backend} "
-            f"{running.precision}"
+            f"{manifest.model} on {manifest.backbone} at {manifest.image_size} px, {execution.backend} "
+            f"{execution.precision}"
         )
 
     seen: dict[int, Path] = {}

@@ -31,8 +31,8 @@ class Accuracy:
 
 def accuracy_of(bench: ModelBench) -> Accuracy | None:
     """The accuracy in the certificate of the engine that ran; None where it has none with true labels."""
-    running = bench.running
-    certificate = bench.manifest.certificate_for(running.backend, running.provider, running.precision)
+    execution = bench.execution
+    certificate = bench.manifest.certificate_for(execution.backend, execution.provider, execution.precision)
     for check in certificate.checks if certificate else ():
         if check.name == RANKING:
             found = {measure: check.value(measure) for measure in MARKERS}
@@ -115,7 +115,7 @@ def _draw_accuracies(axes: Any, accuracies: Sequence[tuple[ModelBench, Accuracy]
         axes.scatter(rates, [level for _, level in points], marker=marker, label=measure)
         for rate, (bench, level) in zip(rates, points, strict=True):
             axes.annotate(
-                bench.running.precision, (rate, level), textcoords="offset points", xytext=(6, 4), fontsize="small"
+                bench.execution.precision, (rate, level), textcoords="offset points", xytext=(6, 4), fontsize="small"
             )
     photos = sorted({accuracy.photos for _, accuracy in accuracies})
     axes.set_xlim(0, 1.15 * max(bench.fastest.photos_per_second.median for bench, _ in accuracies))
@@ -130,4 +130,4 @@ def _draw_accuracies(axes: Any, accuracies: Sequence[tuple[ModelBench, Accuracy]
 
 
 def _name(bench: ModelBench) -> str:
-    return f"{bench.model.name}, {bench.running.backend} {bench.running.precision}"
+    return f"{bench.model.name}, {bench.execution.backend} {bench.execution.precision}"

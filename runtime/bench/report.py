@@ -32,7 +32,7 @@ def as_json(bench: ModelBench) -> dict[str, Any]:
         "backbone": bench.manifest.backbone,
         "image_size": bench.manifest.image_size,
         "labels": len(bench.manifest.labels),
-        "running": asdict(bench.running),
+        "running": asdict(bench.execution),
         "loads": [asdict(measured) for measured in bench.loads],
         "stages": None if bench.stages is None else asdict(bench.stages),
         "memory": asdict(bench.memory),
@@ -42,7 +42,7 @@ def as_json(bench: ModelBench) -> dict[str, Any]:
 
 def print_bench(bench: ModelBench, console: Console) -> None:
     """Print what the engine did under each load, and what the pipeline did."""
-    console.print(Text(f"{bench.model} on {bench.running}"), soft_wrap=True)
+    console.print(Text(f"{bench.model} on {bench.execution}"), soft_wrap=True)
     console.print(
         f"{bench.manifest.backbone} at {bench.manifest.image_size} px, {len(bench.manifest.labels):,} labels, "
         f"{available_cpus()} cores"

@@ -153,4 +153,4 @@ def measure_stages(
             rounds.append(bench.round(clock))
             bar.advance()
     rates = StageRates(*(tuple(column) for column in np.array(rounds).T.tolist()))
-    return summarize(rates, len(bench.paths), tagger.batch_size, runs_on_cpu(tagger.running.provider))
+    return summarize(rates, len(bench.paths), tagger.batch_size, runs_on_cpu(tagger.execution.provider))

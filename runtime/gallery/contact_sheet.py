@@ -72,7 +72,7 @@ def draw_contact_sheet(photos: Sequence[Tagged], target: Path, manifest: Manifes
 
 def _draw_header(draw: ImageDraw.ImageDraw, width: int, manifest: Manifest) -> None:
     unseen = sum(not label.seen for label in manifest.labels)
-    title = f"{manifest.system} on {manifest.backbone}"
+    title = f"{manifest.model} on {manifest.backbone}"
     draw.text((GAP, HEADER / 2), title, INK, _font(22), anchor="lm")
     x: float = width - GAP
     for colour, words in (

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.cli.progress import progress
-from mlzsl.cli.text import printable
+from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.engine import available_cpus
 from mlzsl.imaging import UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
@@ -226,7 +226,7 @@ class _Data:
 def _printable(content: Any) -> Any:
     """Data with every text in it fit to be shown."""
     if isinstance(content, str):
-        return printable(content)
+        return escape_control_chars(content)
     if isinstance(content, list | tuple):
         return [_printable(value) for value in content]
     if isinstance(content, dict):
@@ -242,6 +242,6 @@ def _run(record: RunRecord) -> dict[str, Any]:
         "labels": record.labels,
         "unseen": len(record.unseen),
         "rule": record.rule,
-        "running": asdict(record.running),
+        "running": asdict(record.execution),
         "certificate": None if certificate is None else certificate.to_json() | {"photos": certificate.photos},
     }

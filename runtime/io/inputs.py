@@ -17,7 +17,7 @@ def find_photos(
     inputs: Sequence[str | os.PathLike[str]],
     path_column: str = PATH_COLUMN,
     listed: io.BufferedIOBase | None = None,
-    passed_over: Counter[str] | None = None,
+    skipped: Counter[str] | None = None,
 ) -> Iterator[Photo]:
     """Find the photos that inputs stand for, in order: all that `imaging.finding.find_images` finds, and besides
 
@@ -35,7 +35,7 @@ def find_photos(
         UsageError: as `find_images`; or a table that is named cannot be read, or has no such column.
     """
     names = [os.fspath(name) for name in inputs]
-    others = Counter[str]() if passed_over is None else passed_over
+    others = Counter[str]() if skipped is None else skipped
     paths = find_images(names, listed, others)
     for name in names:
         if name.lower().endswith(TABLES) and os.path.isfile(name):
@@ -48,10 +48,10 @@ def holds_photos(path: str) -> bool:
     return path.lower().endswith(SHARDS + TABLES)
 
 
-def _photos_at(path: str, path_column: str, passed_over: Counter[str]) -> Iterator[Photo]:
+def _photos_at(path: str, path_column: str, skipped: Counter[str]) -> Iterator[Photo]:
     if not holds_photos(path) or not os.path.isfile(path):  # opening a pipe may never end
         yield Photo(path)
     elif path.lower().endswith(SHARDS):
-        yield from photos_in_shard(path, passed_over)
+        yield from photos_in_shard(path, skipped)
     else:
         yield from photos_in_table(path, path_column)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.certificate import Certificate
 from mlzsl.engines.artifact.jsonfields import UnfitError, count_of, list_of, loads, object_of, text_of
-from mlzsl.engines.engine import Running
+from mlzsl.engines.engine import ExecutionInfo
 from mlzsl.runtime.tagging.job import record_path
 
 LARGEST_RECORD = 2**26  # bytes; 22,000 labels take 1 MB
@@ -33,7 +33,7 @@ class RunRecord:
     backbone: str
     labels: int
     unseen: tuple[str, ...]
-    running: Running
+    execution: ExecutionInfo
     certificate: Certificate | None
     rule: str
     photos: int
@@ -61,7 +61,7 @@ def read_run_record(tags: Path) -> RunRecord | None:
 def _read(value: object) -> RunRecord:
     record = object_of("the record", value)
     engine = object_of("engine", record.get("engine"))
-    running = object_of("running", record.get("running"))
+    execution = object_of("running", record.get("running"))
     certificate = record.get("certificate")
     photos = object_of("photos", record.get("photos"))
     selection = object_of("selection", record.get("selection"))
@@ -72,7 +72,7 @@ def _read(value: object) -> RunRecord:
         backbone=text_of("engine.backbone", engine.get("backbone")),
         labels=count_of("engine.labels", engine.get("labels")),
         unseen=tuple(text_of("engine.unseen", name) for name in list_of("engine.unseen", engine.get("unseen"))),
-        running=Running(**{name: text_of(f"running.{name}", running.get(name)) for name in names}),
+        execution=ExecutionInfo(**{name: text_of(f"running.{name}", execution.get(name)) for name in names}),
         certificate=None if certificate is None else Certificate.from_json("certificate", certificate),
         rule=text_of("selection.rule", selection.get("rule")),
         photos=sum(count_of(f"photos.{name}", photos.get(name)) for name in ("tagged", "unreadable")),

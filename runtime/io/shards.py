@@ -24,7 +24,7 @@ LARGEST_READ = 1 << 16  # bytes; tarfile reads a header of extended names as a w
 MOST_GLOBAL_HEADERS = 1000
 
 
-def photos_in_shard(path: str, passed_over: Counter[str]) -> Iterator[Photo]:
+def photos_in_shard(path: str, skipped: Counter[str]) -> Iterator[Photo]:
     """The images of a shard in its order, each recorded as `shard.tar/member`; other members are counted by suffix.
 
     A shard that is damaged or cut short gives what comes before the damage, and then itself, with the reason.
@@ -39,7 +39,7 @@ def photos_in_shard(path: str, passed_over: Counter[str]) -> Iterator[Photo]:
                 if member.isdir():
                     continue
                 if not is_image_name(os.path.basename(member.name)):
-                    passed_over[shown_suffix(member.name)] += 1
+                    skipped[shown_suffix(member.name)] += 1
                     continue
                 images += 1
                 yield _photo(path, shard, member)

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import say
-from mlzsl.imaging.finding import passed_over_words
+from mlzsl.cli.progress import log
+from mlzsl.imaging.finding import describe_skipped
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.gallery.contact_sheet import check_picture, draw_contact_sheet
 from mlzsl.runtime.gallery.page import check_gallery, write_gallery
@@ -118,8 +118,8 @@ def main(
         _check_report(report, output)
     silent = quiet or as_json
     with Tagger.open(engine, top_k=top_k, threshold=threshold, **asked) as tagger:
-        say(f"{engine}: {len(tagger.manifest.labels)} labels, on {tagger.running}", silent)
-        say(_certificate(tagger, engine), silent)
+        log(f"{engine}: {len(tagger.manifest.labels)} labels, on {tagger.execution}", silent)
+        log(_certificate(tagger, engine), silent)
         outcome = tag_to_file(
             tagger, photos, output, engine, silent, path_column=path_column, resume=resume, restart=restart
         )
@@ -151,8 +151,8 @@ def _certificate(tagger: Tagger, engine: Path) -> str:
     certificate = tagger.certificate
     if certificate is None:
         return f"{engine}: no certificate for this engine; check it with `mlzsl-verify {engine} --certify`"
-    running = tagger.running
-    same = (certificate.version, certificate.device) == (running.version, running.device)
+    execution = tagger.execution
+    same = (certificate.version, certificate.device) == (execution.version, execution.device)
     return f"{engine}: certified on {certificate.photos:,} pictures, {certificate.made[:10]}" + (
         "" if same else f", with {certificate.backend} {certificate.version} on {certificate.device}"
     )
@@ -174,8 +174,8 @@ def _print(outcome: Outcome, output: str, picture: Path | None, report: Path | N
         _line(console, f"  {photo.name}: {photo.error}")
     if outcome.unreadable > len(outcome.reasons):
         _line(console, f"  and {outcome.unreadable - len(outcome.reasons):,} more")
-    if outcome.passed_over:
-        _line(console, passed_over_words(outcome.passed_over))
+    if outcome.skipped:
+        _line(console, describe_skipped(outcome.skipped))
     if not tags_on_standard_output:
         written = [output, record_path(output), *filter(None, (picture, report))]
         _line(console, "wrote " + " and ".join(map(str, written)))

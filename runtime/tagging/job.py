@@ -15,7 +15,7 @@ from typing import Any
 
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import written_atomically
-from mlzsl.cli.progress import progress, say
+from mlzsl.cli.progress import log, progress
 from mlzsl.imaging.finding import STANDARD_INPUT, find_images
 from mlzsl.runtime.io.inputs import PATH_COLUMN, find_photos, holds_photos
 from mlzsl.runtime.io.records import read_records
@@ -50,7 +50,7 @@ class Outcome:
     seconds: float
     reasons: tuple[Tagged, ...]
     sample: tuple[Tagged, ...]
-    passed_over: Counter[str]
+    skipped: Counter[str]
     record: dict[str, Any]
 
     @property
@@ -96,9 +96,9 @@ def tag_to_file(
     """
     check_output(output, tagger.manifest)
     names = [os.fspath(name) for name in inputs]
-    passed_over = Counter[str]()
+    skipped = Counter[str]()
     total, job = _job(tagger, names, path_column)
-    photos = find_photos(names, path_column, passed_over=passed_over)
+    photos = find_photos(names, path_column, skipped=skipped)
     if output == STANDARD_OUTPUT:
         if resume or restart:
             raise UsageError("--resume and --restart: standard output keeps nothing to go on with; name a file.")
@@ -107,7 +107,7 @@ def tag_to_file(
             for photo in tagger.tag(photos):
                 write_line(photo)
                 bar.advance(note=counts.add(photo))
-        return _outcome(tagger, model, counts, passed_over)
+        return _outcome(tagger, model, counts, skipped)
     with open_journal(output, job, tagger.batch_size, resume, restart) as journal, _kept(journal, output, quiet):
         counts = _taken_over(journal, photos)
         left = None if total is None else total - counts.resumed
@@ -116,7 +116,7 @@ def tag_to_file(
                 journal.write(photo)
                 bar.advance(note=counts.add(photo))
         journal.sync()
-        outcome = _outcome(tagger, model, counts, passed_over)
+        outcome = _outcome(tagger, model, counts, skipped)
         with written_atomically(record_path(output)) as temporary:
             temporary.write_text(json.dumps(outcome.record, indent=2) + "\n", encoding="utf-8")
         write_output(journal.records, output)
@@ -154,7 +154,7 @@ def _job(tagger: Tagger, names: list[str], path_column: str) -> tuple[int | None
     """How many photos there are, where that can be known; and what must be the same when the job goes on."""
     job = {
         "model": tagger.manifest.network_sha256,
-        "engine": str(tagger.running),
+        "engine": str(tagger.execution),
         "labels": [label.name for label in tagger.manifest.labels],
         "preprocessing": tagger.manifest.preprocessing,
         "rule for tags": tagger.selection.to_json(),
@@ -200,11 +200,11 @@ def _kept(journal: Journal, output: str, quiet: bool) -> Iterator[None]:
         kept = f"What is done is kept in {journal.folder}: go on with --resume."
         if isinstance(error, FailureError):
             raise FailureError(f"{error} {kept}") from error
-        say(kept, quiet)
+        log(kept, quiet)
         raise
 
 
-def _outcome(tagger: Tagger, model: Path, counts: _Counts, passed_over: Counter[str]) -> Outcome:
+def _outcome(tagger: Tagger, model: Path, counts: _Counts, skipped: Counter[str]) -> Outcome:
     seconds = time.perf_counter() - counts.started
     manifest = tagger.manifest
     record = {
@@ -212,12 +212,12 @@ def _outcome(tagger: Tagger, model: Path, counts: _Counts, passed_over: Counter[
         "engine": {
             "file": os.fspath(model),
             "network_sha256": manifest.network_sha256,
-            "system": manifest.system,
+            "system": manifest.model,
             "backbone": manifest.backbone,
             "labels": len(manifest.labels),
             "unseen": [label.name for label in manifest.labels if not label.seen],
         },
-        "running": dataclasses.asdict(tagger.running),
+        "running": dataclasses.asdict(tagger.execution),
         "certificate": None if tagger.certificate is None else tagger.certificate.to_json(),
         "preprocessing": manifest.preprocessing,
         "selection": tagger.selection.to_json(),
@@ -225,13 +225,13 @@ def _outcome(tagger: Tagger, model: Path, counts: _Counts, passed_over: Counter[
         "photos": {
             "tagged": counts.tagged,
             "unreadable": counts.unreadable,
-            "passed_over": passed_over.total(),
+            "passed_over": skipped.total(),
         },
         "resumed": counts.resumed,
         "seconds": round(seconds, 3),
     }
     reasons, sample = tuple(counts.reasons), tuple(counts.sample)
-    return Outcome(counts.tagged, counts.unreadable, counts.resumed, seconds, reasons, sample, passed_over, record)
+    return Outcome(counts.tagged, counts.unreadable, counts.resumed, seconds, reasons, sample, skipped, record)
 
 
 def _nothing_tagged(outcome: Outcome) -> FailureError:

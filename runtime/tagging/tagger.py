@@ -8,7 +8,7 @@ from typing import Self
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.certificate import Certificate
 from mlzsl.engines.artifact.manifest import Manifest
-from mlzsl.engines.engine import Engine, Running
+from mlzsl.engines.engine import Engine, ExecutionInfo
 from mlzsl.engines.opening import open_engine
 from mlzsl.runtime.io.inputs import find_photos
 from mlzsl.runtime.photos import Photo
@@ -70,14 +70,14 @@ class Tagger:
         return self.engine.manifest
 
     @property
-    def running(self) -> Running:
+    def execution(self) -> ExecutionInfo:
         """Backend, provider and precision really used."""
-        return self.engine.running
+        return self.engine.execution
 
     @property
     def certificate(self) -> Certificate | None:
         """What `mlzsl-verify --certify` found out about this engine on this network; None where it did not."""
-        return self.manifest.certificate_for(self.running.backend, self.running.provider, self.running.precision)
+        return self.manifest.certificate_for(self.execution.backend, self.execution.provider, self.execution.precision)
 
     def tag(self, photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Photo]) -> Iterator[Tagged]:
         """Tag photos in their order, a few batches ahead; memory does not grow with their number.

@@ -95,24 +95,24 @@ def learn_thresholds(
         FailureError: not one photo could be read, a score is NaN, or too few labels have enough photos to predict
             the others from.
     """
-    scores, truths, unreadable = _score(engine, photos, batch_size, threads, quiet)
-    return thresholds_from_scores(engine.manifest.labels, scores, truths, goal, fewest_photos, unreadable)
+    scores, targets, unreadable = _score(engine, photos, batch_size, threads, quiet)
+    return thresholds_from_scores(engine.manifest.labels, scores, targets, goal, fewest_photos, unreadable)
 
 
 def thresholds_from_scores(
     labels: tuple[Label, ...],
     scores: Scores,
-    truths: Bools,
+    targets: Bools,
     goal: Goal,
     fewest_photos: int = FEWEST_PHOTOS,
     unreadable: int = 0,
 ) -> LearnedThresholds:
     """As `learn_thresholds`, from the scores float32 [n, L] of photos and which labels they have, bool [n, L]."""
-    positives = truths.sum(axis=0)
+    positives = targets.sum(axis=0)
     seen = np.array([label.seen for label in labels])
     own = seen & (positives >= fewest_photos)
     chosen, others = np.flatnonzero(own), np.flatnonzero(~own)
-    cuts = {int(place): choose_cut(scores[:, place], truths[:, place], goal) for place in chosen}
+    cuts = {int(place): choose_cut(scores[:, place], targets[:, place], goal) for place in chosen}
     intervals = {place: (cut.threshold, cut.threshold) for place, cut in cuts.items()}
     assessment, left_out = None, []
     if len(others):
@@ -127,10 +127,10 @@ def thresholds_from_scores(
         assessment = assess(known)
         predicted = predict(known, scores[:, others], similarities[others], assessment.method)
         for at, place in enumerate(others.tolist()):
-            cuts[place] = cut_at(predicted.thresholds[at], scores[:, place], truths[:, place])
+            cuts[place] = cut_at(predicted.thresholds[at], scores[:, place], targets[:, place])
             intervals[place] = float(predicted.low[at]), float(predicted.high[at])
         left_out = [
-            (place, cut_at(threshold, scores[:, place], truths[:, place]))
+            (place, cut_at(threshold, scores[:, place], targets[:, place]))
             for place, threshold in zip(chosen.tolist(), assessment.left_out.thresholds, strict=True)
         ]
     found = tuple(
@@ -149,7 +149,7 @@ def thresholds_from_scores(
 def _score(
     engine: Engine, photos: LabelledPhotos, batch_size: int, threads: int | None, quiet: bool
 ) -> tuple[Scores, Bools, int]:
-    """Scores and truths of the photos that can be read, and how many cannot."""
+    """Scores and targets of the photos that can be read, and how many cannot."""
     batches = ReadableBatches(photos.paths, Preprocessing.from_json(engine.manifest.preprocessing), batch_size, threads)
     scores = []
     with progress("scoring", len(photos.paths), "photos", quiet) as bar:
@@ -161,7 +161,7 @@ def _score(
     together = np.concatenate(scores)
     if np.isnan(together).any():
         raise FailureError("a score is NaN; no threshold was chosen.")
-    return together, np.delete(photos.truths, batches.unreadable, axis=0), len(batches.unreadable)
+    return together, np.delete(photos.targets, batches.unreadable, axis=0), len(batches.unreadable)
 
 
 def _similarities(labels: tuple[Label, ...], columns: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ def parse_goal(text: str) -> Goal:
     return Goal(kind, number)
 
 
-def choose_cut(scores: npt.NDArray[np.float32], truths: Bools, goal: Goal) -> Cut:
+def choose_cut(scores: npt.NDArray[np.float32], targets: Bools, goal: Goal) -> Cut:
     """Choose the threshold of one label on labelled photos.
 
     - Best F1: of several cuts that reach it the one that gives the label to the fewest photos.
@@ -82,27 +82,27 @@ def choose_cut(scores: npt.NDArray[np.float32], truths: Bools, goal: Goal) -> Cu
 
     Args:
         scores: float32 [n], in [0, 1].
-        truths: bool [n], which photos have the label; at least one does.
+        targets: bool [n], which photos have the label; at least one does.
         goal: what is wanted.
 
     Raises:
         ValueError: no photo has the label.
     """
-    positives = int(truths.sum())
+    positives = int(targets.sum())
     if not positives:
         raise ValueError("no photo has the label")
     order = np.argsort(-scores, kind="stable")
     falling = scores[order]
     given = np.flatnonzero(np.append(falling[1:] < falling[:-1], True)) + 1  # photos above each possible cut
-    hits = np.cumsum(truths[order], dtype=np.intp)[given - 1]
+    hits = np.cumsum(targets[order], dtype=np.intp)[given - 1]
     place, reached = _best_place(given, hits, positives, goal)
-    return cut_at(_between(falling, int(given[place])), scores, truths)._replace(reached=reached)
+    return cut_at(_between(falling, int(given[place])), scores, targets)._replace(reached=reached)
 
 
-def cut_at(threshold: float, scores: npt.NDArray[np.float32], truths: Bools) -> Cut:
+def cut_at(threshold: float, scores: npt.NDArray[np.float32], targets: Bools) -> Cut:
     """What a threshold does to labelled photos: float32 [n] and bool [n]."""
     holds = scores >= np.float32(threshold)
-    given, positives, hits = int(holds.sum()), int(truths.sum()), int((holds & truths).sum())
+    given, positives, hits = int(holds.sum()), int(targets.sum()), int((holds & targets).sum())
     precision = hits / given if given else np.nan
     recall, f1 = (hits / positives, 2 * hits / (given + positives)) if positives else (np.nan, np.nan)
     return Cut(float(np.float32(threshold)), given, precision, recall, f1)

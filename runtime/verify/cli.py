@@ -11,13 +11,13 @@ from rich.console import Console
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import FailureError, UsageError
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.engines.agreement import TOP_K
 from mlzsl.engines.artifact.access import certify as write_certificate
 from mlzsl.engines.artifact.access import set_thresholds
 from mlzsl.engines.engine import Engine
 from mlzsl.engines.opening import open_engine
-from mlzsl.engines.tolerances import LIMITS, limits_for
+from mlzsl.engines.tolerances import LIMITS, tolerances_for
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.labelled import LabelledPhotos, load_labelled
@@ -156,7 +156,7 @@ def main(
     silent = quiet or json_wanted
     learned: LearnedThresholds | None = None
     with closing(open_engine(model, device, backend, precision, threads)) as engine:
-        asked = limits_for(engine.running.precision, **limits)
+        asked = tolerances_for(engine.execution.precision, **limits)
         if against is None:
             verification = verify(engine, model, asked, top_k)
             if goal is not None and verification.passed:
@@ -188,9 +188,9 @@ def main(
         raise FailureError(_beyond(verification, "certificate was" if certify else "thresholds were" if goal else None))
     if learned is not None:
         dropped = "; certify it again" if verification.manifest.certificates else ""
-        say(f"wrote the thresholds of {len(learned.labels)} labels into {model}{dropped}", silent)
+        log(f"wrote the thresholds of {len(learned.labels)} labels into {model}{dropped}", silent)
     if certify:
-        say(f"certified {model} on {verification.running}", silent)
+        log(f"certified {model} on {verification.execution}", silent)
 
 
 def _check_thresholds(goal: str, photos: tuple[str, ...], against: Path | None, certify: bool) -> None:
@@ -220,6 +220,6 @@ def _beyond(verification: Verification, unwritten: str | None) -> str:
     return (
         f"{verification.model}: beyond its limits: {check.name}: {words_of(worst)}"
         + (f", and {more} more" if more else "")
-        + f", on {verification.running}"
+        + f", on {verification.execution}"
         + (f"; no {unwritten} written." if unwritten else ".")
     )

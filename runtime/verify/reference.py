@@ -61,7 +61,7 @@ def open_reference(
     if against.suffix.lower() == ".onnx":
         with contextlib.closing(_open_model(against, model, manifest, threads)) as engine:
             yield Reference(
-                f"{against}, {engine.running}", engine.manifest.network_sha256, lambda images: engine.run(images)
+                f"{against}, {engine.execution}", engine.manifest.network_sha256, lambda images: engine.run(images)
             )
         return
     sha256 = check_checkpoint("--against", against, model, manifest)
@@ -107,7 +107,7 @@ def _check_golden(against: Path, engine: Engine) -> None:
     difference = float(np.abs(engine.scores(golden.images) - golden.scores).max())
     if not difference <= LIMITS["fp32"].largest:
         raise FailureError(
-            f"--against {against}: differs from PyTorch's scores by {difference:.1e} itself, on {engine.running}, "
+            f"--against {against}: differs from PyTorch's scores by {difference:.1e} itself, on {engine.execution}, "
             f"where {LIMITS['fp32'].largest:.0e} is allowed; export it again, or name the checkpoint."
         )
 

@@ -18,7 +18,7 @@ def as_json(verification: Verification) -> dict[str, Any]:
     return {
         "model": str(verification.model),
         "network_sha256": verification.manifest.network_sha256,
-        "running": asdict(verification.running),
+        "running": asdict(verification.execution),
         "reference": verification.reference,
         "reference_sha256": verification.reference_sha256,
         "passed": verification.passed,
@@ -46,7 +46,7 @@ def as_json(verification: Verification) -> dict[str, Any]:
 def print_report(verification: Verification, console: Console) -> None:
     """Print what was measured, what is allowed, and the labels that fare worst."""
     for line in (
-        f"{verification.model} on {verification.running}",
+        f"{verification.model} on {verification.execution}",
         f"compared with {verification.reference}",
     ):
         console.print(Text(line), soft_wrap=True)

@@ -20,10 +20,10 @@ from mlzsl.engines.artifact.access import golden_sample
 from mlzsl.engines.artifact.certificate import Certificate, Check, Measurement
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import Engine, Running, available_cpus
-from mlzsl.engines.tolerances import REPEATS_EXACTLY, Limits, limits_for
+from mlzsl.engines.engine import Engine, ExecutionInfo, available_cpus
+from mlzsl.engines.tolerances import REPEATS_EXACTLY, Limits, tolerances_for
 from mlzsl.imaging import Preprocessing
-from mlzsl.runtime.labelled import LabelledPhotos, levels, truths_sha256
+from mlzsl.runtime.labelled import LabelledPhotos, levels, targets_sha256
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE, ReadableBatches
 from mlzsl.runtime.verify.invariance import variations
 from mlzsl.runtime.verify.reference import Reference
@@ -47,7 +47,7 @@ class Verification:
 
     model: Path
     manifest: Manifest
-    running: Running
+    execution: ExecutionInfo
     reference: str
     reference_sha256: str
     checks: tuple[Check, ...]
@@ -73,11 +73,11 @@ class Verification:
             raise FailureError(f"{self.model}: is beyond its limits and cannot be certified.")
         return Certificate(
             network_sha256=self.manifest.network_sha256,
-            backend=self.running.backend,
-            version=self.running.version,
-            provider=self.running.provider,
-            device=self.running.device,
-            precision=self.running.precision,
+            backend=self.execution.backend,
+            version=self.execution.version,
+            provider=self.execution.provider,
+            device=self.execution.device,
+            precision=self.execution.precision,
             reference=self.reference,
             reference_sha256=self.reference_sha256,
             checks=self.checks,
@@ -102,7 +102,7 @@ def verify(
         limits: what the engine must keep to; None takes the defaults of the precision that runs.
         top_k: how many best labels are compared.
     """
-    limits = limits or limits_for(engine.running.precision)
+    limits = limits or tolerances_for(engine.execution.precision)
     golden = golden_sample(model)
     thresholds = decision_thresholds(engine.manifest)
     agreement = compare(engine.scores(golden.images), golden.scores, top_k, thresholds)
@@ -114,7 +114,7 @@ def verify(
     return Verification(
         Path(model),
         engine.manifest,
-        engine.running,
+        engine.execution,
         "PyTorch, golden sample",
         engine.manifest.golden_sha256,
         checks,
@@ -148,7 +148,7 @@ def verify_on_photos(
     Raises:
         FailureError: not one photo could be read.
     """
-    limits = limits or limits_for(engine.running.precision)
+    limits = limits or tolerances_for(engine.execution.precision)
     first = verify(engine, model, limits, top_k)
     labelled = photos if isinstance(photos, LabelledPhotos) else None
     paths = photos.paths if isinstance(photos, LabelledPhotos) else photos
@@ -159,7 +159,7 @@ def verify_on_photos(
     return Verification(
         Path(model),
         engine.manifest,
-        engine.running,
+        engine.execution,
         reference.words,
         reference.sha256,
         (*first.checks, *checks),
@@ -228,7 +228,7 @@ def _differences(agreement: Agreement, limits: Limits, shares_count: bool = True
 
 
 def _invariance(engine: Engine, images: Images, limits: Limits) -> tuple[Measurement, ...]:
-    exact = ("run", "number in flight") if engine.running.provider in REPEATS_EXACTLY else ()
+    exact = ("run", "number in flight") if engine.execution.provider in REPEATS_EXACTLY else ()
     found = variations(engine, images, decision_thresholds(engine.manifest))
     flipped = 100 * sum(way.flipped for way in found) / sum(way.decisions for way in found)
     return (
@@ -242,18 +242,18 @@ def _invariance(engine: Engine, images: Images, limits: Limits) -> tuple[Measure
 
 def _ranking(manifest: Manifest, compared: _Compared, photos: LabelledPhotos, limits: Limits) -> Check:
     """How well engine and reference rank the labels that the photos really have."""
-    truths = np.delete(photos.truths, compared.unreadable, axis=0)
+    targets = np.delete(photos.targets, compared.unreadable, axis=0)
     seen = np.array([label.seen for label in manifest.labels])
     measurements = []
-    for level in levels(np.concatenate(compared.scores), np.concatenate(compared.reference), truths, seen):
+    for level in levels(np.concatenate(compared.scores), np.concatenate(compared.reference), targets, seen):
         limit = limits.drop if level.name.endswith(" mAP") else None
         measurements += [
             Measurement(f"{level.name} of the reference", level.reference, "points"),
             Measurement(level.name, level.engine, "points"),
             Measurement(f"{level.name} lost", level.lost, "points", at_most=limit),
         ]
-    data = sha256_of_bytes(compared.data_sha256.encode(), truths_sha256(truths).encode())
-    return Check(RANKING, len(truths), data, tuple(measurements))
+    data = sha256_of_bytes(compared.data_sha256.encode(), targets_sha256(targets).encode())
+    return Check(RANKING, len(targets), data, tuple(measurements))
 
 
 def _hashed(batches: Iterable[Images], digest: "hashlib._Hash") -> Iterator[Images]:

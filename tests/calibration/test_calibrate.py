@@ -94,7 +94,7 @@ def test_engines_run_every_precision_and_stay_near_fp32(model, photos, changes, 
         fp32 = engine.scores(images)
     for backend in backends:
         with closing(open_engine(result.path, backend=backend, threads=1)) as engine:
-            assert engine.running.precision == settings(**changes).precision
+            assert engine.execution.precision == settings(**changes).precision
             difference = np.abs(engine.scores(images) - fp32)
             assert 0 < difference.mean() < 0.03
             assert verify(engine, result.path).passed

@@ -3,7 +3,7 @@
 import pytest
 
 from mlzsl.cli import progress as module
-from mlzsl.cli.progress import progress, say
+from mlzsl.cli.progress import log, progress
 
 
 def test_lines_tell_count_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -22,5 +22,5 @@ def test_lines_tell_count_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, ca
 def test_quiet_says_nothing(capsys) -> None:
     with progress("tagging", 2, "photos", quiet=True) as bar:
         bar.advance(2)
-    say("news", quiet=True)
+    log("news", quiet=True)
     assert capsys.readouterr() == ("", "")

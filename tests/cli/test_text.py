@@ -3,19 +3,19 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlzsl.cli.text import printable
+from mlzsl.cli.text import escape_control_chars
 
 
 def test_letters_stay_and_what_acts_is_shown():
-    assert printable("café 猫 שלום 🐕") == "café 猫 שלום 🐕"
-    assert printable("a\nb\x1b[2J") == "a\\nb\\x1b[2J"
-    assert printable("\u202egpj.exe\u2066") == "\\u202egpj.exe\\u2066"
-    assert printable("\udcff") == "\\udcff"
+    assert escape_control_chars("café 猫 שלום 🐕") == "café 猫 שלום 🐕"
+    assert escape_control_chars("a\nb\x1b[2J") == "a\\nb\\x1b[2J"
+    assert escape_control_chars("\u202egpj.exe\u2066") == "\\u202egpj.exe\\u2066"
+    assert escape_control_chars("\udcff") == "\\udcff"
 
 
 @given(st.text())
 def test_what_comes_out_is_printable_and_utf8(text):
-    shown = printable(text)
+    shown = escape_control_chars(text)
     assert shown.isprintable()
     shown.encode()
-    assert printable(shown) == shown
+    assert escape_control_chars(shown) == shown

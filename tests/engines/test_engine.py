@@ -128,15 +128,15 @@ def test_pictures_that_are_a_view_of_others_are_read_right(engine):
 
 def test_what_really_runs_is_told(tiny_model):
     with closing(open_engine(tiny_model.path)) as engine:
-        assert (engine.running.backend, engine.running.provider, engine.running.precision) == (
+        assert (engine.execution.backend, engine.execution.provider, engine.execution.precision) == (
             "openvino",
             "CPU",
             "fp32",
         )
     with closing(open_engine(tiny_model.path, backend="onnxruntime")) as engine:
-        assert engine.running.provider == "CPUExecutionProvider"
-        assert "onnxruntime" in str(engine.running)
-        assert "fp32" in str(engine.running)
+        assert engine.execution.provider == "CPUExecutionProvider"
+        assert "onnxruntime" in str(engine.execution)
+        assert "fp32" in str(engine.execution)
 
 
 def test_fp32_runs_as_fp32_where_the_library_would_take_bf16(tiny_model):
@@ -149,7 +149,7 @@ def test_fp32_runs_as_fp32_where_the_library_would_take_bf16(tiny_model):
 def test_bf16_runs_where_the_cpu_has_it_and_is_an_error_elsewhere(tiny_model):
     if openvino_has("BF16"):
         with closing(open_engine(tiny_model.path, precision="bf16")) as engine:
-            assert engine.running.precision == "bf16"
+            assert engine.execution.precision == "bf16"
             np.testing.assert_allclose(
                 engine.scores(tiny_model.images), tiny_model.scores(tiny_model.images), atol=0.05, rtol=0
             )
@@ -165,7 +165,7 @@ def test_a_bf16_file_runs_in_bf16_without_being_asked(tmp_path):
     lower = lowered(fp32, "bf16", body_of(fp32)).SerializeToString()
     model = write_tiny_model(tmp_path / "model.onnx", lower, precision="bf16")
     with closing(open_engine(model.path)) as engine:
-        assert engine.running.precision == "bf16"
+        assert engine.execution.precision == "bf16"
 
 
 def test_a_file_that_only_claims_to_be_bf16_is_refused(tmp_path):
@@ -199,7 +199,7 @@ def test_an_fp16_file_runs_in_fp16_or_the_sentence_names_what_runs_it(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx", precision="fp16")
     if openvino_has("FP16"):
         with closing(open_engine(model.path)) as engine:
-            assert engine.running.precision == "fp16"
+            assert engine.execution.precision == "fp16"
     else:
         with pytest.raises(UsageError, match=r"has no fp16 arithmetic; use --backend onnxruntime"):
             open_engine(model.path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from smallgraph import CONFIGS, fill, small_batch, small_graph, small_system
+from smallgraph import CONFIGS, fill, small_batch, small_graph, small_model
 
 from mlzsl.cli.main import main
 from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
@@ -22,20 +22,20 @@ from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import Backbone, SmallResNet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
-from mlzsl.train.models.registry import SYSTEMS, make_system, settings_of
+from mlzsl.train.models.registry import MODELS, create_model, settings_of
 
 SIZE, EXTERNALS = 32, 30
 
 
 def test_every_system_has_a_folding() -> None:
-    assert FOLDINGS.keys() == SYSTEMS.keys()
+    assert FOLDINGS.keys() == MODELS.keys()
 
 
 @pytest.mark.parametrize("density", [0.0, 0.1, 0.5])
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_folded_and_written_scores_are_the_systems(name: str, density: float) -> None:
-    graph, model, (features, logits) = small_graph(7, 20, density), small_system(name, 0.6), small_batch(name=name)
+    graph, model, (features, logits) = small_graph(7, 20, density), small_model(name, 0.6), small_batch(name=name)
     probabilities = graph.external_probabilities(logits.double())
     expected = model.double()(features.double(), probabilities, graph.double())
     model.float()
@@ -48,9 +48,9 @@ def test_folded_and_written_scores_are_the_systems(name: str, density: float) ->
         assert (scores - alone).abs().max() <= 1e-6
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", MODELS)
 def test_folding_never_adds_products_nor_changes_the_system(name: str) -> None:
-    graph, model, (features, logits) = small_graph(7, 20), small_system(name), small_batch(1, name)
+    graph, model, (features, logits) = small_graph(7, 20), small_model(name), small_batch(1, name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     folded = multiply_adds(fold(model, graph), features, logits)
     assert 0 < folded <= multiply_adds(written(model, graph), features, logits)
@@ -69,7 +69,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "images"
 
 
-@pytest.fixture(scope="module", params=SYSTEMS)
+@pytest.fixture(scope="module", params=MODELS)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A system's name, and a folder with its checkpoint and the model file for a few labels."""
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
@@ -79,7 +79,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         open_embeddings("taxonomy"),
     )
     torch.manual_seed(0)
-    reading = SYSTEMS[name].reading
+    reading = MODELS[name].reading
     backbone = Backbone("small", SmallResNet(len(external)), external, Preprocessing(size=SIZE), reading)
     widths = {
         "feature_dim": backbone.feature_dim,
@@ -87,7 +87,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "backbone_classes": len(external),
     }
     needed = settings_of(name)
-    model = make_system(name, CONFIGS[name] | {key: width for key, width in widths.items() if key in needed})
+    model = create_model(name, CONFIGS[name] | {key: width for key, width in widths.items() if key in needed})
     if name == "evidence":  # has no first values to speak of
         fill(model, 0.3)
     checkpoint = Checkpoint(model, backbone, labels, labels.labels[::2], embeddings.source, 0.5, {})
@@ -100,10 +100,10 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_checkpoint_and_manifest_name_the_system(place: tuple[str, Path]) -> None:
     name, folder = place
     loaded = load_checkpoint(folder / "checkpoint.safetensors").model
-    assert type(loaded) is SYSTEMS[name]
+    assert type(loaded) is MODELS[name]
     assert not loaded.training
     manifest = read_manifest(folder / "model.onnx")
-    assert manifest.system == name
+    assert manifest.model == name
     assert [label.seen for label in manifest.labels] == [True, False] * 4
 
 
@@ -130,9 +130,9 @@ def test_it_tags_and_verifies(place: tuple[str, Path], photos: Path) -> None:
     assert verified.exit_code == 0, verified.output
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", MODELS)
 def test_heads_as_written_can_be_traced_for_any_batch(name: str) -> None:
-    model, graph, (features, logits) = small_system(name), small_graph(), small_batch(name=name)
+    model, graph, (features, logits) = small_model(name), small_graph(), small_batch(name=name)
     batch = torch.export.Dim("N")
     program = torch.export.export(written(model, graph), (features, logits), dynamic_shapes=({0: batch}, {0: batch}))
     expected = model(features, graph.external_probabilities(logits), graph)

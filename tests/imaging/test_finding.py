@@ -142,7 +142,7 @@ def test_files_that_are_no_images_by_their_names_are_counted_by_suffix(folder):
     for name in ("x.HEIC", "inner/y.heic", "README", "clip.mp4", "odd.\x1b[31m"):
         (folder / name).touch()
     others = Counter()
-    assert len(list(find_images(["photos"], passed_over=others))) == 4
+    assert len(list(find_images(["photos"], skipped=others))) == 4
     assert others == {".heic": 2, "without suffix": 1, ".mp4": 1, ".txt": 1, ".\\x1b[31m": 1}
 
 

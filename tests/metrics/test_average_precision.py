@@ -17,8 +17,8 @@ from mlzsl.metrics.average_precision import average_precisions, evaluate, expect
 IMAGES, LABELS = 40, 12
 
 
-def scores_truths_seen(seed: int, levels: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random scores (of `levels` values, so that they tie), sparse truths, a third of the labels unseen."""
+def scores_targets_seen(seed: int, levels: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random scores (of `levels` values, so that they tie), sparse targets, a third of the labels unseen."""
     rng = np.random.default_rng(seed)
     scores = rng.random((IMAGES, LABELS), dtype=np.float32)
     if levels is not None:
@@ -26,13 +26,13 @@ def scores_truths_seen(seed: int, levels: int | None = None) -> tuple[np.ndarray
     return scores, rng.random((IMAGES, LABELS)) < 0.15, np.arange(LABELS) % 3 != 0
 
 
-def naive_average_precision(scores: np.ndarray, truths: np.ndarray) -> float:
+def naive_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
     """Σ (R_k - R_{k-1}) P_k over distinct scores, one at a time."""
     total, recall_before = 0.0, 0.0
     for threshold in sorted(set(scores.tolist()), reverse=True):
         taken = scores >= threshold
-        recall = (taken & truths).sum() / truths.sum()
-        total += (recall - recall_before) * (taken & truths).sum() / taken.sum()
+        recall = (taken & targets).sum() / targets.sum()
+        total += (recall - recall_before) * (taken & targets).sum() / taken.sum()
         recall_before = recall
     return total
 
@@ -40,12 +40,12 @@ def naive_average_precision(scores: np.ndarray, truths: np.ndarray) -> float:
 @pytest.mark.parametrize("levels", [None, 50, 5, 2, 1], ids=lambda levels: f"{levels or 'all'} distinct scores")
 @pytest.mark.parametrize("seed", range(5))
 def test_both_means_equal_scikit_learn_and_the_formula(seed: int, levels: int | None) -> None:
-    scores, truths, seen = scores_truths_seen(seed, levels)
-    metrics = evaluate(scores, truths, seen)
+    scores, targets, seen = scores_targets_seen(seed, levels)
+    metrics = evaluate(scores, targets, seen)
     for name, chosen in (("seen", seen), ("unseen", ~seen)):
         for peer in (lambda s, t: average_precision_score(t, s), naive_average_precision):
-            by_class = [peer(scores[:, c], truths[:, c]) for c in np.flatnonzero(chosen) if truths[:, c].any()]
-            by_image = [peer(s[chosen], t[chosen]) for s, t in zip(scores, truths, strict=True) if t[chosen].any()]
+            by_class = [peer(scores[:, c], targets[:, c]) for c in np.flatnonzero(chosen) if targets[:, c].any()]
+            by_image = [peer(s[chosen], t[chosen]) for s, t in zip(scores, targets, strict=True) if t[chosen].any()]
             assert metrics[name].mAP == pytest.approx(np.mean(by_class), abs=1e-12)
             assert metrics[name].miAP == pytest.approx(np.mean(by_image), abs=1e-12)
             assert (metrics[name].classes, metrics[name].images) == (len(by_class), len(by_image))
@@ -56,43 +56,43 @@ def test_average_precision_equals_the_formula_on_any_row(data: st.DataObject) ->
     shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 12)))
     levels = st.sampled_from([-np.inf, -1.5, 0.0, 1e-30, 0.5, np.inf])
     scores = data.draw(arrays.arrays(np.float64, shape, elements=levels | st.floats(-1, 1)))
-    truths = data.draw(arrays.arrays(np.bool_, shape))
-    found = average_precisions(scores, truths)
-    for row, (row_scores, row_truths) in enumerate(zip(scores, truths, strict=True)):
-        if row_truths.any():
-            assert found[row] == pytest.approx(naive_average_precision(row_scores, row_truths), abs=1e-12)
+    targets = data.draw(arrays.arrays(np.bool_, shape))
+    found = average_precisions(scores, targets)
+    for row, (row_scores, row_targets) in enumerate(zip(scores, targets, strict=True)):
+        if row_targets.any():
+            assert found[row] == pytest.approx(naive_average_precision(row_scores, row_targets), abs=1e-12)
         else:
             assert math.isnan(found[row])
 
 
 def test_the_order_of_photos_and_labels_does_not_matter() -> None:
-    scores, truths, seen = scores_truths_seen(seed=0, levels=4)
+    scores, targets, seen = scores_targets_seen(seed=0, levels=4)
     rng = np.random.default_rng(1)
     photos, labels = rng.permutation(IMAGES), rng.permutation(LABELS)
-    shuffled = evaluate(scores[photos][:, labels], truths[photos][:, labels], seen[labels])
-    for name, expected in evaluate(scores, truths, seen).items():
+    shuffled = evaluate(scores[photos][:, labels], targets[photos][:, labels], seen[labels])
+    for name, expected in evaluate(scores, targets, seen).items():
         assert shuffled[name].mAP == pytest.approx(expected.mAP, abs=1e-12)
         assert shuffled[name].miAP == pytest.approx(expected.miAP, abs=1e-12)
 
 
 def test_only_the_order_of_scores_counts() -> None:
-    scores, truths, seen = scores_truths_seen(seed=2)
-    assert evaluate(scores, truths, seen) == evaluate(np.log(scores.astype(np.float64)), truths, seen)
+    scores, targets, seen = scores_targets_seen(seed=2)
+    assert evaluate(scores, targets, seen) == evaluate(np.log(scores.astype(np.float64)), targets, seen)
 
 
 def test_perfect_and_worst_rankings() -> None:
-    truths = np.array([[True, False], [False, True], [False, True], [False, True]])
+    targets = np.array([[True, False], [False, True], [False, True], [False, True]])
     seen = np.array([True, True])
-    assert evaluate(truths.astype(np.float32), truths, seen)["seen"].mAP == 1.0
-    assert evaluate(truths.astype(np.float32), truths, seen)["seen"].miAP == 1.0
-    worst = evaluate(-truths.astype(np.float32), truths, seen)["seen"]
+    assert evaluate(targets.astype(np.float32), targets, seen)["seen"].mAP == 1.0
+    assert evaluate(targets.astype(np.float32), targets, seen)["seen"].miAP == 1.0
+    worst = evaluate(-targets.astype(np.float32), targets, seen)["seen"]
     assert worst.miAP == 0.5  # the one true label always second
     assert worst.mAP == pytest.approx((1 / 4 + 3 / 4) / 2)  # all true ones tied at the end
 
 
 def test_constant_scores_get_the_prevalence() -> None:
-    truths = np.array([[True, False], [True, False], [False, True], [False, False]])
-    metrics = evaluate(np.full((4, 2), 0.5), truths, np.array([True, True]))["seen"]
+    targets = np.array([[True, False], [True, False], [False, True], [False, False]])
+    metrics = evaluate(np.full((4, 2), 0.5), targets, np.array([True, True]))["seen"]
     assert metrics.mAP == pytest.approx((2 / 4 + 1 / 4) / 2)
     assert metrics.miAP == pytest.approx(0.5)
 
@@ -103,10 +103,10 @@ def test_all_positive_gets_one() -> None:
 
 
 def test_empty_classes_and_images_are_left_out_and_counted() -> None:
-    truths = np.zeros((4, 5), bool)
-    truths[0, 0] = truths[1, 1] = truths[1, 4] = True
+    targets = np.zeros((4, 5), bool)
+    targets[0, 0] = targets[1, 1] = targets[1, 4] = True
     seen = np.array([True, True, True, False, False])
-    metrics = evaluate(np.random.default_rng(0).random((4, 5)), truths, seen)
+    metrics = evaluate(np.random.default_rng(0).random((4, 5)), targets, seen)
     assert (metrics["seen"].classes, metrics["seen"].classes_left_out) == (2, 1)
     assert (metrics["seen"].images, metrics["seen"].images_left_out) == (2, 2)
     assert (metrics["unseen"].classes, metrics["unseen"].classes_left_out) == (1, 1)
@@ -126,31 +126,31 @@ def test_nothing_to_measure_is_nan_and_null_in_json(shape: tuple[int, int]) -> N
 @pytest.mark.parametrize(("items", "positives"), [(1, 1), (5, 1), (6, 2), (6, 5), (7, 7)])
 def test_chance_is_the_mean_over_every_order(items: int, positives: int) -> None:
     placements = list(itertools.combinations(range(items), positives))
-    truths = np.zeros((len(placements), items), bool)
+    targets = np.zeros((len(placements), items), bool)
     for row, places in enumerate(placements):
-        truths[row, list(places)] = True
-    descending = np.broadcast_to(-np.arange(items, dtype=np.float64), truths.shape)
-    expected = average_precisions(descending, truths).mean()
+        targets[row, list(places)] = True
+    descending = np.broadcast_to(-np.arange(items, dtype=np.float64), targets.shape)
+    expected = average_precisions(descending, targets).mean()
     assert expected_average_precisions(np.array([positives]), items)[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_random_scores_come_near_chance() -> None:
     rng = np.random.default_rng(0)
-    truths = rng.random((4000, 30)) < 0.05
-    metrics = evaluate(rng.random(truths.shape), truths, np.ones(30, bool))["seen"]
+    targets = rng.random((4000, 30)) < 0.05
+    metrics = evaluate(rng.random(targets.shape), targets, np.ones(30, bool))["seen"]
     assert metrics.mAP == pytest.approx(metrics.chance_mAP, abs=0.005)
     assert metrics.miAP == pytest.approx(metrics.chance_miAP, abs=0.01)
 
 
 def test_a_score_that_is_nan_is_refused_with_its_place() -> None:
-    scores, truths, seen = scores_truths_seen(seed=3)
+    scores, targets, seen = scores_targets_seen(seed=3)
     scores[7, 2] = scores[9, 2] = np.nan
     with pytest.raises(FailureError, match=r"2 of 40 images hold NaN \(first image 7\)"):
-        evaluate(scores, truths, seen)
+        evaluate(scores, targets, seen)
 
 
 @pytest.mark.parametrize(
-    ("scores", "truths", "seen"),
+    ("scores", "targets", "seen"),
     [
         (np.zeros((3, 4)), np.zeros((3, 5), bool), np.zeros(4, bool)),
         (np.zeros((3, 4)), np.zeros((3, 4), bool), np.zeros(3, bool)),
@@ -160,7 +160,7 @@ def test_a_score_that_is_nan_is_refused_with_its_place() -> None:
     ],
 )
 def test_shapes_and_dtypes_that_do_not_fit_are_refused(
-    scores: np.ndarray, truths: np.ndarray, seen: np.ndarray
+    scores: np.ndarray, targets: np.ndarray, seen: np.ndarray
 ) -> None:
     with pytest.raises(FailureError, match="evaluation found"):
-        evaluate(scores, truths, seen)
+        evaluate(scores, targets, seen)

@@ -17,34 +17,34 @@ Scored = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
 
 def photos(generator: np.random.Generator, count: int, rates: tuple[float, ...], levels: int | None = None) -> Scored:
-    """Scores that know something of the truths, rounded to `levels` so that they tie, and truths."""
-    truths = generator.random((count, len(rates))) < np.array(rates)
-    scores = generator.normal(size=truths.shape) + 1.2 * truths
+    """Scores that know something of the targets, rounded to `levels` so that they tie, and targets."""
+    targets = generator.random((count, len(rates))) < np.array(rates)
+    scores = generator.normal(size=targets.shape) + 1.2 * targets
     if levels:
         scores = np.round(scores * levels) / levels
-    return scores.astype(np.float32), truths
+    return scores.astype(np.float32), targets
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([None, 1, 3]))
 def test_draws_count_like_photos_that_are_repeated(seed: int, count: int, levels: int | None) -> None:
     generator = np.random.default_rng(seed)
-    scores, truths = photos(generator, count, (0.5, 0.2, 0.1, 0.4, 0.2, 0.05, 0.0), levels)
+    scores, targets = photos(generator, count, (0.5, 0.2, 0.1, 0.4, 0.2, 0.05, 0.0), levels)
     draws = np.stack([np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(4)])
-    values = measures_of_draws(scores, truths, SEEN, draws)
+    values = measures_of_draws(scores, targets, SEEN, draws)
     assert tuple(values) == MEASURES
     for row, times in enumerate(draws):
-        repeated = measures_of(np.repeat(scores, times, axis=0), np.repeat(truths, times, axis=0), SEEN)
+        repeated = measures_of(np.repeat(scores, times, axis=0), np.repeat(targets, times, axis=0), SEEN)
         for name in MEASURES:
             assert values[name][row] == pytest.approx(repeated[name], abs=1e-12, nan_ok=True), name
 
 
 def test_the_same_seed_draws_the_same_photos_however_many_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, truths = photos(np.random.default_rng(1), 40, (0.3,) * 7)
-    whole = resampled(scores, truths, SEEN, 30, seed=5)
+    scores, targets = photos(np.random.default_rng(1), 40, (0.3,) * 7)
+    whole = resampled(scores, targets, SEEN, 30, seed=5)
     monkeypatch.setattr("mlzsl.metrics.intervals.DRAWN_AT_ONCE", 7 * 40)
-    parts = resampled(scores, truths, SEEN, 30, seed=5)
+    parts = resampled(scores, targets, SEEN, 30, seed=5)
     assert all(np.allclose(whole[name], parts[name], rtol=0, atol=1e-12) for name in MEASURES)
-    other = resampled(scores, truths, SEEN, 30, seed=6)
+    other = resampled(scores, targets, SEEN, 30, seed=6)
     assert not np.array_equal(whole["unseen mAP"], other["unseen mAP"])
 
 
@@ -56,8 +56,8 @@ def test_an_interval_holds_the_level_and_nearly_always_the_expected_one() -> Non
     expected = {name: np.mean([sample[name] for sample in samples]) for name in names}
     held = dict.fromkeys(names, 0)
     for seed in range(100):
-        scores, truths = photos(generator, 120, rates)
-        level, values = measures_of(scores, truths, SEEN), resampled(scores, truths, SEEN, 100, seed)
+        scores, targets = photos(generator, 120, rates)
+        level, values = measures_of(scores, targets, SEEN), resampled(scores, targets, SEEN, 100, seed)
         for name in names:
             low, high = interval(level[name], values[name])
             assert low < level[name] < high
@@ -66,9 +66,9 @@ def test_an_interval_holds_the_level_and_nearly_always_the_expected_one() -> Non
 
 
 def test_what_cannot_be_measured_has_no_interval() -> None:
-    scores, truths = photos(np.random.default_rng(1), 20, (0.3,) * 7)
-    truths[:, ~SEEN] = False
-    values = resampled(scores, truths, SEEN, 10, seed=0)
+    scores, targets = photos(np.random.default_rng(1), 20, (0.3,) * 7)
+    targets[:, ~SEEN] = False
+    values = resampled(scores, targets, SEEN, 10, seed=0)
     for name in ("unseen mAP", "unseen miAP", "conventional F1@5"):
         assert np.isnan(values[name]).all()
         assert all(math.isnan(end) for end in interval(math.nan, values[name]))
@@ -76,15 +76,15 @@ def test_what_cannot_be_measured_has_no_interval() -> None:
 
 
 def test_broken_scores_are_refused() -> None:
-    scores, truths = photos(np.random.default_rng(1), 20, (0.3,) * 7)
+    scores, targets = photos(np.random.default_rng(1), 20, (0.3,) * 7)
     scores[3, 2] = np.nan
     with pytest.raises(FailureError, match="hold NaN"):
-        resampled(scores, truths, SEEN, 10, seed=0)
+        resampled(scores, targets, SEEN, 10, seed=0)
 
 
 def test_chance_is_what_random_scores_reach() -> None:
     generator = np.random.default_rng(3)
-    _, truths = photos(generator, 60, (0.3, 0.1, 0.2, 0.3, 0.1, 0.2, 0.1))
-    trials = [measures_of(generator.random(truths.shape), truths, SEEN) for _ in range(400)]
-    for name, level in chance_of(truths, SEEN).items():
+    _, targets = photos(generator, 60, (0.3, 0.1, 0.2, 0.3, 0.1, 0.2, 0.1))
+    trials = [measures_of(generator.random(targets.shape), targets, SEEN) for _ in range(400)]
+    for name, level in chance_of(targets, SEEN).items():
         assert level == pytest.approx(np.mean([trial[name] for trial in trials]), abs=0.01), name

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlzsl.cli.outputs import sha256_of_bytes
-from mlzsl.cli.progress import progress, say
+from mlzsl.cli.progress import log, progress
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import Backbone, Normalize, SmallResNet, feature_maps
@@ -87,7 +87,7 @@ def pretrain_small_backbone(cache: Path, config: PretrainingConfig | None = None
         backbone, accuracy = _pretrained(config, quiet)
         arrays = {name: tensor.numpy() for name, tensor in backbone.state_dict().items()}
         keep(path, key, arrays, {"backbone": backbone.config(), "accuracy": accuracy})
-    say(f"small backbone: top-1 {accuracy:.1%} on {config.held_out} held-out pictures ({path})", quiet)
+    log(f"small backbone: top-1 {accuracy:.1%} on {config.held_out} held-out pictures ({path})", quiet)
     return backbone
 
 
@@ -103,7 +103,7 @@ def external_label_set() -> LabelSet:
 
 def _pretrained(config: PretrainingConfig, quiet: bool) -> tuple[Backbone, float]:
     total = config.pictures + config.held_out
-    say(f"drawing {total} pictures of {len(EXTERNAL_CLASSES)} external classes", quiet)
+    log(f"drawing {total} pictures of {len(EXTERNAL_CLASSES)} external classes", quiet)
     pictures, classes = _single_objects(config.pictures, config.seed, config.tile)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

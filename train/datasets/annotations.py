@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.imaging.decoding import is_image_name
 from mlzsl.imaging.photoset import PhotoSet
 
-MAX_LIST_BYTES = 64 * 2**20  # of a list of photos or of their truths: over a million lines
+MAX_LIST_BYTES = 64 * 2**20  # of a list of photos or of their targets: over a million lines
 
 
 def read_lines(path: Path, expected: str) -> list[str]:
@@ -74,5 +74,5 @@ def labelled_only(
     reasons = [f"{count:,} {reason}" for reason, count in left_out.items() if count]
     if not kept:
         raise UsageError(f"{name}: no photo with a label is left ({', '.join(reasons) or 'the list is empty'}).")
-    say(f"{name}: {len(kept):,} photos" + (f"; left out: {', '.join(reasons)}" if reasons else ""), quiet)
+    log(f"{name}: {len(kept):,} photos" + (f"; left out: {', '.join(reasons)}" if reasons else ""), quiet)
     return PhotoSet(tuple(path for path, _ in kept), tuple(labels for _, labels in kept), name)

@@ -50,22 +50,22 @@ def load_nuswide(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
             raise UsageError(f"{root / CONCEPTS}: {concept!r} is not the name of a concept; expected one a line.")
     folder = next((root / name for name in PHOTO_FOLDERS if (root / name).is_dir()), root)
     present = photos_below(folder)
-    truths_of = _ground_truth(root, concepts)
+    targets_of = _ground_truth(root, concepts)
     return Source(
-        *(_load_split(root, split, truths_of(split), concepts, folder, present, quiet) for split in ("Train", "Test"))
+        *(_load_split(root, split, targets_of(split), concepts, folder, present, quiet) for split in ("Train", "Test"))
     )
 
 
 def _load_split(
     root: Path,
     split: str,
-    truths: tuple[list[str], Bools],
+    targets: tuple[list[str], Bools],
     concepts: list[str],
     folder: Path,
     present: dict[str, Path],
     quiet: bool,
 ) -> PhotoSet:
-    names, carried = truths
+    names, carried = targets
     left_out: Counter[str] = Counter()
     taken: dict[Path, frozenset[str]] = {}
     for name, row in zip(names, carried, strict=True):
@@ -95,7 +95,7 @@ def _ground_truth(root: Path, concepts: list[str]) -> Callable[[str], tuple[list
             f"{root}: no ground truth: expected Groundtruth/TrainTestLabels/Labels_{concepts[0]}_Train.txt and the "
             f"like, or Groundtruth/AllLabels/Labels_{concepts[0]}.txt and the like."
         )
-    names, truths = _of_files(
+    names, targets = _of_files(
         _image_list(root, "Imagelist.txt"), [of_all / f"Labels_{concept}.txt" for concept in concepts]
     )
     row_of = {name: row for row, name in enumerate(names)}
@@ -107,14 +107,14 @@ def _ground_truth(root: Path, concepts: list[str]) -> Callable[[str], tuple[list
             raise UsageError(
                 f"{path}: {len(strangers):,} of its photos are not in Imagelist.txt, first {strangers[0]}."
             )
-        return chosen, truths[[row_of[name] for name in chosen]]
+        return chosen, targets[[row_of[name] for name in chosen]]
 
     return rows_of
 
 
 def _of_files(listed: tuple[Path, list[str]], files: list[Path]) -> tuple[list[str], Bools]:
     list_path, names = listed
-    truths = np.zeros((len(names), len(files)), np.bool_)
+    targets = np.zeros((len(names), len(files)), np.bool_)
     for column, path in enumerate(files):
         lines = read_lines(path, "a line of 0 or 1 for each photo of the list")
         if len(lines) != len(names):
@@ -124,8 +124,8 @@ def _of_files(listed: tuple[Path, list[str]], files: list[Path]) -> tuple[list[s
             )
         if unfit := next((line for line in lines if line not in ("0", "1")), None):
             raise UsageError(f"{path}: found {unfit[:40]!r}; expected a line of 0 or 1 for each photo of the list.")
-        truths[:, column] = np.array(lines) == "1"
-    return names, truths
+        targets[:, column] = np.array(lines) == "1"
+    return names, targets
 
 
 def _image_list(root: Path, name: str) -> tuple[Path, list[str]]:

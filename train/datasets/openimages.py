@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.cli.text import first_of
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.imaging.photoset import PhotoSet
@@ -60,7 +60,7 @@ def _classes(path: Path, labels: LabelSet, quiet: bool) -> dict[str, str | None]
             f"{path}: no class is called like a label of {labels.name}; name fitting labels with --labels."
         )
     if without:
-        say(f"note: {path.name} has no class for {len(without)} labels: {first_of(without)}", quiet)
+        log(f"note: {path.name} has no class for {len(without)} labels: {first_of(without)}", quiet)
     return classes
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.imaging.photoset import PhotoSet
 
 
@@ -28,5 +28,5 @@ class Source:
 
 def without_held_out(photos: PhotoSet, missing: Path, quiet: bool) -> Source:
     """A source whose test split is not on this disk; says so."""
-    say(f"note: {missing} is not there: a share of the training photos is held out instead", quiet)
+    log(f"note: {missing} is not there: a share of the training photos is held out instead", quiet)
     return Source(photos)

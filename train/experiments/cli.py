@@ -9,6 +9,7 @@ import click
 
 from mlzsl.cli.command import CONTEXT_SETTINGS, command
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.options import AliasedOption, model_option
 
 SHARED = [
     click.option(
@@ -114,20 +115,26 @@ def main() -> None:
 
 
 @command("mlzsl-experiment table1")
-@click.option("--systems", metavar="NAME,NAME,…", help="The rows.  [default: all systems]")
+@click.option(
+    "--models",
+    cls=AliasedOption,
+    aliases=("--systems",),
+    metavar="NAME,NAME,…",
+    help="The rows.  [default: all models]",
+)
 @THRESHOLD
 @LAYERS
 @shared
-def table1(systems: str | None, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
+def table1(models: str | None, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
     """Table 1: all systems on seen and unseen labels.
 
     Writes table1.md, mAP and miAP beside chance and the paper's figures, and table1.csv, with precision, recall and F1
     of the 3 and 5 best labels besides.
     """
     from mlzsl.train.experiments.table1 import make_table1, markdown, to_json, write_table1  # torch is heavy
-    from mlzsl.train.models.registry import SYSTEMS
+    from mlzsl.train.models.registry import MODELS
 
-    names = tuple(SYSTEMS) if systems is None else _split(systems)
+    names = tuple(MODELS) if models is None else _split(models)
     table = make_table1(_experiment(flags), names, quiet=quiet or as_json)
     written = write_table1(table, output)
     _show(json.dumps(to_json(table), indent=2) if as_json else markdown(table), written, quiet, as_json)
@@ -135,10 +142,10 @@ def table1(systems: str | None, output: Path, quiet: bool, as_json: bool, **flag
 
 @command("mlzsl-experiment layers")
 @click.option("--values", default="1,2,3,4,5,6", metavar="N,N,…", help="Numbers of graph layers.")
-@click.option("--system", default="RGCN-PosVAE", help="RGCN, RGCN-XL or RGCN-PosVAE.")
+@model_option("RGCN, RGCN-XL or RGCN-PosVAE.", default="RGCN-PosVAE")
 @THRESHOLD
 @shared
-def layers(values: str, system: str, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
+def layers(values: str, model: str, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
     """Figure 3(a): number of graph layers.
 
     Writes layers.csv and layers.png.
@@ -146,17 +153,17 @@ def layers(values: str, system: str, output: Path, quiet: bool, as_json: bool, *
     from mlzsl.train.experiments.figure3 import make_layers, to_json, write_figure
 
     numbers = _numbers(values, int, 1, 16)
-    figure = make_layers(_experiment(flags), numbers, system, quiet=quiet or as_json)
+    figure = make_layers(_experiment(flags), numbers, model, quiet=quiet or as_json)
     written = write_figure(figure, output)
     _show(json.dumps(to_json(figure), indent=2) if as_json else figure.title, written, quiet, as_json)
 
 
 @command("mlzsl-experiment threshold")
 @click.option("--values", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8", metavar="X,X,…", help="Thresholds.")
-@click.option("--system", default="RGCN-PosVAE", help="Any system.")
+@model_option("Any model.", default="RGCN-PosVAE")
 @LAYERS
 @shared
-def threshold(values: str, system: str, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
+def threshold(values: str, model: str, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
     """Figure 3(b): threshold of the WUP similarity.
 
     Writes threshold.csv and threshold.png, with the number of edges at each threshold.
@@ -164,7 +171,7 @@ def threshold(values: str, system: str, output: Path, quiet: bool, as_json: bool
     from mlzsl.train.experiments.figure3 import make_threshold, to_json, write_figure
 
     numbers = _numbers(values, float, 0, 1)
-    figure = make_threshold(_experiment(flags), numbers, system, quiet=quiet or as_json)
+    figure = make_threshold(_experiment(flags), numbers, model, quiet=quiet or as_json)
     written = write_figure(figure, output)
     _show(json.dumps(to_json(figure), indent=2) if as_json else figure.title, written, quiet, as_json)
 

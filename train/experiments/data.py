@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import Embeddings
@@ -17,14 +17,14 @@ from mlzsl.metrics.average_precision import Bools
 from mlzsl.train.backbones.backbone import PLACES, Backbone
 from mlzsl.train.datasets.source import Source
 from mlzsl.train.extraction.features import Features, extract
-from mlzsl.train.models.registry import find_system
+from mlzsl.train.models.registry import find_model
 from mlzsl.train.training.pipeline import (
     SCENES,
     Job,
     job_backbone,
     labelled_photos,
     target_labels,
-    truth_matrix,
+    target_matrix,
     unseen_labels,
 )
 
@@ -47,7 +47,7 @@ class Division:
 
     def read_for(self, system: str, backbone: Backbone) -> tuple["Division", Backbone]:
         """The division and its backbone with what a system reads, which may be less."""
-        narrower = backbone.reading_as(find_system(system).reading)
+        narrower = backbone.reading_as(find_model(system).reading)
         training, tested = (each.read_as(narrower) for each in (self.training_features, self.tested_features))
         return replace(self, training_features=training, tested_features=tested), narrower
 
@@ -78,9 +78,9 @@ class Subject:
         """The class graph of labels and external classes at a WUP threshold."""
         return build_class_graph(self.labels, self.seen, self.backbone.external, self.embeddings, threshold=threshold)
 
-    def truths(self, graph: ClassGraph) -> Bools:
+    def targets(self, graph: ClassGraph) -> Bools:
         """Which labels each tested photo carries, bool [n, N_t]."""
-        return truth_matrix(graph, self.tested)
+        return target_matrix(graph, self.tested)
 
 
 def open_subject(job: Job, systems: Iterable[str], folds: int | None = None, quiet: bool = False) -> Subject:
@@ -104,13 +104,13 @@ def open_subject(job: Job, systems: Iterable[str], folds: int | None = None, qui
     if folds is not None and source.held_out is not None:
         raise _own_test_photos(job, folds)
     backbone = job_backbone(job, quiet)
-    if any(find_system(system).reading == PLACES for system in systems):
+    if any(find_model(system).reading == PLACES for system in systems):
         backbone = backbone.reading_as(PLACES)
     divisions, tested = _divided(source, job, folds, backbone, quiet)
     seen = tuple(label for label in labels.labels if label not in unseen)
     subject = Subject(job, labels, seen, backbone, embeddings, divisions, tested)
     for sentence in subject.graph(job.threshold).stand_ins():
-        say(f"note: {sentence}", quiet)
+        log(f"note: {sentence}", quiet)
     return subject
 
 

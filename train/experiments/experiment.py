@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import Progress, progress, say
+from mlzsl.cli.progress import Progress, log, progress
 from mlzsl.graph.classgraph import ClassGraph
 from mlzsl.metrics.average_precision import Bools, Floats
 from mlzsl.metrics.intervals import interval, resampled
@@ -46,7 +46,7 @@ class Experiment:
         """The job of one run: with the settings that its system has."""
         strange = {name: None for name in SETTINGS if name not in settings_of(system)}
         training = replace(self.job.training, seed=seed)
-        return replace(self.job, system=system, training=training, **strange)  # type: ignore[arg-type]
+        return replace(self.job, model=system, training=training, **strange)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -120,49 +120,49 @@ def run_all(
             for fold, division in enumerate(subject.divisions):
                 done += 1
                 of_fold = f", fold {fold + 1}" if experiment.folds else ""
-                say(f"run {done} of {total}: {setup.name}, seed {seed}{of_fold}", quiet)
+                log(f"run {done} of {total}: {setup.name}, seed {seed}{of_fold}", quiet)
                 run = run_once(setup.job_of(seed), division, setup.graph, subject.backbone, quiet)
                 runs[setup.name][-1].append(run)
     kept = sum(run.kept for of_setup in runs.values() for of_seed in of_setup for run in of_seed)
-    say(f"{kept} of {total} runs were done before", quiet or not kept)
+    log(f"{kept} of {total} runs were done before", quiet or not kept)
     with progress("resampling", len(setups) * experiment.seeds, "runs", quiet or not experiment.resamples) as bar:
         return {setup.name: _summed_up(experiment, subject, setup, runs[setup.name], bar) for setup in setups}
 
 
 def _summed_up(experiment: Experiment, subject: Subject, setup: Setup, runs: list[list[Run]], bar: Progress) -> Outcome:
-    truths, seen = subject.truths(setup.graph), setup.graph.seen
+    targets, seen = subject.targets(setup.graph), setup.graph.seen
     scores, draws = [], []
     for of_seed in runs:
-        pooled = np.empty(truths.shape, np.float32)
+        pooled = np.empty(targets.shape, np.float32)
         for division, run in zip(subject.divisions, of_seed, strict=True):
             pooled[division.places] = run.scores
         scores.append(pooled)
         if experiment.resamples:
-            draws.append(resampled(pooled, truths, seen, experiment.resamples, experiment.job.training.seed))
+            draws.append(resampled(pooled, targets, seen, experiment.resamples, experiment.job.training.seed))
             bar.advance()
     all_runs = [run for of_seed in runs for run in of_seed]
     return Outcome(
-        levels_of(scores, truths, seen, draws),
+        levels_of(scores, targets, seen, draws),
         seconds=sum(run.seconds for run in all_runs),
         whole=all(run.whole for run in all_runs),
     )
 
 
 def levels_of(
-    scores: list[npt.NDArray[np.float32]], truths: Bools, seen: Bools, draws: list[dict[str, Floats]]
+    scores: list[npt.NDArray[np.float32]], targets: Bools, seen: Bools, draws: list[dict[str, Floats]]
 ) -> dict[str, Level]:
     """Sum up the seeds' scores.
 
     Args:
         scores: of each seed, float32 [n, N_t].
-        truths: bool [n, N_t].
+        targets: bool [n, N_t].
         seen: bool [N_t].
         draws: of each seed the measures on the resampled photos, the same photos for every seed; empty for none.
 
     Returns:
         by measure.
     """
-    measured = [measures_of(of_seed, truths, seen) for of_seed in scores]
+    measured = [measures_of(of_seed, targets, seen) for of_seed in scores]
     levels = {}
     for name in MEASURES:
         each = tuple(values[name] for values in measured)

@@ -18,7 +18,7 @@ from mlzsl.train.experiments.report import (
     title,
     write_csv,
 )
-from mlzsl.train.models.registry import SYSTEMS, settings_of
+from mlzsl.train.models.registry import MODELS, settings_of
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
 from mlzsl.train.training.pipeline import Job
 
@@ -49,7 +49,7 @@ class Figure:
 
 
 def make_layers(
-    experiment: Experiment, values: tuple[int, ...] = LAYERS, system: str = RGCNPosVAE.system, quiet: bool = False
+    experiment: Experiment, values: tuple[int, ...] = LAYERS, system: str = RGCNPosVAE.name, quiet: bool = False
 ) -> Figure:
     """Figure 3(a): train and test with each number of graph layers, as far as it is not done yet.
 
@@ -57,7 +57,7 @@ def make_layers(
         UsageError: a name, file or folder is unfit, or the system has no layers to count.
         FailureError: a training diverged, or a file could not be written.
     """
-    check_systems([system], [name for name in SYSTEMS if "layers" in settings_of(name)], "--system")
+    check_systems([system], [name for name in MODELS if "layers" in settings_of(name)], "--system")
     subject = open_subject(experiment.job, [system], experiment.folds, quiet)
     graph = subject.graph(experiment.job.threshold)
     setups = {
@@ -68,7 +68,7 @@ def make_layers(
 
 
 def make_threshold(
-    experiment: Experiment, values: tuple[float, ...] = THRESHOLDS, system: str = RGCNPosVAE.system, quiet: bool = False
+    experiment: Experiment, values: tuple[float, ...] = THRESHOLDS, system: str = RGCNPosVAE.name, quiet: bool = False
 ) -> Figure:
     """Figure 3(b): train and test with each threshold of the WUP similarity, as far as it is not done yet.
 
@@ -76,7 +76,7 @@ def make_threshold(
         UsageError: a name, file or folder is unfit, or a threshold is not in [0, 1].
         FailureError: a training diverged, or a file could not be written.
     """
-    check_systems([system], SYSTEMS, "--system")
+    check_systems([system], MODELS, "--system")
     subject = open_subject(experiment.job, [system], experiment.folds, quiet)
     setups = {
         value: Setup(f"{system}, WUP > {value:g}", _with(experiment, system, "threshold", value), subject.graph(value))

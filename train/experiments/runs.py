@@ -18,15 +18,15 @@ import torch
 
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.graph.classgraph import ClassGraph
 from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.experiments.data import Division
 from mlzsl.train.extraction.cache import keep, recall
 from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 from mlzsl.train.models.registry import config_of
-from mlzsl.train.training.pipeline import Job, new_system, score, training_data
+from mlzsl.train.training.pipeline import Job, new_model, score, training_data
 from mlzsl.train.training.train_step import Stepper
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
@@ -67,39 +67,39 @@ def run_once(job: Job, division: Division, graph: ClassGraph, backbone: Backbone
         UsageError: a setting that the system does not have.
         FailureError: the training diverged, or the cache cannot be written.
     """
-    division, backbone = division.read_for(job.system, backbone)
+    division, backbone = division.read_for(job.model, backbone)
     training_graph, whole_graph = graph_tensors(graph.training()), graph_tensors(graph)
     data = training_data(graph.training(), division.training, division.training_features)
-    fresh = partial(new_system, job, backbone, graph, data)
+    fresh = partial(new_model, job, backbone, graph, data)
     key = _key(job, fresh(), training_graph, whole_graph, data, division)
-    path = job.cache / "runs" / f"{job.system}-seed{job.training.seed}-{key[:16]}.safetensors"
+    path = job.cache / "runs" / f"{job.model}-seed{job.training.seed}-{key[:16]}.safetensors"
     if (found := recall(path, key)) is not None:
         arrays, record = found
         return Run(arrays["scores"], float(record["seconds"]), bool(record["whole"]), kept=True)
     if path.exists():
-        say(f"note: {path} is damaged; this run is done again", quiet)
+        log(f"note: {path} is damaged; this run is done again", quiet)
     started = time.perf_counter()
     state = path.with_suffix(".training.safetensors")
     try:
         model, resumed = _trained(fresh, training_graph, data, job.training, state, quiet)
     except FailureError as error:
-        raise FailureError(f"{job.system}, seed {job.training.seed}: {error}") from error
+        raise FailureError(f"{job.model}, seed {job.training.seed}: {error}") from error
     scores = score(model, whole_graph, division.tested_features)
     seconds = round(time.perf_counter() - started, 1)
-    record = {"system": job.system, "settings": _settings(job, model), "seconds": seconds, "whole": not resumed}
+    record = {"system": job.model, "settings": _settings(job, model), "seconds": seconds, "whole": not resumed}
     keep(path, key, {"scores": scores}, record)
     state.unlink(missing_ok=True)
     return Run(scores, seconds, whole=not resumed, kept=False)
 
 
 def _trained(
-    fresh: Callable[[], System],
+    fresh: Callable[[], Model],
     tensors: GraphTensors,
     data: TrainingData,
     config: TrainingConfig,
     state: Path,
     quiet: bool,
-) -> tuple[System, bool]:
+) -> tuple[Model, bool]:
     """The trained system, and whether it went on from a state that a broken run had left."""
     if state.exists():
         model = fresh()
@@ -107,27 +107,27 @@ def _trained(
             train(model, tensors, data, config, state, resume=True, quiet=quiet)
             return model, True
         except UsageError as error:
-            say(f"note: {error} The run begins anew.", quiet)
+            log(f"note: {error} The run begins anew.", quiet)
     model = fresh()
-    model.start(tensors, data.features, data.external_probabilities, data.truths)
+    model.start(tensors, data.features, data.external_probabilities, data.targets)
     train(model, tensors, data, config, state, quiet=quiet)
     return model, False
 
 
-def _settings(job: Job, model: System) -> dict[str, object]:
+def _settings(job: Job, model: Model) -> dict[str, object]:
     return {"model": config_of(model), "training": asdict(job.training)}
 
 
 def _key(
     job: Job,
-    model: System,
+    model: Model,
     training_graph: GraphTensors,
     graph: GraphTensors,
     data: TrainingData,
     division: Division,
 ) -> str:
     """A hash of settings, program, graph, training data and tested photos: of all that the scores depend on."""
-    settings = _settings(job, model) | {"recipe": RECIPE, "system": job.system, "torch": torch.__version__}
+    settings = _settings(job, model) | {"recipe": RECIPE, "system": job.model, "torch": torch.__version__}
     tensors = (
         each for of in (training_graph, graph) for each in (of.embeddings, of.edges, of.external_logits, of.is_a)
     )

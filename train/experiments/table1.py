@@ -24,7 +24,7 @@ from mlzsl.train.experiments.report import (
     write_csv,
     write_text,
 )
-from mlzsl.train.models.registry import SYSTEMS
+from mlzsl.train.models.registry import MODELS
 from mlzsl.train.training.pipeline import SCENES
 
 MARKDOWN, CSV = "table1.md", "table1.csv"
@@ -52,24 +52,24 @@ class Table1:
     same_data: bool
 
 
-def make_table1(experiment: Experiment, systems: tuple[str, ...] = tuple(SYSTEMS), quiet: bool = False) -> Table1:
+def make_table1(experiment: Experiment, systems: tuple[str, ...] = tuple(MODELS), quiet: bool = False) -> Table1:
     """Train and test every system with every seed, as far as it is not done yet.
 
     Args:
         experiment: data, settings, seeds, folds.
-        systems: names of `SYSTEMS`, the rows in their order.
+        systems: names of `MODELS`, the rows in their order.
         quiet: show no progress.
 
     Raises:
         UsageError: a name, file or folder is unfit.
         FailureError: a training diverged, or a file could not be written.
     """
-    systems = check_systems(systems, SYSTEMS, "--systems")
+    systems = check_systems(systems, MODELS, "--systems")
     subject = open_subject(experiment.job, systems, experiment.folds, quiet)
     graph = subject.graph(experiment.job.threshold)
     setups = [Setup(name, partial(experiment.job_of, name), graph) for name in systems]
     rows = run_all(experiment, subject, setups, quiet)
-    chance = chance_of(subject.truths(graph), graph.seen)
+    chance = chance_of(subject.targets(graph), graph.seen)
     format_ = "" if experiment.job.data == SCENES else parse_data(experiment.job.data)[0]
     dataset = DATASETS.get(format_, "NUS-WIDE" if subject.labels.name == "nuswide81" else "MS-COCO")
     return Table1(experiment, title(experiment, subject, rows.values()), rows, chance, dataset, format_ in DATASETS)

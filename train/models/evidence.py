@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from mlzsl.train.backbones.backbone import PLACES
 from mlzsl.train.models.fitting import fit_logistic, fit_ridge
 from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 
 EXTERNAL_SHARPNESS = (10.0, 20.0, 30.0)  # k of e, q and u
 SEEN_SHARPNESS = (3.0, 10.0, 30.0)  # k of c
@@ -78,10 +78,10 @@ class LabelConstants:
     seen: Tensor
 
 
-class Evidence(System):
+class Evidence(Model):
     """Two regressions fitted to evidence; no parameter is learned by steps."""
 
-    system = "evidence"
+    name = "evidence"
     reading = PLACES
     config_class = EvidenceConfig
 
@@ -107,7 +107,7 @@ class Evidence(System):
         self.register_buffer("own_weights", torch.tensor([1.0, 0.0, 0.0]))
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
         """Fit everything.
 
         Raises:
@@ -117,14 +117,14 @@ class Evidence(System):
         x, q = self.parted(features)
         self.seen_embeddings.copy_(nn.functional.normalize(graph.target_embeddings))
         self.usual.copy_(q.double().mean(dim=0))
-        ridge = fit_ridge(x, truths)
+        ridge = fit_ridge(x, targets)
         level, spread = ridge.left_out.mean(dim=0), ridge.left_out.std(dim=0).clamp_min(1e-3)
         self.classifier_weight.copy_(ridge.weight / spread)
         self.classifier_bias.copy_((ridge.bias - level) / spread)
 
         fitted = _spread_over(len(features), PAIRS_FITTED // graph.targets)
         seen = ((ridge.left_out - level) / spread).float()[fitted]
-        constants, truth = self.constants(graph), truths[fitted].flatten()
+        constants, truth = self.constants(graph), targets[fitted].flatten()
         channels = self.channels(q[fitted], external_probabilities[fitted], seen, graph, constants)
         weights, offset = fit_logistic(channels.transpose(1, 2).flatten(0, 1), truth, self.config.penalty)
         self.weights.copy_(weights)
@@ -137,11 +137,11 @@ class Evidence(System):
         return self._logits(features, external_probabilities, graph).sigmoid()
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
     ) -> dict[str, Tensor]:
         """Binary cross-entropy, to compare with; `start` has minimized it."""
         logits = self._logits(features, external_probabilities, graph)
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, truths)}
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, targets)}
 
     def parted(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n, F + C) -> x (n, F), q (n, C)."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.initialization import scale_features
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Fast0TagConfig:
     embedding_dim: int
 
 
-class Fast0Tag(System):
+class Fast0Tag(Model):
     """A ranking of labels along f(x); s_y enters at length 1."""
 
-    system = "Fast0Tag"
+    name = "Fast0Tag"
     config_class = Fast0TagConfig
 
     def __init__(self, config: Fast0TagConfig) -> None:
@@ -46,7 +46,7 @@ class Fast0Tag(System):
         self.direction = nn.Linear(narrow, config.embedding_dim)
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
         """The first layer sees features at mean 0 and deviation 1."""
         scale_features(self.first, features)
 
@@ -59,11 +59,11 @@ class Fast0Tag(System):
         return squash(self._ranks(features, graph))
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
     ) -> dict[str, Tensor]:
         """RankNet: for each photo the mean over its pairs (p, n), then the mean over photos that have pairs."""
         ranks = self._ranks(features, graph)
-        pairs = truths[:, :, None] * (1 - truths[:, None, :])  # (B, p, n)
+        pairs = targets[:, :, None] * (1 - targets[:, None, :])  # (B, p, n)
         counts = pairs.sum(dim=(1, 2))  # (B,), |Y_m| |Ȳ_m|
         margins = ranks[:, :, None] - ranks[:, None, :]
         of_photos = (pairs * nn.functional.softplus(-margins)).sum(dim=(1, 2)) / counts.clamp_min(1)

@@ -63,33 +63,33 @@ def _thin_svd(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (vectors, squares, others) if wide else (others, squares, vectors)
 
 
-def fit_logistic(channels: Tensor, truths: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+def fit_logistic(channels: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
     """The weights and the offset of a logistic regression, which has one optimum; by Newton's method.
 
     Args:
         channels: float [m, c]; taken at mean 0 and deviation 1 while fitting.
-        truths: 0 or 1, float [m].
+        targets: 0 or 1, float [m].
         penalty: of half the sum of squared weights, beside the mean cross-entropy; the offset goes free.
 
     Returns:
         weights [c] and offset [1] of the channels as they came, float64.
     """
-    channels, truths = channels.double(), truths.double()
+    channels, targets = channels.double(), targets.double()
     mean, deviation = channels.mean(dim=0), channels.std(dim=0, correction=0).clamp_min(1e-6)
     X = torch.cat([(channels - mean) / deviation, channels.new_ones(len(channels), 1)], dim=1)
     penalties = X.new_full((X.shape[1],), penalty)
     penalties[-1] = 1e-9  # where no label is carried, or all are, the offset stays finite
 
     def loss(w: Tensor) -> Tensor:
-        entropy = torch.nn.functional.binary_cross_entropy_with_logits(X @ w, truths)
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(X @ w, targets)
         return entropy + (penalties * w.square()).sum() / 2
 
     w = X.new_zeros(X.shape[1])
-    w[-1] = torch.logit(truths.mean(), eps=1e-6)
+    w[-1] = torch.logit(targets.mean(), eps=1e-6)
     reached = loss(w)
     for _ in range(NEWTON_STEPS):
         p = (X @ w).sigmoid()
-        slope = X.T @ (p - truths) / len(X) + penalties * w
+        slope = X.T @ (p - targets) / len(X) + penalties * w
         curvature = X.T @ (X * (p * (1 - p))[:, None]) / len(X) + penalties.diag()
         direction, step = torch.linalg.solve(curvature, slope), 1.0
         while loss(w - step * direction) > reached and step > SMALLEST_STEP:

@@ -10,21 +10,21 @@ from mlzsl.train.backbones.backbone import AVERAGE
 from mlzsl.train.models.graph_tensors import GraphTensors
 
 
-class System(nn.Module, ABC):
+class Model(nn.Module, ABC):
     """Scores for target labels from features x, external probabilities p^a and a class graph.
 
     The same parameters serve any graph: more labels, other labels, other external classes. In evaluation mode a system
     is a function of one photo.
 
     Attributes:
-        system: its name, as `--system`, checkpoints and manifests have it.
+        name: its name, as `--system`, checkpoints and manifests have it.
         reading: what it reads of a photo: AVERAGE, x [B, F], or PLACES, x and log q side by side [B, F + C]
             (`backbone.evidence_at_places`).
         config_class: the frozen dataclass of its configuration: positive numbers only.
         config: its configuration.
     """
 
-    system: ClassVar[str]
+    name: ClassVar[str]
     reading: ClassVar[str] = AVERAGE
     config_class: ClassVar[type]
     config: Any
@@ -42,7 +42,7 @@ class System(nn.Module, ABC):
         """
         if graph.nodes == graph.targets:
             raise UsageError(
-                f"system {self.system}: the label set contains all of the backbone's classes, which leaves no external "
+                f"system {self.name}: the label set contains all of the backbone's classes, which leaves no external "
                 "class to read; choose other labels with --labels, or another --system."
             )
 
@@ -52,7 +52,7 @@ class System(nn.Module, ABC):
 
     @abstractmethod
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
     ) -> dict[str, Tensor]:
         """The loss terms on a batch; "loss" is the one to minimize.
 
@@ -60,7 +60,7 @@ class System(nn.Module, ABC):
             features: float [B, F] or [B, F + C].
             external_probabilities: p^a, float [B, N_a].
             graph: the training graph: seen and external classes.
-            truths: I(y), float [B, N_t], 1 where the photo carries the label.
+            targets: I(y), float [B, N_t], 1 where the photo carries the label.
         """
 
     @classmethod
@@ -73,7 +73,7 @@ class System(nn.Module, ABC):
         """
         return {}
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
         """Set the first values of a fresh system in place, where they follow from the training data.
 
         For a system without parameters these are its last values as well.
@@ -82,6 +82,6 @@ class System(nn.Module, ABC):
             graph: the training graph.
             features: of the training photos, float32 [n, F] or [n, F + C].
             external_probabilities: p^a of the training photos, float32 [n, N_a].
-            truths: I(y) of the training photos, float32 [n, N_t].
+            targets: I(y) of the training photos, float32 [n, N_t].
         """
         return

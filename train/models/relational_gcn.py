@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.layers import EdgeWeights, GraphConvolution, TargetEncoder, normalize
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 
 
-class RelationalGCN(System):
+class RelationalGCN(Model):
     """A system that ends with graph layers over learned edge weights and an MLP on each node.
 
     States of nodes are kept node-major, (N, B, d): a graph layer is then one matrix product Â @ (N, B·d).

@@ -36,7 +36,7 @@ class RGCNConfig:
 class RGCN(RelationalGCN):
     """The graph network over target labels alone."""
 
-    system = "RGCN"
+    name = "RGCN"
     config_class = RGCNConfig
 
     def __init__(self, config: RGCNConfig) -> None:
@@ -46,7 +46,7 @@ class RGCN(RelationalGCN):
         self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
         self.add_graph_network(config.embedding_dim, config.hidden_dim, config.layers)
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
         """Inputs at one scale, and edges that follow similarity."""
         with torch.no_grad():
             scale_features(self.target_encoder.hidden, features)
@@ -58,11 +58,11 @@ class RGCN(RelationalGCN):
         return self.logits(features, graph, rows=graph.targets).sigmoid()
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
     ) -> dict[str, Tensor]:
         """L_RGCN of eq. 8."""
         logits = self.logits(features, graph, rows=graph.targets)
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, truths)}
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, targets)}
 
     def nodes(self, graph: GraphTensors) -> GraphTensors:
         """The classes that take part: the targets."""

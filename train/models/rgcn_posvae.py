@@ -105,7 +105,7 @@ class PosVAE(nn.Module):
 class RGCNPosVAE(RelationalGCN):
     """The full model: external nodes start from what the backbone says of their classes; h = μ in evaluation."""
 
-    system = "RGCN-PosVAE"
+    name = "RGCN-PosVAE"
     config_class = RGCNPosVAEConfig
 
     def __init__(self, config: RGCNPosVAEConfig) -> None:
@@ -126,7 +126,7 @@ class RGCNPosVAE(RelationalGCN):
         evidence = evidence_of(external_probabilities, backbone_classes)
         return {"evidence_deviation": RELATIVE_DEVIATION * _spread(evidence)}
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
         """Inputs at one scale (e_y at EVIDENCE_SCALE), a narrow posterior, and edges that follow similarity."""
         vae = self.posvae
         with torch.no_grad():
@@ -148,7 +148,7 @@ class RGCNPosVAE(RelationalGCN):
         return self._logits(features, mean, graph).sigmoid()
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
     ) -> dict[str, Tensor]:
         """L_all of eq. 9 and its terms."""
         S_a = graph.external_embeddings
@@ -157,7 +157,7 @@ class RGCNPosVAE(RelationalGCN):
         states = self.posvae.sample(mean, log_sigma)
         vae = self.posvae.loss(e, self.posvae.decode(states, S_a), mean, log_sigma)
         logits = self._logits(features, states, graph)
-        rgcn = nn.functional.binary_cross_entropy_with_logits(logits, truths)  # eq. 8
+        rgcn = nn.functional.binary_cross_entropy_with_logits(logits, targets)  # eq. 8
         return {"loss": rgcn + self.config.vae_weight * vae, "rgcn": rgcn, "vae": vae}
 
     def _logits(self, features: Tensor, external_states: Tensor, graph: GraphTensors) -> Tensor:

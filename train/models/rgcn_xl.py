@@ -28,7 +28,7 @@ class RGCNXLConfig(RGCNConfig):
 class RGCNXL(RGCN):
     """The graph network over target and external classes that all start from the photo's features."""
 
-    system = "RGCN-XL"
+    name = "RGCN-XL"
     config_class = RGCNXLConfig
     config: RGCNXLConfig
 
@@ -37,12 +37,12 @@ class RGCNXL(RGCN):
         return graph
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
     ) -> dict[str, Tensor]:
         """L_RGCN of eq. 8 on targets, and the mean-square error on external classes."""
         logits = self.logits(features, graph, rows=graph.nodes)  # (B, N)
         targets, externals = logits[:, : graph.targets], logits[:, graph.targets :]
-        rgcn = nn.functional.binary_cross_entropy_with_logits(targets, truths)
+        rgcn = nn.functional.binary_cross_entropy_with_logits(targets, targets)
         if externals.shape[1] == 0:
             return {"loss": rgcn, "rgcn": rgcn}
         external = nn.functional.mse_loss(externals.sigmoid(), external_probabilities)

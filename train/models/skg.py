@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.initialization import scale_embeddings, scale_features
 from mlzsl.train.models.layers import ConcatLinear, TargetEncoder
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 
 RELATIONS = ("negative", "positive", "super-subordinate")
 
@@ -78,10 +78,10 @@ class GatedUpdate(nn.Module):
         return beliefs + z * (candidate - beliefs)
 
 
-class SKG(System):
+class SKG(Model):
     """Beliefs are kept node-major, (N_t, B, d_b): messages are then one matrix product A @ (N_t, B·d_b)."""
 
-    system = "SKG"
+    name = "SKG"
     config_class = SKGConfig
 
     def __init__(self, config: SKGConfig) -> None:
@@ -95,7 +95,7 @@ class SKG(System):
         self.belief_out = nn.Linear(config.hidden_dim, 1)
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
         """Inputs at one scale; weights small enough that a sum over all labels does not saturate the messages' tanh."""
         scale_features(self.first_belief.hidden, features)
         relations = [relation for relation in self.relations if isinstance(relation, RelationWeight)]
@@ -120,11 +120,11 @@ class SKG(System):
         return self._logits(self._beliefs(features, graph)[-1]).sigmoid()
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
     ) -> dict[str, Tensor]:
         """Binary cross-entropy after each step t = 1 … T, weighted by 1 / (T − t + 1); "last" is that after T."""
         after_steps = [
-            nn.functional.binary_cross_entropy_with_logits(self._logits(beliefs), truths)
+            nn.functional.binary_cross_entropy_with_logits(self._logits(beliefs), targets)
             for beliefs in self._beliefs(features, graph)
         ]
         T = self.config.steps

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class TrainingFreeConfig:
     half_cosine: float = 0.5
 
 
-class TrainingFree(System):
+class TrainingFree(Model):
     """A fixed function of external probabilities and embeddings."""
 
-    system = "training-free"
+    name = "training-free"
     config_class = TrainingFreeConfig
 
     def __init__(self, config: TrainingFreeConfig) -> None:
         super().__init__()
         self.config = config
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
         """Check that there is something to carry over.
 
         Raises:
@@ -58,8 +58,8 @@ class TrainingFree(System):
         return carried / (1 + carried)
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
     ) -> dict[str, Tensor]:
         """Binary cross-entropy, to compare with; there is nothing to minimize it by."""
         scores = self(features, external_probabilities, graph)
-        return {"loss": nn.functional.binary_cross_entropy(scores, truths)}
+        return {"loss": nn.functional.binary_cross_entropy(scores, targets)}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.initialization import scale_features
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class VisualSemanticConfig:
     embedding_dim: int
 
 
-class VisualSemantic(System):
+class VisualSemantic(Model):
     """A linear map into the semantic space; s_y enters at length 1, so that no label gains by a long vector."""
 
-    system = "visual-semantic"
+    name = "visual-semantic"
     config_class = VisualSemanticConfig
 
     def __init__(self, config: VisualSemanticConfig) -> None:
@@ -42,7 +42,7 @@ class VisualSemantic(System):
         self.offset = nn.Parameter(torch.zeros(1))  # how rare a label is in the mean
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, truths: Tensor) -> None:
+    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
         """The projection sees features at mean 0 and deviation 1."""
         scale_features(self.projection, features)
 
@@ -51,10 +51,10 @@ class VisualSemantic(System):
         return self._logits(features, graph).sigmoid()
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, truths: Tensor
+        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
     ) -> dict[str, Tensor]:
         """Binary cross-entropy, a mean over classes and photos."""
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(self._logits(features, graph), truths)}
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(self._logits(features, graph), targets)}
 
     def _logits(self, features: Tensor, graph: GraphTensors) -> Tensor:
         unit = nn.functional.normalize(graph.target_embeddings)  # (N_t, d_s)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import EmbeddingSource
@@ -27,8 +27,8 @@ from mlzsl.train.datasets.source import Source
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 from mlzsl.train.extraction.features import Features, extract
 from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
-from mlzsl.train.models.model import System
-from mlzsl.train.models.registry import SYSTEMS, find_system, make_system, settings_of
+from mlzsl.train.models.model import Model
+from mlzsl.train.models.registry import MODELS, create_model, find_model, settings_of
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
 from mlzsl.train.training.devices import check_precision, device_name, graph_on, open_device
 from mlzsl.train.training.distributed import ALONE, Processes
@@ -49,7 +49,7 @@ class Job:
         data: "scenes" for the generated set, a folder of images with a labels.json, or FORMAT:PATH (`data.formats`).
         labels: a label set's name or file: Y; None for the one that the data comes with.
         unseen: a named split or a text file of labels; None takes the split of the label set's own name, "none" none.
-        system: a name of `SYSTEMS`.
+        model: a name of `MODELS`.
         backbone: "small" (pretrained here on generated pictures) or one of torchvision's ResNets.
         backbone_weights: a local weights file, None for torchvision's.
         image_size: side S of the squashed picture; None for the backbone's own.
@@ -67,7 +67,7 @@ class Job:
     data: str = SCENES
     labels: str | None = None
     unseen: str | None = None
-    system: str = RGCNPosVAE.system
+    model: str = RGCNPosVAE.name
     backbone: str = SMALL
     backbone_weights: Path | None = None
     image_size: int | None = None
@@ -113,7 +113,7 @@ class _Prepared:
         data: what the loop sees.
         model: the system with its first values.
         held_out: the features of the photos to evaluate on.
-        truths: of these, bool [m, N_t].
+        targets: of these, bool [m, N_t].
     """
 
     labels: LabelSet
@@ -123,9 +123,9 @@ class _Prepared:
     graph: ClassGraph
     training_photos: int
     data: TrainingData
-    model: System
+    model: Model
     held_out: Features
-    truths: npt.NDArray[np.bool_]
+    targets: npt.NDArray[np.bool_]
 
 
 def run(job: Job, quiet: bool = False, processes: Processes = ALONE) -> Outcome:
@@ -162,8 +162,8 @@ def run(job: Job, quiet: bool = False, processes: Processes = ALONE) -> Outcome:
     )
     trained_after = time.perf_counter() - started
     scores = score(model, graph_on(graph_tensors(ready.graph), device), ready.held_out)
-    truths, seen = ready.truths, ready.graph.seen
-    metrics = evaluate(scores, truths, seen)
+    targets, seen = ready.targets, ready.graph.seen
+    metrics = evaluate(scores, targets, seen)
     record = {
         "data": {
             "name": job.data,
@@ -175,7 +175,7 @@ def run(job: Job, quiet: bool = False, processes: Processes = ALONE) -> Outcome:
         "settings": asdict(job.training),
         "history": history,
         "metrics": {part: values.to_json() for part, values in metrics.items()},
-        "top": {way: [at_k.to_json() for at_k in row] for way, row in evaluate_top(scores, truths, seen).items()},
+        "top": {way: [at_k.to_json() for at_k in row] for way, row in evaluate_top(scores, targets, seen).items()},
         "seconds": round(trained_after, 1),
         "device": device_name(device),
         "processes": processes.count,
@@ -197,20 +197,20 @@ def _prepare(job: Job, quiet: bool) -> _Prepared:
     training_photos, held_out_photos = labelled_photos(job, labels, quiet).divided(job.held_out, job.training.seed)
     backbone = job_backbone(job, quiet)
     graph = build_class_graph(labels, seen, backbone.external, embeddings, threshold=job.threshold)
-    say(_describe(graph), quiet)
+    log(_describe(graph), quiet)
     for sentence in graph.stand_ins():
-        say(f"note: {sentence}", quiet)
+        log(f"note: {sentence}", quiet)
     training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
     held_out = extract(backbone, held_out_photos, job.cache, quiet=quiet)
     data = training_data(graph.training(), training_photos, training_features)
     if without := len(training_photos) - len(data.features):
-        say(f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out", quiet)
-    model = new_system(job, backbone, graph, data)
+        log(f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out", quiet)
+    model = new_model(job, backbone, graph, data)
     if not (job.resume and model.learns):  # what goes on has its values already
-        model.start(graph_tensors(graph.training()), data.features, data.external_probabilities, data.truths)
-    truths = truth_matrix(graph, held_out_photos)
+        model.start(graph_tensors(graph.training()), data.features, data.external_probabilities, data.targets)
+    targets = target_matrix(graph, held_out_photos)
     return _Prepared(
-        labels, seen, embeddings.source, backbone, graph, len(training_photos), data, model, held_out, truths
+        labels, seen, embeddings.source, backbone, graph, len(training_photos), data, model, held_out, targets
     )
 
 
@@ -246,56 +246,56 @@ def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
     return frozenset(unseen)
 
 
-def new_system(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> System:
+def new_model(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> Model:
     """A system of the job's settings with random values drawn from its seed; `start` makes them fit the data."""
-    system_class, chosen = _system_and_settings(job)
+    model_class, chosen = _system_and_settings(job)
     classes = len(backbone.external)
     known = {
         "feature_dim": backbone.feature_dim,
         "embedding_dim": graph.embeddings.shape[1],
         "backbone_classes": classes,
-        "seen_labels": data.truths.shape[1],
-    } | system_class.measured(data.external_probabilities, classes)
-    needed = settings_of(job.system)
-    config = system_class.config_class(**{name: value for name, value in known.items() if name in needed}, **chosen)
+        "seen_labels": data.targets.shape[1],
+    } | model_class.measured(data.external_probabilities, classes)
+    needed = settings_of(job.model)
+    config = model_class.config_class(**{name: value for name, value in known.items() if name in needed}, **chosen)
     torch.manual_seed(job.training.seed)
-    return make_system(job.system, asdict(config))
+    return create_model(job.model, asdict(config))
 
 
-def _system_and_settings(job: Job) -> tuple[type[System], dict[str, float]]:
+def _system_and_settings(job: Job) -> tuple[type[Model], dict[str, float]]:
     """The job's system, and those of its settings that the job chooses.
 
     Raises:
         UsageError: an unknown system, or a setting that it does not have.
     """
-    if job.system not in SYSTEMS:
-        raise UsageError(f"--system {job.system}: expected one of {', '.join(SYSTEMS)}.")
+    if job.model not in MODELS:
+        raise UsageError(f"--system {job.model}: expected one of {', '.join(MODELS)}.")
     chosen = {name: getattr(job, name) for name in SETTINGS if getattr(job, name) is not None}
-    if strangers := sorted(chosen.keys() - settings_of(job.system)):
+    if strangers := sorted(chosen.keys() - settings_of(job.model)):
         flags = ", ".join("--" + name.replace("_", "-") for name in strangers)
-        raise UsageError(f"{flags}: system {job.system} has no such setting; leave it out, or choose another --system.")
-    return SYSTEMS[job.system], chosen
+        raise UsageError(f"{flags}: system {job.model} has no such setting; leave it out, or choose another --system.")
+    return MODELS[job.model], chosen
 
 
 def training_data(graph: ClassGraph, photos: PhotoSet, features: Features) -> TrainingData:
-    """Features and truths of the photos that carry a label of the training graph; only its labels are looked at."""
-    truths = truth_matrix(graph, photos)
-    labelled = truths.any(axis=1)
+    """Features and targets of the photos that carry a label of the training graph; only its labels are looked at."""
+    targets = target_matrix(graph, photos)
+    labelled = targets.any(axis=1)
     tensors = graph_tensors(graph)
     return TrainingData(
         features=torch.from_numpy(features.features[labelled]),
         external_probabilities=tensors.external_probabilities(torch.from_numpy(features.logits[labelled])),
-        truths=torch.from_numpy(truths[labelled].astype(np.float32)),
+        targets=torch.from_numpy(targets[labelled].astype(np.float32)),
     )
 
 
-def truth_matrix(graph: ClassGraph, photos: PhotoSet) -> npt.NDArray[np.bool_]:
+def target_matrix(graph: ClassGraph, photos: PhotoSet) -> npt.NDArray[np.bool_]:
     """I(y): bool [n, N_t], whether a photo carries a target label."""
     return np.array([[label in carried for label in graph.targets] for carried in photos.labels])
 
 
 @torch.inference_mode()
-def score(model: System, graph: GraphTensors, features: Features, batch_size: int = 64) -> npt.NDArray[np.float32]:
+def score(model: Model, graph: GraphTensors, features: Features, batch_size: int = 64) -> npt.NDArray[np.float32]:
     """Scores of cached features on a graph, float32 [n, N_t]; computed where model and graph are."""
     model.eval()
     device = graph.embeddings.device
@@ -316,7 +316,7 @@ def job_backbone(job: Job, quiet: bool) -> Backbone:
     Raises:
         UsageError: an unknown one, unfit weights, or a size that it does not take.
     """
-    reading = find_system(job.system).reading
+    reading = find_model(job.model).reading
     if job.backbone != SMALL:
         backbone = open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
     elif job.image_size is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 from mlzsl.train.models.noise import part_of_batch
 from mlzsl.train.training.devices import PRECISIONS
 from mlzsl.train.training.distributed import ALONE, Processes
@@ -29,7 +29,7 @@ class Stepper:
         scaler: of the loss in fp16; does nothing otherwise.
     """
 
-    model: System
+    model: Model
     graph: GraphTensors
     optimizer: torch.optim.Optimizer
     precision: str = "fp32"
@@ -40,7 +40,7 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(self.graph.embeddings.device.type, enabled=self.precision == "fp16")
 
     def take(
-        self, features: Tensor, external_probabilities: Tensor, truths: Tensor, chosen: Tensor
+        self, features: Tensor, external_probabilities: Tensor, targets: Tensor, chosen: Tensor
     ) -> dict[str, float]:
         """Take one step and return the losses before it, of the whole batch.
 
@@ -50,7 +50,7 @@ class Stepper:
         Args:
             features: x of all photos, float32 [n, F].
             external_probabilities: p^a, float32 [n, N_a].
-            truths: I(y), float32 [n, N_t].
+            targets: I(y), float32 [n, N_t].
             chosen: the photos of the whole batch, int64 [B] on the CPU.
 
         Raises:
@@ -63,7 +63,7 @@ class Stepper:
             part_of_batch(share.photos, len(chosen)),
             torch.autocast(device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"),
         ):
-            losses = self.model.losses(features[own], external_probabilities[own], self.graph, truths[own])
+            losses = self.model.losses(features[own], external_probabilities[own], self.graph, targets[own])
         self.optimizer.zero_grad()
         self.scaler.scale(share.weight * losses["loss"]).backward()
         values = share.weight * torch.stack([loss.detach().float() for loss in losses.values()])

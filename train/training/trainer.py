@@ -18,7 +18,7 @@ from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_bytes, written_atomically
 from mlzsl.cli.progress import progress
 from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import System
+from mlzsl.train.models.model import Model
 from mlzsl.train.models.registry import config_of
 from mlzsl.train.training.devices import check_precision
 from mlzsl.train.training.distributed import ALONE, Processes
@@ -57,26 +57,26 @@ class TrainingData:
     Attributes:
         features: x, float32 [n, F].
         external_probabilities: p^a, float32 [n, N_a].
-        truths: I(y) for the seen labels in graph order, float32 [n, N_t].
+        targets: I(y) for the seen labels in graph order, float32 [n, N_t].
     """
 
     features: Tensor
     external_probabilities: Tensor
-    truths: Tensor
+    targets: Tensor
 
     def key(self) -> str:
         """A hash of all of it: resuming on other data is refused."""
         return sha256_of_bytes(
-            *(tensor.cpu().numpy().tobytes() for tensor in (self.features, self.external_probabilities, self.truths))
+            *(tensor.cpu().numpy().tobytes() for tensor in (self.features, self.external_probabilities, self.targets))
         )
 
     def to(self, device: torch.device) -> "TrainingData":
         """The same on a device."""
-        return TrainingData(self.features.to(device), self.external_probabilities.to(device), self.truths.to(device))
+        return TrainingData(self.features.to(device), self.external_probabilities.to(device), self.targets.to(device))
 
 
 def train(
-    model: System,
+    model: Model,
     graph: GraphTensors,
     data: TrainingData,
     config: TrainingConfig,
@@ -92,7 +92,7 @@ def train(
     Args:
         model: freshly made (after `torch.manual_seed(config.seed)`), or of any state when resuming.
         graph: the training graph: seen and external classes.
-        data: cached features, external probabilities and seen truths of the training photos.
+        data: cached features, external probabilities and seen targets of the training photos.
         config: how to train.
         state_path: where the state after each epoch is kept, written atomically; None keeps nothing.
         resume: go on from `state_path`.
@@ -133,7 +133,7 @@ def train(
             torch.manual_seed(config.seed * 1_000_003 + epoch)
             sums: dict[str, float] = {}
             for chosen in torch.randperm(len(data.features)).split(config.batch_size):
-                losses = stepper.take(data.features, data.external_probabilities, data.truths, chosen)
+                losses = stepper.take(data.features, data.external_probabilities, data.targets, chosen)
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + value * len(chosen)
                 bar.advance(1, note=f"epoch {epoch + 1}/{config.epochs}, loss {losses['loss']:.4f}")
@@ -157,7 +157,7 @@ def _check_finite(means: dict[str, float], epoch: int, config: TrainingConfig) -
         )
 
 
-def _parameter_groups(model: System, config: TrainingConfig) -> list[dict[str, Any]]:
+def _parameter_groups(model: Model, config: TrainingConfig) -> list[dict[str, Any]]:
     """Edge weights apart, where a system has them: `starting` gives them values worth keeping."""
     edges = [each for name, each in model.named_parameters() if name.startswith("edge_weights.")]
     others = [each for name, each in model.named_parameters() if not name.startswith("edge_weights.")]
@@ -168,13 +168,13 @@ def _parameter_groups(model: System, config: TrainingConfig) -> list[dict[str, A
     return [group for group in groups if group["params"]]
 
 
-def _run_key(model: System, graph: GraphTensors, data: TrainingData, config: TrainingConfig) -> str:
+def _run_key(model: Model, graph: GraphTensors, data: TrainingData, config: TrainingConfig) -> str:
     """What must be the same for a resumed run to end like an unbroken one; the number of epochs may grow.
 
     The kind of device is part of it, as each draws other noise. The number of processes is not: it moves only rounding.
     """
     settings = {
-        "system": model.system,
+        "system": model.name,
         "model": config_of(model),
         "training": asdict(config) | {"epochs": None},
         "device": data.features.device.type,
@@ -189,7 +189,7 @@ def _run_key(model: System, graph: GraphTensors, data: TrainingData, config: Tra
 def _save_state(
     path: Path,
     run_key: str,
-    model: System,
+    model: Model,
     optimizer: torch.optim.Adam,
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
     scaler: torch.amp.GradScaler,
@@ -224,7 +224,7 @@ def _existing(path: Path | None) -> Path:
 def _load_state(
     path: Path,
     run_key: str,
-    model: System,
+    model: Model,
     optimizer: torch.optim.Adam,
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
     scaler: torch.amp.GradScaler,

@@ -25,7 +25,7 @@ def test_it_is_read_back_as_it_was_written():
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("schema_version", 2, "schema version is 2, and this mlzsl reads version 1; upgrade"),
+        ("schema_version", 3, "schema version is 3, and this mlzsl reads version 2; upgrade"),
         ("schema_version", True, "schema_version is true"),
         ("labels", [], "labels is empty"),
         ("labels", "dog", "not a list"),

@@ -75,12 +75,10 @@ def test_writing_again_replaces_our_metadata_and_keeps_that_of_others(tmp_path):
     serialized = with_metadata(NETWORK, author="somebody")
     first = write_model_file(path, serialized, manifest(), IMAGES, SCORES)
     second = write_model_file(
-        path, path.read_bytes(), dataclasses.replace(first, system="another"), IMAGES[:1], SCORES[:1]
+        path, path.read_bytes(), dataclasses.replace(first, model="another"), IMAGES[:1], SCORES[:1]
     )
     assert (
-        read_manifest(path)
-        == second
-        == dataclasses.replace(first, system="another", golden_sha256=second.golden_sha256)
+        read_manifest(path) == second == dataclasses.replace(first, model="another", golden_sha256=second.golden_sha256)
     )
     assert entries_of(path).keys() == {"author", "mlzsl.manifest", "mlzsl.seal", "mlzsl.golden"}
 
@@ -90,7 +88,7 @@ def test_metadata_in_the_middle_of_the_file_is_found(tmp_path):
     write_model_file(model, NETWORK, manifest(), IMAGES, SCORES)
     appended = model.read_bytes()[len(NETWORK) :]
     model.write_bytes(appended + NETWORK)
-    assert read_manifest(model).system == "RGCN-PosVAE"
+    assert read_manifest(model).model == "RGCN-PosVAE"
 
 
 def test_a_file_that_is_not_there_a_folder_and_an_empty_file(tmp_path):

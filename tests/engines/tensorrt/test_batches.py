@@ -16,7 +16,7 @@ sizes = st.lists(st.integers(1, 40), max_size=12)
 class Sums:
     """A slot whose score of a picture is the sum of its pixels; it computes only when it is waited for."""
 
-    running = 0
+    execution = 0
     most_running = 0
 
     def __init__(self, fails_at: int | None = None) -> None:
@@ -29,13 +29,13 @@ class Sums:
         if self.fails_at == 0:
             raise FailureError("no room")
         self.images = images
-        Sums.running += 1
-        Sums.most_running = max(Sums.most_running, Sums.running)
+        Sums.execution += 1
+        Sums.most_running = max(Sums.most_running, Sums.execution)
 
     def finish(self) -> np.ndarray:
         assert self.images is not None, "a slot was waited for without a piece"
         images, self.images = self.images, None
-        Sums.running -= 1
+        Sums.execution -= 1
         self.finished += 1
         if self.fails_at == self.finished:
             raise FailureError("the GPU fell off the bus")
@@ -44,9 +44,9 @@ class Sums:
 
 @pytest.fixture(autouse=True)
 def _nothing_runs() -> Iterator[None]:
-    Sums.running = Sums.most_running = 0
+    Sums.execution = Sums.most_running = 0
     yield
-    assert Sums.running == 0, "everything that was started was waited for"
+    assert Sums.execution == 0, "everything that was started was waited for"
 
 
 def pictures(count: int, seed: int) -> np.ndarray:

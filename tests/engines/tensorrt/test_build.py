@@ -110,7 +110,7 @@ def test_a_flipped_byte_in_a_real_plan_is_refused(tiny_plan: Build, tmp_path: Pa
 
 
 def test_swapped_manifests_of_real_plans_are_refused(tiny_plan: Build, tmp_path: Path) -> None:
-    other = write_tiny_model(tmp_path / "other.onnx", system="RGCN")
+    other = write_tiny_model(tmp_path / "other.onnx", model="RGCN")
     plan = build_plan(other.path, options=dataclasses.replace(RTX, batch=BatchProfile(1, 2, 4)), quiet=True).path
     manifest_path(plan).write_bytes(manifest_path(tiny_plan.path).read_bytes())
     with pytest.raises(UsageError, match=r"other\.plan\.json .*swapped"):

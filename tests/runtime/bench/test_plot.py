@@ -11,7 +11,7 @@ from PIL import Image
 from tinymodel import LABELS, manifest, random_images, reference_scores, write_tiny_model
 
 from mlzsl.engines.artifact.certificate import Certificate, Check, Measurement
-from mlzsl.engines.engine import Running
+from mlzsl.engines.engine import ExecutionInfo
 from mlzsl.runtime.bench import plot as bench_plot
 from mlzsl.runtime.bench.benchmark import Memory, ModelBench, Settings, bench_model
 from mlzsl.runtime.bench.cli import main
@@ -53,8 +53,8 @@ def bench(name: str, precision: str, rate: float, *certificates: Certificate) ->
         for size in (1, 8)
     )
     made = replace(manifest(precision=precision), network_sha256="1" * 64, certificates=certificates)
-    running = Running("openvino", "1", "CPU", "cpu", precision)
-    return ModelBench(Path(name), made, running, loads, None, Memory(None, None, 1))
+    execution = ExecutionInfo("openvino", "1", "CPU", "cpu", precision)
+    return ModelBench(Path(name), made, execution, loads, None, Memory(None, None, 1))
 
 
 @pytest.fixture
@@ -100,18 +100,18 @@ def test_accuracy_is_that_of_the_engine_that_ran():
 def test_accuracy_is_read_where_verify_has_written_it(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx").path
     pictures = random_images(24, seed=3)
-    truths = {}
+    targets = {}
     for place, (picture, scores) in enumerate(zip(pictures, reference_scores(pictures), strict=True)):
         Image.fromarray(picture).save(tmp_path / f"{place:02}.png")
-        truths[f"{place:02}.png"] = [label.name for label, score in zip(LABELS, scores, strict=True) if score > 0.6]
-    (tmp_path / "labels.json").write_text(json.dumps(truths))
+        targets[f"{place:02}.png"] = [label.name for label, score in zip(LABELS, scores, strict=True) if score > 0.6]
+    (tmp_path / "labels.json").write_text(json.dumps(targets))
     arguments = ["--against", str(model), "--photos", str(tmp_path), "--labels-json", str(tmp_path / "labels.json")]
     result = CliRunner().invoke(verify, [str(model), *arguments, "--certify", "--backend", "onnxruntime"])
     assert result.exit_code == 0, result.output
     settings = Settings((1,), (1,), repeats=1, seconds=0.01)
     found = accuracy_of(bench_model(model, settings, quiet=True, backend="onnxruntime", threads=1))
     assert found is not None
-    assert found.photos == sum(1 for labels in truths.values() if labels)
+    assert found.photos == sum(1 for labels in targets.values() if labels)
     assert found.levels["seen mAP"] == pytest.approx(100)  # the labels are those of its own scores
     assert accuracy_of(bench_model(model, settings, quiet=True, threads=1)) is None  # OpenVINO was not certified
 

@@ -59,7 +59,7 @@ FOUND = [
 def test_a_shard_stands_for_its_images_in_their_order(tmp_path, name, mode):
     (tmp_path / name).write_bytes(shard(MEMBERS, mode))
     others = Counter()
-    found = list(find_photos([tmp_path / name], passed_over=others))
+    found = list(find_photos([tmp_path / name], skipped=others))
     assert found == [Photo(f"{tmp_path / name}/{member}", content) for member, content in FOUND]
     assert others == {".json": 1, ".cls": 1, ".jpg": 1}
 

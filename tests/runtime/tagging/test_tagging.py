@@ -13,7 +13,7 @@ from PIL import Image
 from tinymodel import SIZE, TinyModel, random_images, reference_scores
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.engines.engine import Running
+from mlzsl.engines.engine import ExecutionInfo
 from mlzsl.engines.opening import BACKENDS
 from mlzsl.runtime import Photo, Tagger
 from mlzsl.runtime.tagging import pipeline
@@ -37,7 +37,7 @@ def write_photos(folder, count: int, broken: Iterable[int] = (), seed: int = 0) 
 class CountingEngine:
     """Scores a picture by its first pixel; no library behind it, to see what the pipeline itself does."""
 
-    running = Running("counting", "1", "none", "none", "fp32")
+    execution = ExecutionInfo("counting", "1", "none", "none", "fp32")
     in_flight = 2
 
     def __init__(self, model: TinyModel) -> None:

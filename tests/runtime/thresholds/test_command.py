@@ -39,11 +39,11 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for place, image in enumerate(PHOTOS):
         Image.fromarray(image).save(tmp_path / f"photos/{place:02}.png")
-    truths = {
+    targets = {
         f"{place:02}.png": [name for name, true in zip(NAMES, row, strict=True) if true]
         for place, row in enumerate(TRUTHS)
     }
-    (tmp_path / "photos/labels.json").write_text(json.dumps(truths))
+    (tmp_path / "photos/labels.json").write_text(json.dumps(targets))
     return tmp_path
 
 
@@ -141,18 +141,18 @@ def test_labels_none_of_which_the_model_knows_are_refused(here):
 
 
 def test_a_seen_label_with_too_few_photos_is_predicted_and_an_unseen_one_always(here):
-    truths = TRUTHS.copy()
-    truths[np.flatnonzero(truths[:, 0])[3:], 0] = False
+    targets = TRUTHS.copy()
+    targets[np.flatnonzero(targets[:, 0])[3:], 0] = False
     labels = tuple(dataclasses.replace(label, seen=True) for label in LABELS)
-    learned = thresholds_from_scores(labels, SCORES, truths, Goal(RECALL, 0.8))
+    learned = thresholds_from_scores(labels, SCORES, targets, Goal(RECALL, 0.8))
     assert [found.predicted for found in learned.labels] == [FEW_PHOTOS, *[None] * 5]
-    learned = thresholds_from_scores(labels, SCORES, truths, Goal(RECALL, 0.8), fewest_photos=3)
+    learned = thresholds_from_scores(labels, SCORES, targets, Goal(RECALL, 0.8), fewest_photos=3)
     assert [found.predicted for found in learned.labels] == [None] * 6
     assert learned.assessment is None
-    truths = TRUTHS.copy()
-    of_zebra = thresholds_from_scores(ONE_UNSEEN, SCORES, truths, Goal(BEST_F1)).labels[3]
-    truths[:, 3] = ~truths[:, 3]
-    turned = thresholds_from_scores(ONE_UNSEEN, SCORES, truths, Goal(BEST_F1)).labels[3]
+    targets = TRUTHS.copy()
+    of_zebra = thresholds_from_scores(ONE_UNSEEN, SCORES, targets, Goal(BEST_F1)).labels[3]
+    targets[:, 3] = ~targets[:, 3]
+    turned = thresholds_from_scores(ONE_UNSEEN, SCORES, targets, Goal(BEST_F1)).labels[3]
     assert of_zebra.predicted == turned.predicted == UNSEEN
     assert of_zebra.cut.threshold == turned.cut.threshold
     assert of_zebra.cut.f1 != turned.cut.f1

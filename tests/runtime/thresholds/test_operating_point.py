@@ -72,8 +72,8 @@ def test_the_order_of_the_photos_does_not_matter(photos, goal):
 
 @given(PHOTOS, st.sampled_from(GOALS))
 def test_a_threshold_lies_clear_of_the_scores_where_there_is_room(photos, goal):
-    scores, truths = arrays(photos)
-    threshold = np.float32(choose_cut(scores, truths, goal).threshold)
+    scores, targets = arrays(photos)
+    threshold = np.float32(choose_cut(scores, targets, goal).threshold)
     above, below = scores[scores >= threshold].min(), scores[scores < threshold].max(initial=-1)
     if below >= 0 and np.nextafter(below, np.float32(1)) < above:
         assert below < threshold < above
@@ -81,23 +81,23 @@ def test_a_threshold_lies_clear_of_the_scores_where_there_is_room(photos, goal):
 
 
 def test_photos_of_equal_score_are_never_split():
-    scores, truths = np.full(6, 0.5, np.float32), np.array([True, False, False, False, False, False])
+    scores, targets = np.full(6, 0.5, np.float32), np.array([True, False, False, False, False, False])
     for goal in GOALS:
-        assert choose_cut(scores, truths, goal).given == 6
+        assert choose_cut(scores, targets, goal).given == 6
 
 
 def test_a_precision_out_of_reach_is_said_to_be():
-    scores, truths = np.array([0.9, 0.8, 0.7, 0.6], np.float32), np.array([False, True, True, False])
-    cut = choose_cut(scores, truths, Goal(PRECISION, 0.9))
+    scores, targets = np.array([0.9, 0.8, 0.7, 0.6], np.float32), np.array([False, True, True, False])
+    cut = choose_cut(scores, targets, Goal(PRECISION, 0.9))
     assert (cut.given, cut.reached) == (3, False)
-    assert choose_cut(scores, truths, Goal(PRECISION, 0.6)).reached
+    assert choose_cut(scores, targets, Goal(PRECISION, 0.6)).reached
 
 
 def test_a_label_that_no_photo_has_has_no_threshold_of_its_own():
-    scores, truths = np.array([0.9, 0.1], np.float32), np.array([False, False])
+    scores, targets = np.array([0.9, 0.1], np.float32), np.array([False, False])
     with pytest.raises(ValueError, match="no photo has the label"):
-        choose_cut(scores, truths, Goal(BEST_F1))
-    tried = cut_at(0.5, scores, truths)
+        choose_cut(scores, targets, Goal(BEST_F1))
+    tried = cut_at(0.5, scores, targets)
     assert (tried.given, tried.precision) == (1, 0)
     assert math.isnan(tried.recall)
     assert math.isnan(tried.f1)

@@ -48,11 +48,11 @@ def here(tmp_path, monkeypatch):
     for place, image in enumerate(PHOTOS):
         Image.fromarray(image).save(tmp_path / f"photos/{place:02}.png")
     scores = reference_scores(PHOTOS)
-    truths = {
+    targets = {
         f"{place:02}.png": [label.name for label, score in zip(LABELS, row, strict=True) if score > 0.6] + ["unicorn"]
         for place, row in enumerate(scores)
     }
-    (tmp_path / "labels.json").write_text(json.dumps(truths))
+    (tmp_path / "labels.json").write_text(json.dumps(targets))
     return tmp_path
 
 

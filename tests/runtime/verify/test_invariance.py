@@ -16,7 +16,7 @@ class Altered:
 
     def __init__(self, engine, how) -> None:
         self.engine, self.how, self.call = engine, how, 0
-        self.manifest, self.running, self.in_flight = engine.manifest, engine.running, 2
+        self.manifest, self.execution, self.in_flight = engine.manifest, engine.execution, 2
 
     def run(self, batches):
         batches = list(batches)

@@ -398,5 +398,5 @@ def test_real_weights_recognize_real_photos(name: str, floor: float, kit: Path) 
     images = np.stack([load_image(next(folder.rglob(file)), backbone.preprocessing) for file in chosen])
     with torch.inference_mode():
         guesses = torch.cat([backbone(batch)[1].argmax(1) for batch in torch.from_numpy(images).split(26)])
-    truths = torch.tensor([classes[file][0] for file in chosen])
-    assert (guesses == truths).double().mean() > floor
+    targets = torch.tensor([classes[file][0] for file in chosen])
+    assert (guesses == targets).double().mean() > floor

@@ -175,7 +175,7 @@ def test_nuswide_in_both_layouts(nuswide: Path, capsys: pytest.CaptureFixture[st
     assert "NUS-WIDE Test: 1 photos; left out: 1 photos without a label" in said
 
 
-def test_nuswide_lists_and_truths_of_different_length_are_refused(nuswide: Path) -> None:
+def test_nuswide_lists_and_targets_of_different_length_are_refused(nuswide: Path) -> None:
     with labels_file(nuswide, "sky").open("a") as file:
         file.write("0\n")
     with pytest.raises(UsageError, match=r"Labels_sky.*lines, but .*magelist\.txt lists . photos"):

@@ -19,7 +19,7 @@ from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 from mlzsl.train.experiments import runs
 from mlzsl.train.experiments.paper import TABLE_1
 from mlzsl.train.models import initialization as starting
-from mlzsl.train.models.registry import SYSTEMS
+from mlzsl.train.models.registry import MODELS
 
 FEW = "visual-semantic,RGCN,training-free"
 
@@ -76,7 +76,7 @@ def test_table1_has_all_systems_with_means_deviations_and_intervals(photos: Path
     assert list(rows[0]) == columns
     assert [(row["system"], row["measure"]) for row in rows] == [
         *(("chance", name) for name in MEASURES[:4]),
-        *((system, name) for system in SYSTEMS for name in MEASURES),
+        *((system, name) for system in MODELS for name in MEASURES),
     ]
     for row in rows[4:]:
         each = [float(row["seed 42"]), float(row["seed 43"])]
@@ -215,8 +215,16 @@ def test_runs_of_other_settings_are_not_mixed_up(photos: Path, here: Path) -> No
 
 
 def test_a_changed_program_is_another_run() -> None:
-    names = {path.name for path in runs.program_files(SYSTEMS["RGCN"].__module__)}
-    assert {"rgcn.py", "relational_gcn.py", "layers.py", "initialization.py", "graph_tensors.py", "trainer.py", "train_step.py"} <= names
+    names = {path.name for path in runs.program_files(MODELS["RGCN"].__module__)}
+    assert {
+        "rgcn.py",
+        "relational_gcn.py",
+        "layers.py",
+        "initialization.py",
+        "graph_tensors.py",
+        "trainer.py",
+        "train_step.py",
+    } <= names
     assert "skg.py" not in names
 
 

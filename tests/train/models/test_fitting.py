@@ -77,8 +77,8 @@ def test_logistic_is_scikit_learns(penalty: float) -> None:
 
 def test_logistic_ends_where_labels_are_told_apart_without_fail_or_never_carried() -> None:
     features, _ = photos(50, 4)
-    for truths in ((features[:, 0] > 2).double(), torch.zeros(50, dtype=torch.float64)):
-        weights, offset = fit_logistic(1e3 * features, truths, 1e-6)
+    for targets in ((features[:, 0] > 2).double(), torch.zeros(50, dtype=torch.float64)):
+        weights, offset = fit_logistic(1e3 * features, targets, 1e-6)
         logits = 1e3 * features @ weights + offset
         assert torch.isfinite(logits).all()
-        assert ((logits > 0) == truths.bool()).all()
+        assert ((logits > 0) == targets.bool()).all()

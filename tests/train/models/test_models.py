@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from smallgraph import LEARNING, small_batch, small_graph, small_system
+from smallgraph import LEARNING, small_batch, small_graph, small_model
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.graph.classgraph import build_class_graph
@@ -16,8 +16,8 @@ from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.train.models import initialization as starting
 from mlzsl.train.models.fast0tag import squash
 from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
-from mlzsl.train.models.model import System
-from mlzsl.train.models.registry import SYSTEMS, config_of, make_system
+from mlzsl.train.models.model import Model
+from mlzsl.train.models.registry import MODELS, config_of, create_model
 from mlzsl.train.models.skg import relation_of_pairs
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
@@ -25,10 +25,10 @@ T, A = 6, 15  # targets, external classes
 TRUTHS = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [1] * 6, [0, 1, 1, 0, 1, 0]])
 
 
-def exact(name: str) -> tuple[System, GraphTensors, torch.Tensor, torch.Tensor]:
+def exact(name: str) -> tuple[Model, GraphTensors, torch.Tensor, torch.Tensor]:
     """A system, its graph, x and p^a, in float64."""
     graph, (features, logits) = small_graph(T, A).double(), small_batch(name=name)
-    return small_system(name).double(), graph, features.double(), graph.external_probabilities(logits.double())
+    return small_model(name).double(), graph, features.double(), graph.external_probabilities(logits.double())
 
 
 def linear(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
@@ -43,10 +43,10 @@ def unit(vector: torch.Tensor) -> torch.Tensor:
     return vector / math.sqrt(sum(value.item() ** 2 for value in vector))
 
 
-def cross_entropy(scores: torch.Tensor, truths: torch.Tensor) -> float:
+def cross_entropy(scores: torch.Tensor, targets: torch.Tensor) -> float:
     terms = [
         math.log(score) if truth else math.log(1 - score)
-        for score, truth in zip(scores.flatten().tolist(), truths.flatten().tolist(), strict=True)
+        for score, truth in zip(scores.flatten().tolist(), targets.flatten().tolist(), strict=True)
     ]
     return -sum(terms) / len(terms)
 
@@ -157,7 +157,7 @@ def test_labels_above_one_another_are_found_in_wordnet() -> None:
             assert ((labels.labels[u], labels.labels[v]) in pairs) == (related and places[0] != places[1])
 
 
-def naive_graph_network(model: System, graph: GraphTensors, states: list[torch.Tensor]) -> list[torch.Tensor]:
+def naive_graph_network(model: Model, graph: GraphTensors, states: list[torch.Tensor]) -> list[torch.Tensor]:
     """Eq. 7, normalization, eq. 6 and the final MLP, node by node: a logit for each node."""
     n, S = len(states), graph.embeddings
     W = torch.eye(n, dtype=torch.float64)
@@ -247,15 +247,15 @@ def test_evidence_is_fitted_at_once_and_ranks_labels_that_it_never_saw() -> None
     unseen = int(nearest.amax(dim=1).argmax())  # the label that external classes tell most of
     kept = [y for y in range(T) if y != unseen]
     training = replace(graph, embeddings=graph.embeddings[[*kept, *range(T, T + A)]], targets=T - 1)
-    truths = (torch.rand(200, T, generator=generator) < 0.3).float()
-    p = ((truths @ nearest.clamp_min(0) * 8) + torch.randn(200, A, generator=generator)).softmax(dim=1)
+    targets = (torch.rand(200, T, generator=generator) < 0.3).float()
+    p = ((targets @ nearest.clamp_min(0) * 8) + torch.randn(200, A, generator=generator)).softmax(dim=1)
     features = data.features.clone()
     features[:, model_width() :] = -20.0
     features[:, model_width() + graph.external_logits] = p.log()
-    model = make_system("evidence", config_of(small_system("evidence")) | {"seen_labels": T - 1})
-    model.start(training, features[:150], p[:150], truths[:150][:, kept])
+    model = create_model("evidence", config_of(small_model("evidence")) | {"seen_labels": T - 1})
+    model.start(training, features[:150], p[:150], targets[:150][:, kept])
     scores = model.eval()(features[150:], p[150:], graph)[:, unseen]
-    carried = truths[150:, unseen].bool()
+    carried = targets[150:, unseen].bool()
     above = (scores[carried][:, None] > scores[~carried]).float().mean()
     assert above > 0.8  # of all pairs, half by chance
     assert model.weights[:6].sum() > 0
@@ -263,16 +263,16 @@ def test_evidence_is_fitted_at_once_and_ranks_labels_that_it_never_saw() -> None
 
 def model_width() -> int:
     """F."""
-    return int(small_system("evidence").config.feature_dim)
+    return int(small_model("evidence").config.feature_dim)
 
 
 @pytest.mark.parametrize("name", ["training-free", "evidence"])
 def test_what_reads_external_classes_alone_is_refused_without_them(name: str) -> None:
     with pytest.raises(UsageError, match="no external class to read"):
-        small_system(name).start(small_graph(T, 0), *small_batch(name=name), TRUTHS.float())
+        small_model(name).start(small_graph(T, 0), *small_batch(name=name), TRUTHS.float())
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_scores_lie_in_0_1_and_are_a_function_of_one_photo(name: str) -> None:
     model, graph, x, p = exact(name)
@@ -284,10 +284,10 @@ def test_scores_lie_in_0_1_and_are_a_function_of_one_photo(name: str) -> None:
         torch.testing.assert_close(model(x[i : i + 1], p[i : i + 1], graph)[0], together[i], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_one_system_serves_any_labels(name: str) -> None:
-    model, (x, logits) = small_system(name), small_batch(name=name)
+    model, (x, logits) = small_model(name), small_batch(name=name)
     for targets, externals in ((1, 15), (9, 4), (3, 0)):
         graph = small_graph(targets, externals)
         scores = model(x, graph.external_probabilities(logits), graph)
@@ -306,9 +306,9 @@ def test_every_parameter_learns(name: str) -> None:
 def training_data(photos: int = 64, name: str = "RGCN") -> TrainingData:
     """Photos whose features and probabilities tell their labels."""
     graph, (x, logits) = small_graph(T, A), small_batch(photos, name)
-    truths = (x[:, :T] > 0.8).float()
-    truths[:, 0] = 1 - truths[:, 1:].amax(dim=1)  # no photo without a label
-    return TrainingData(x, graph.external_probabilities(logits), truths)
+    targets = (x[:, :T] > 0.8).float()
+    targets[:, 0] = 1 - targets[:, 1:].amax(dim=1)  # no photo without a label
+    return TrainingData(x, graph.external_probabilities(logits), targets)
 
 
 @pytest.fixture(autouse=True)
@@ -318,12 +318,12 @@ def short_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trained(
     name: str, epochs: int, state: Path | None = None, resume: bool = False
-) -> tuple[System, list[dict[str, float]]]:
+) -> tuple[Model, list[dict[str, float]]]:
     graph, data = small_graph(T, A), training_data(name=name)
     torch.manual_seed(42)
     sizes = {"seen_labels": T} if name == "evidence" else {}
-    model = make_system(name, config_of(small_system(name)) | sizes)
-    model.start(graph, data.features, data.external_probabilities, data.truths)
+    model = create_model(name, config_of(small_model(name)) | sizes)
+    model.start(graph, data.features, data.external_probabilities, data.targets)
     return model, train(model, graph, data, TrainingConfig(epochs=epochs, batch_size=16), state, resume, quiet=True)
 
 
@@ -362,6 +362,6 @@ def test_resuming_as_another_system_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_unfit_configurations_are_refused(name: str, change: dict[str, float], sentence: str) -> None:
-    config = config_of(small_system(name)) if name in SYSTEMS else {}
+    config = config_of(small_model(name)) if name in MODELS else {}
     with pytest.raises(UsageError, match=sentence):
-        make_system(name, config | change)
+        create_model(name, config | change)

@@ -132,12 +132,12 @@ def test_vae_loss_is_the_negative_evidence_lower_bound_a_dimension_of_h() -> Non
 
 def test_joint_loss_is_cross_entropy_plus_lambda_times_vae(graph: GraphTensors, batch) -> None:
     model = make_model()
-    truths = torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]], dtype=torch.float64)
+    targets = torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]], dtype=torch.float64)
     torch.manual_seed(5)
-    losses = model.losses(*batch, graph, truths)
+    losses = model.losses(*batch, graph, targets)
     torch.testing.assert_close(losses["loss"], losses["rgcn"] + model.config.vae_weight * losses["vae"])
     torch.manual_seed(5)
-    again = model.losses(*batch, graph, truths)
+    again = model.losses(*batch, graph, targets)
     assert all(torch.equal(losses[name], again[name]) for name in losses)
 
 
@@ -151,7 +151,7 @@ def test_posterior_samples_follow_eq_5() -> None:
 
 def test_every_parameter_learns(graph: GraphTensors, batch) -> None:
     model = make_model().train()
-    truths = torch.eye(B, N_T, dtype=torch.float64)
-    model.losses(*batch, graph, truths)["loss"].backward()
+    targets = torch.eye(B, N_T, dtype=torch.float64)
+    model.losses(*batch, graph, targets)["loss"].backward()
     idle = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
     assert not idle

@@ -70,10 +70,10 @@ def test_a_step_that_overflows_fp16_is_left_out_and_the_scale_falls() -> None:
     scale = stepper.scaler.get_scale()
     photos = torch.arange(8)
     many = 1e5 * data.features  # beyond what fp16 holds
-    stepper.take(many, data.external_probabilities, data.truths, photos)
+    stepper.take(many, data.external_probabilities, data.targets, photos)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
     assert stepper.scaler.get_scale() < scale
-    losses = [stepper.take(data.features, data.external_probabilities, data.truths, photos)["loss"] for _ in range(10)]
+    losses = [stepper.take(data.features, data.external_probabilities, data.targets, photos)["loss"] for _ in range(10)]
     assert losses[-1] < losses[0]
     assert {each.dtype for each in model.parameters()} == {torch.float32}
 

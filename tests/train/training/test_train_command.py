@@ -72,7 +72,7 @@ def test_a_system_is_trained_on_the_datasets_own_split(
     assert [row["k"] for row in record["top"]["generalized"]] == [3, 5]
     assert record["top"]["generalized"][0]["images"] == 6
     checkpoint = load_checkpoint(output)
-    assert checkpoint.model.system == flags[1]
+    assert checkpoint.model.name == flags[1]
     assert {name: getattr(checkpoint.model.config, name) for name in settings} == settings
 
 

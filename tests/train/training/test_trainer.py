@@ -27,9 +27,9 @@ def graph() -> GraphTensors:
 @pytest.fixture
 def data() -> TrainingData:
     generator = torch.Generator().manual_seed(1)
-    truths = (torch.rand(PHOTOS, N_T, generator=generator) < 0.3).float()
-    features = torch.cat([truths, truths], dim=1) + 0.1 * torch.randn(PHOTOS, F, generator=generator)
-    return TrainingData(features, torch.rand(PHOTOS, N_A, generator=generator).softmax(1), truths)
+    targets = (torch.rand(PHOTOS, N_T, generator=generator) < 0.3).float()
+    features = torch.cat([targets, targets], dim=1) + 0.1 * torch.randn(PHOTOS, F, generator=generator)
+    return TrainingData(features, torch.rand(PHOTOS, N_A, generator=generator).softmax(1), targets)
 
 
 def make_model() -> RGCNPosVAE:
@@ -67,7 +67,7 @@ def test_one_process_in_fp32_is_bit_for_bit_the_plain_loop(graph: GraphTensors, 
         torch.manual_seed(CONFIG.seed * 1_000_003 + epoch)
         total = 0.0
         for chosen in torch.randperm(PHOTOS).split(CONFIG.batch_size):
-            x, p, truths = (each[chosen] for each in (data.features, data.external_probabilities, data.truths))
+            x, p, targets = (each[chosen] for each in (data.features, data.external_probabilities, data.targets))
             e = plain.evidence(p)
             mean, log_sigma = plain.posvae.encode(e, graph.external_embeddings)
             states = mean + (log_sigma / 2).exp() * torch.randn_like(mean)
@@ -75,7 +75,7 @@ def test_one_process_in_fp32_is_bit_for_bit_the_plain_loop(graph: GraphTensors, 
             logits = plain.classify(
                 torch.cat([plain.target_encoder(x, graph.target_embeddings), states]), graph, rows=graph.targets
             )
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, truths) + vae
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets) + vae
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -108,7 +108,7 @@ def test_the_learning_rate_falls_when_the_loss_plateaus(graph: GraphTensors, dat
 def test_resuming_another_run_is_refused(graph: GraphTensors, data: TrainingData, tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
     train(make_model(), graph, data, replace(CONFIG, epochs=1), state, quiet=True)
-    other = TrainingData(data.features + 1, data.external_probabilities, data.truths)
+    other = TrainingData(data.features + 1, data.external_probabilities, data.targets)
     with pytest.raises(UsageError, match="belongs to a run with other photos"):
         train(make_model(), graph, other, CONFIG, state, resume=True, quiet=True)
 
@@ -127,6 +127,6 @@ def test_a_truncated_state_is_refused(graph: GraphTensors, data: TrainingData, t
 
 
 def test_a_loss_that_diverges_is_a_failure(graph: GraphTensors, data: TrainingData) -> None:
-    broken = TrainingData(data.features * float("inf"), data.external_probabilities, data.truths)
+    broken = TrainingData(data.features * float("inf"), data.external_probabilities, data.targets)
     with pytest.raises(FailureError, match="lower the learning rate"):
         train(make_model(), graph, broken, CONFIG, quiet=True)

@@ -19,8 +19,8 @@ from mlzsl.train.datasets.registry import load_data
 from mlzsl.train.extraction.features import Features
 from mlzsl.train.models import initialization as starting
 from mlzsl.train.models.graph_tensors import graph_tensors
-from mlzsl.train.models.registry import SYSTEMS, settings_of
-from mlzsl.train.training.pipeline import Job, new_system, training_data
+from mlzsl.train.models.registry import MODELS, settings_of
+from mlzsl.train.training.pipeline import Job, new_model, training_data
 from mlzsl.train.training.trainer import TrainingConfig, train
 
 SEEN, UNSEEN = ("dog", "car", "chair", "person"), ("bird", "bicycle", "cup")
@@ -46,16 +46,16 @@ def backbone() -> Backbone:
     return Backbone("small", SmallResNet(len(EXTERNAL)), EXTERNAL, Preprocessing(size=32), PLACES)
 
 
-def write_coco(root: Path, truths: dict[int, set[str]]) -> Path:
+def write_coco(root: Path, targets: dict[int, set[str]]) -> Path:
     """MS-COCO's training split with these labels."""
     (root / "train2014").mkdir(parents=True)
-    for image in truths:
+    for image in targets:
         Image.new("RGB", (4, 4)).save(root / f"train2014/{image}.jpg")
     content = {
-        "images": [{"id": image, "file_name": f"{image}.jpg"} for image in truths],
+        "images": [{"id": image, "file_name": f"{image}.jpg"} for image in targets],
         "annotations": [
             {"image_id": image, "category_id": LABELS.labels.index(label)}
-            for image, carried in truths.items()
+            for image, carried in targets.items()
             for label in sorted(carried)
         ],
         "categories": [{"id": place, "name": label} for place, label in enumerate(LABELS.labels)],
@@ -70,18 +70,18 @@ def whole_truth() -> dict[int, set[str]]:
     return {image: {label for label in LABELS.labels if rng.random() < 0.3} for image in range(PHOTOS)}
 
 
-def shuffled(truths: dict[int, set[str]]) -> dict[int, set[str]]:
+def shuffled(targets: dict[int, set[str]]) -> dict[int, set[str]]:
     """The unseen labels of each photo given to another."""
-    images = list(truths)
+    images = list(targets)
     others = images[7:] + images[:7]
     return {
-        image: truths[image] & set(SEEN) | truths[other] & set(UNSEEN)
+        image: targets[image] & set(SEEN) | targets[other] & set(UNSEEN)
         for image, other in zip(images, others, strict=True)
     }
 
 
-def hidden(truths: dict[int, set[str]]) -> dict[int, set[str]]:
-    return {image: carried & set(SEEN) for image, carried in truths.items()}
+def hidden(targets: dict[int, set[str]]) -> dict[int, set[str]]:
+    return {image: carried & set(SEEN) for image, carried in targets.items()}
 
 
 def features_of(photos: PhotoSet, backbone: Backbone) -> Features:
@@ -97,10 +97,10 @@ def features_of(photos: PhotoSet, backbone: Backbone) -> Features:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PhotoSet]:
     changes = {"as it is": dict, "shuffled": shuffled, "hidden": hidden}
-    truths = whole_truth()
-    assert shuffled(truths) != truths != hidden(truths)
+    targets = whole_truth()
+    assert shuffled(targets) != targets != hidden(targets)
     return {
-        name: load_data(f"coco:{write_coco(tmp_path_factory.mktemp('coco'), change(truths))}", LABELS, True).training
+        name: load_data(f"coco:{write_coco(tmp_path_factory.mktemp('coco'), change(targets))}", LABELS, True).training
         for name, change in changes.items()
     }
 
@@ -110,7 +110,7 @@ def test_the_training_graph_has_no_unseen_label(graph: ClassGraph) -> None:
     assert graph_tensors(graph.training()).targets == len(SEEN)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", MODELS)
 def test_unseen_labels_change_nothing(
     system: str,
     graph: ClassGraph,
@@ -121,14 +121,14 @@ def test_unseen_labels_change_nothing(
     monkeypatch.setattr(starting, "FIT_STEPS", 3)  # each draws its pairs as all 200 do
     assert len(sources["hidden"]) < len(sources["as it is"])  # photos with unseen labels only
     width = 16 if "hidden_dim" in settings_of(system) else None
-    job = Job(system=system, hidden_dim=width, training=TrainingConfig(epochs=2, batch_size=8))
+    job = Job(model=system, hidden_dim=width, training=TrainingConfig(epochs=2, batch_size=8))
     outcomes = []
     for photos in sources.values():
-        read = backbone.reading_as(SYSTEMS[system].reading)
+        read = backbone.reading_as(MODELS[system].reading)
         data = training_data(graph.training(), photos, features_of(photos, backbone).read_as(read))
-        model = new_system(job, backbone, graph, data)
+        model = new_model(job, backbone, graph, data)
         tensors = graph_tensors(graph.training())
-        model.start(tensors, data.features, data.external_probabilities, data.truths)
+        model.start(tensors, data.features, data.external_probabilities, data.targets)
         history = train(model, tensors, data, job.training, quiet=True)
         outcomes.append((data, model.state_dict(), history))
     expected_data, expected_state, expected_history = outcomes[0]

@@ -9,7 +9,7 @@ import click
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.train.datasets.download.catalog import CATALOGUE, Entry
 
 
@@ -49,7 +49,7 @@ def main(
     if name not in CATALOGUE:
         raise UsageError(f"NAME: {name!r} is not in the list; expected one of {', '.join(CATALOGUE)}.")
     entry, place = CATALOGUE[name], into or Path("data") / name
-    say("\n".join(_described(name, entry)))
+    log("\n".join(_described(name, entry)))
     if not yes:
         _ask(name, place)
     from mlzsl.train.datasets.download.fetch import fetch_entry
@@ -57,7 +57,7 @@ def main(
     try:
         fetch_entry(entry, place, mirror, keep_archives, quiet)
     except KeyboardInterrupt:
-        say("what has arrived is kept; the same command goes on from there", quiet)
+        log("what has arrived is kept; the same command goes on from there", quiet)
         raise
     if entry.by_hand:
         click.echo(entry.by_hand.format(into=place))

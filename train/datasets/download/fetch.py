@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.cli.outputs import sha256_of_file, written_atomically
-from mlzsl.cli.progress import say
+from mlzsl.cli.progress import log
 from mlzsl.train.datasets.download.catalog import Entry, RemoteFile
 from mlzsl.train.datasets.download.http import bytes_of_part, download
 from mlzsl.train.datasets.download.unpack import unpack
@@ -67,7 +67,7 @@ def fetch_entry(
             record[file.name] = _fetch_file(file, record.get(file.name), into, mirror, keep_archives, quiet)
             _write_record(into, record)
         else:
-            say(f"{file.name}: already there", quiet)
+            log(f"{file.name}: already there", quiet)
 
 
 def _fetch_file(
@@ -78,11 +78,11 @@ def _fetch_file(
     target = into / file.name
     if expected is not None and _is_file_with(target, file.size, expected):
         found = expected
-        say(f"{file.name}: its bytes are already there", quiet)
+        log(f"{file.name}: its bytes are already there", quiet)
     else:
         found = download(url, target, file.size, expected, quiet)
     if expected is None:
-        say(
+        log(
             f"note: {file.name}: no checksum is published for it, so this copy was taken on trust; {RECORD} keeps its "
             f"SHA-256 {found[:12]}…, and later copies are checked against it",
             quiet,

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from mlzsl.cli.errors import FailureError, reason_of
 from mlzsl.cli.outputs import sha256_of_file, written_atomically
-from mlzsl.cli.progress import Progress, progress, say
+from mlzsl.cli.progress import Progress, log, progress
 
 ATTEMPTS = 6  # in a row that bring nothing
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before the next attempt, doubled each time
@@ -70,10 +70,10 @@ def download(url: str, target: Path, size: int | None, sha256: str | None, quiet
     part, known = _part(target), _part_record(target)
     resumed = part.exists() and part.stat().st_size > 0
     _fetch(url, target, size, sha256 is not None, quiet)
-    say(f"checking {target.name}", quiet)
+    log(f"checking {target.name}", quiet)
     found = sha256_of_file(part)
     if sha256 is not None and found != sha256 and resumed:
-        say(f"{target.name}: what was there before does not fit the rest; fetching all of it again", quiet)
+        log(f"{target.name}: what was there before does not fit the rest; fetching all of it again", quiet)
         _forget(target)
         _fetch(url, target, size, True, quiet)
         found = sha256_of_file(part)
@@ -135,7 +135,7 @@ def _fetch(url: str, target: Path, size: int | None, checked: bool, quiet: bool)
                         f"{url}: could not be fetched ({error}); {reached:,} bytes are kept: the same "
                         "command goes on from there."
                     ) from error
-                say(f"{target.name}: {error}; trying again in {wait:.0f} s", quiet)
+                log(f"{target.name}: {error}; trying again in {wait:.0f} s", quiet)
                 time.sleep(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
 

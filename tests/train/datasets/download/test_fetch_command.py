@@ -29,8 +29,8 @@ from mlzsl.train.datasets.registry import load_data
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setattr(download, "FIRST_WAIT", 0.01)
-    with serving() as running:
-        yield running
+    with serving() as execution:
+        yield execution
 
 
 def call(*arguments: object) -> Result:

@@ -20,9 +20,9 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setattr(downloading, "FIRST_WAIT", 0.01)
-    with serving() as running:
-        running.files["a.bin"] = CONTENT
-        yield running
+    with serving() as execution:
+        execution.files["a.bin"] = CONTENT
+        yield execution
 
 
 def fetch(server: FileServer, target: Path, size: int | None = len(CONTENT), sha256: str | None = SHA256) -> str:
