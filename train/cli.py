@@ -104,9 +104,8 @@ from mlzsl.cli.options import model_option
 )
 @click.option(
     "--held-out",
-    default=0.2,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of the photos kept for evaluation, where the data has no split of its own.",
+    help="Share of the photos kept for evaluation, for data without a split of its own.  [default: 0.2]",
 )
 @click.option(
     "--cache",

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import log
 from mlzsl.imaging.photoset import PhotoSet
+
+HELD_OUT = 0.2
+OWN_SPLIT = "which has test photos of its own; leave it out"
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,21 @@ class Source:
     training: PhotoSet
     held_out: PhotoSet | None = None
 
-    def divided(self, share: float, seed: int) -> tuple[PhotoSet, PhotoSet]:
-        """(training, held out): the dataset's own split or, without one, `share` of the photos drawn by `seed`."""
-        if self.held_out is not None:
-            return self.training, self.held_out
-        return self.training.split(share, seed)
+    def split(self, share: float | None, seed: int) -> tuple[PhotoSet, PhotoSet]:
+        """Return training and held-out photos: the dataset's own split or, without one, a share drawn by `seed`.
+
+        Args:
+            share: of the photos to hold out; None for HELD_OUT.
+            seed: of the draw.
+
+        Raises:
+            UsageError: a share for a dataset that has a split of its own, or too few photos.
+        """
+        if self.held_out is None:
+            return self.training.split(HELD_OUT if share is None else share, seed)
+        if share is not None:
+            raise UsageError(f"--held-out {share}: has no effect on {self.training.name}, {OWN_SPLIT}.")
+        return self.training, self.held_out
 
 
 def without_held_out(photos: PhotoSet, missing: Path, quiet: bool) -> Source:

@@ -38,9 +38,8 @@ SHARED = [
     ),
     click.option(
         "--held-out",
-        default=0.2,
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="Share of the photos to test on, without --folds and a split of the data's own.",
+        help="Share of the photos to test on, for data without a split of its own.  [default: 0.2]",
     ),
     click.option(
         "--resamples",

@@ -21,6 +21,7 @@ from mlzsl.train.models.registry import find_model
 from mlzsl.train.training.pipeline import (
     SCENES,
     Job,
+    check_inputs,
     job_backbone,
     labelled_photos,
     target_labels,
@@ -100,6 +101,7 @@ def open_subject(job: Job, systems: Iterable[str], folds: int | None = None, qui
     labels = target_labels(job)
     unseen = unseen_labels(job.unseen, labels)
     embeddings = open_embeddings(job.embeddings)
+    check_inputs(job, labels, embeddings)
     source = labelled_photos(job, labels, quiet)
     if folds is not None and source.held_out is not None:
         raise _own_test_photos(job, folds)
@@ -122,7 +124,7 @@ def _divided(
     source: Source, job: Job, folds: int | None, backbone: Backbone, quiet: bool
 ) -> tuple[tuple[Division, ...], PhotoSet]:
     if folds is None:
-        training, tested = source.divided(job.held_out, job.training.seed)
+        training, tested = source.split(job.held_out, job.training.seed)
         of_training = extract(backbone, training, job.cache, quiet=quiet)
         of_tested = extract(backbone, tested, job.cache, quiet=quiet)
         return (Division(training, of_training, of_tested, np.arange(len(tested))),), tested

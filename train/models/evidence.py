@@ -82,6 +82,7 @@ class Evidence(Model):
     """Two regressions fitted to evidence; no parameter is learned by steps."""
 
     name = "evidence"
+    learns = False
     reading = PLACES
     config_class = EvidenceConfig
 

@@ -18,6 +18,7 @@ class Model(nn.Module, ABC):
 
     Attributes:
         name: its name, as `--system`, checkpoints and manifests have it.
+        learns: whether it has parameters that training changes in steps; if not, `start` does all.
         reading: what it reads of a photo: AVERAGE, x [B, F], or PLACES, x and log q side by side [B, F + C]
             (`backbone.evidence_at_places`).
         config_class: the frozen dataclass of its configuration: positive numbers only.
@@ -25,14 +26,10 @@ class Model(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    learns: ClassVar[bool] = True
     reading: ClassVar[str] = AVERAGE
     config_class: ClassVar[type]
     config: Any
-
-    @property
-    def learns(self) -> bool:
-        """Whether training takes steps; what does not is all in `start`."""
-        return any(True for _ in self.parameters())
 
     def need_externals(self, graph: GraphTensors) -> None:
         """Check that there are external classes to read, for a system that reads nothing else of unseen labels.

@@ -32,6 +32,7 @@ class TrainingFree(Model):
     """A fixed function of external probabilities and embeddings."""
 
     name = "training-free"
+    learns = False
     config_class = TrainingFreeConfig
 
     def __init__(self, config: TrainingFreeConfig) -> None:

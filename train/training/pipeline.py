@@ -13,7 +13,7 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import log
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
-from mlzsl.graph.embeddings.source import EmbeddingSource
+from mlzsl.graph.embeddings.source import Embeddings, EmbeddingSource
 from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set
 from mlzsl.imaging.labelled_folder import check_labels
 from mlzsl.imaging.photoset import PhotoSet
@@ -23,7 +23,7 @@ from mlzsl.train.backbones.backbone import Backbone, open_backbone
 from mlzsl.train.backbones.pretraining import pretrain_small_backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.datasets.registry import default_labels, load_data
-from mlzsl.train.datasets.source import Source
+from mlzsl.train.datasets.source import OWN_SPLIT, Source
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 from mlzsl.train.extraction.features import Features, extract
 from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
@@ -56,7 +56,7 @@ class Job:
         embeddings: "taxonomy" or a text file in GloVe's format.
         threshold: the WUP similarity above which two classes share an edge.
         hidden_dim, layers, steps, vae_weight: of the system (d_h, RGCN layers, propagation steps, λ); None for its own.
-        held_out: the share of the photos kept for evaluation, where the data has no split of its own.
+        held_out: the share of the photos kept for evaluation, for data without a split of its own; None for 0.2.
         training: the loop's settings.
         device: "cpu" or "cuda", where the system is trained and scored.
         cache: the folder for what can be made again.
@@ -77,7 +77,7 @@ class Job:
     layers: int | None = None
     steps: int | None = None
     vae_weight: float | None = None
-    held_out: float = 0.2
+    held_out: float | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
     device: str = "cpu"
     cache: Path = Path("mlzsl-cache")
@@ -194,7 +194,8 @@ def _prepare(job: Job, quiet: bool) -> _Prepared:
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
     embeddings = open_embeddings(job.embeddings)
-    training_photos, held_out_photos = labelled_photos(job, labels, quiet).divided(job.held_out, job.training.seed)
+    check_inputs(job, labels, embeddings)
+    training_photos, held_out_photos = labelled_photos(job, labels, quiet).split(job.held_out, job.training.seed)
     backbone = job_backbone(job, quiet)
     graph = build_class_graph(labels, seen, backbone.external, embeddings, threshold=job.threshold)
     log(_describe(graph), quiet)
@@ -314,16 +315,34 @@ def job_backbone(job: Job, quiet: bool) -> Backbone:
     """The frozen feature extractor of a job, read as its system reads it.
 
     Raises:
-        UsageError: an unknown one, unfit weights, or a size that it does not take.
+        UsageError: unfit weights, or a size that it does not take.
     """
     reading = find_model(job.model).reading
     if job.backbone != SMALL:
         backbone = open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
-    elif job.image_size is None:
-        backbone = pretrain_small_backbone(job.cache, quiet=quiet)
     else:
-        raise UsageError(f"--image-size {job.image_size}: backbone small has its own size; leave the flag out.")
+        backbone = pretrain_small_backbone(job.cache, quiet=quiet)
     return backbone.reading_as(reading)
+
+
+def check_inputs(job: Job, labels: LabelSet, embeddings: Embeddings) -> None:
+    """Check flags, paths and word vectors before scenes are generated or a backbone is pretrained, which take minutes.
+
+    Raises:
+        UsageError: a flag without effect, a missing file, or a file of vectors that is broken or lacks a label.
+    """
+    if job.backbone == SMALL:
+        for flag, value in (("--image-size", job.image_size), ("--backbone-weights", job.backbone_weights)):
+            if value is not None:
+                raise UsageError(
+                    f"{flag} {value}: has no effect on --backbone small; leave it out, or choose a ResNet."
+                )
+    elif job.backbone_weights is not None and not job.backbone_weights.is_file():
+        raise UsageError(f"--backbone-weights {job.backbone_weights}: no such file; expected .safetensors or .pth.")
+    if job.data == SCENES and job.held_out is not None:
+        raise UsageError(f"--held-out {job.held_out}: has no effect on --data scenes, {OWN_SPLIT}.")
+    embeddings.gather(labels, load_label_set("imagenet1k"))  # one reading of the file serves external classes as well
+    embeddings.embed(labels, "target")
 
 
 def labelled_photos(job: Job, labels: LabelSet, quiet: bool) -> Source:

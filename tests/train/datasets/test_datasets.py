@@ -89,9 +89,14 @@ def test_coco_photos_carry_the_categories_of_their_instances(coco: Path, capsys:
 
 def test_coco_without_its_test_split_holds_out_a_share(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (coco / "annotations/instances_val2014.json").unlink()
-    training, held_out = load(f"coco:{coco}").divided(0.5, seed=0)
+    training, held_out = load(f"coco:{coco}").split(0.5, seed=0)
     assert (len(training), len(held_out)) == (1, 1)
     assert "instances_val2014.json is not there" in capsys.readouterr().err
+
+
+def test_a_share_is_refused_where_the_dataset_has_a_split(coco: Path) -> None:
+    with pytest.raises(UsageError, match=r"--held-out 0.5: has no effect on MS-COCO train2014, which has test photos"):
+        load(f"coco:{coco}").split(0.5, seed=0)
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -365,3 +365,8 @@ def test_unfit_configurations_are_refused(name: str, change: dict[str, float], s
     config = config_of(small_model(name)) if name in MODELS else {}
     with pytest.raises(UsageError, match=sentence):
         create_model(name, config | change)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_learns_if_and_only_if_it_has_parameters(name: str) -> None:
+    assert MODELS[name].learns == any(True for _ in small_model(name).parameters())

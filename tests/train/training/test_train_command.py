@@ -94,6 +94,7 @@ def test_the_tables_are_printed(coco: Path) -> None:
         (("--data", "voc:/nowhere"), "/nowhere: no ImageSets/Main in it"),
         (("--data", "openimages:/nowhere"), "name the labels to use with --labels"),
         (("--labels", "voc20"), "labels are not in the label set"),
+        (("--held-out", 0.3), "--held-out 0.3: has no effect on MS-COCO train2014, which has test photos of its own"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(coco: Path, flags: tuple[object, ...], sentence: str) -> None:
@@ -101,3 +102,34 @@ def test_what_does_not_fit_is_refused_in_one_sentence(coco: Path, flags: tuple[o
     assert result.exit_code == 2, result.output
     assert sentence in result.stderr.strip().splitlines()[-1]
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--embeddings", "broken.txt"), "broken.txt, line 2: "),
+        (("--embeddings", "lacking.txt"), "lacking.txt: has no vector for the target label(s)"),
+        (("--embeddings", "missing.txt"), "missing.txt: no such file"),
+        (("--labels", "missing.txt"), "missing.txt"),
+        (("--unseen", "missing.txt"), "--unseen missing.txt: expected one of"),
+        (("--backbone-weights", "w.pth"), "--backbone-weights w.pth: has no effect on --backbone small"),
+        (("--backbone", "resnet18", "--backbone-weights", "w.pth"), "--backbone-weights w.pth: no such file"),
+        (("--image-size", 64), "--image-size 64: has no effect on --backbone small"),
+        (("--held-out", 0.3), "--held-out 0.3: has no effect on --data scenes"),
+    ],
+)
+@pytest.mark.parametrize("command", [("train",), ("experiment", "table1")])
+def test_files_and_flags_are_checked_before_anything_is_generated(
+    command: tuple[str, ...],
+    flags: tuple[object, ...],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.txt").write_text("dog 1 2 3\ncat 1 2\n")
+    Path("lacking.txt").write_text("xyzzy 1 2 3\n")
+    result = CliRunner().invoke(main, [*command, *map(str, flags)])
+    assert result.exit_code == 2, result.output
+    assert sentence in result.stderr.strip().splitlines()[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"broken.txt", "lacking.txt"}
