@@ -25,9 +25,10 @@ import torch
 from gpu_inputs import as_json, asked_of_nvidia, gpu_index
 from gpu_ways import PRECISIONS, Files, Resident, Way, fp32_scorer, openers, side_stream
 
+from mlzsl.cli.errors import reason_of
 from mlzsl.cli.progress import log, progress
 from mlzsl.engines.artifact.modelfile import Images, read_manifest
-from mlzsl.engines.engine import Engine, available_cpus, one_line
+from mlzsl.engines.engine import Engine, available_cpus
 from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tensorrt.engine import IN_FLIGHT, open_plan
 from mlzsl.imaging.finding import find_images
@@ -178,8 +179,8 @@ def listed(absent: list[dict[str, Any]], name: str, batch: int | None = None) ->
     try:
         yield
     except Exception as error:
-        absent.append({"way": name, "batch": batch, "reason": one_line(error)})
-        log(f"{name} does not run: {one_line(error)}")
+        absent.append({"way": name, "batch": batch, "reason": reason_of(error)})
+        log(f"{name} does not run: {reason_of(error)}")
 
 
 @main.command()

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import available_cpus, one_line
+from mlzsl.engines.engine import available_cpus
 
 ONLY_ERRORS = 3  # log severity
 Run = Callable[[Images], list[Any]]  # uint8 [n, S, S, 3] -> an array for each output
@@ -45,7 +45,7 @@ def open_network(model: onnx.ModelProto, watched: Sequence[str] = (), threads: i
             model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # the library's exceptions have no common ancestor
-        raise FailureError(f"ONNX Runtime refuses the network: {one_line(error)}") from error
+        raise FailureError(f"ONNX Runtime refuses the network: {reason_of(error)}") from error
     names = list(watched) or [output.name for output in model.graph.output]
     source = model.graph.input[0].name
     return lambda images: list(session.run(names, {source: images}))

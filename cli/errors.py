@@ -11,9 +11,16 @@ class MlzslError(Exception):
     exit_code = 1
 
 
-def reason_of(error: Exception) -> str:
-    """What another library's exception says, as part of a sentence: one line, the system's words where it has some."""
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+LONGEST_REASON = 300  # characters
+
+
+def reason_of(error: BaseException) -> str:
+    """Another library's exception as part of a sentence: one line of at most LONGEST_REASON characters.
+
+    Of an `OSError` it is the operating system's message, without the path that the sentence names already.
+    """
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
 
 
 class UsageError(MlzslError):

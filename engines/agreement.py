@@ -1,6 +1,6 @@
-"""How near an engine's scores come to their reference: differences, decisions that flip, the best labels.
+"""Agreement of an engine's scores with their reference: differences, flipped decisions, top-k labels.
 
-Parts add up, so that any number of photos is compared in the memory of one batch:
+Agreements of batches are summed, so that any number of photos is compared in the memory of one batch:
 
     agreement = combined(compare(scores, reference) for scores, reference in batches)
 """
@@ -17,12 +17,12 @@ from mlzsl.cli.errors import FailureError
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Scores
 
-DECISION = 0.5  # the score from which a label counts as given where the manifest has no threshold for it
+DECISION = 0.5  # threshold of a label for which the manifest has none
 TOP_K = 3
-PER_MILLE = 999  # the percentile that is reported, in whole numbers: 99.9 / 100 is not 0.999
+PER_MILLE = 999  # of the percentile, as an integer: 99.9 / 100 is not exactly 0.999
 
-# Differences are counted by the upper bits of a float32: the exponent and 6 bits of fraction, so that a bin is 1/64 of
-# its value wide whether differences are 1e-7 or 0.1. Everything below 2**-32 is one bin, everything from 1 up another.
+# Differences are binned by the upper bits of a float32: the exponent and 6 bits of fraction, so that a bin is 1/64 of
+# its value wide whether differences are 1e-7 or 0.1. All below 2**-32 share the first bin, all from 1 up the last.
 FRACTION_BITS = 6
 _SHIFT = 23 - FRACTION_BITS
 _LOWEST, _HIGHEST = (int(np.float32(edge).view(np.uint32)) >> _SHIFT for edge in (2.0**-32, 1.0))
@@ -34,29 +34,29 @@ Differences = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """How near the scores of some photos are to their reference.
+    """Agreement of the scores of some photos with their reference.
 
-    A label's decision is whether its score reaches its threshold; it is lost where only the reference reaches it,
-    gained where only the engine does.
+    A label's decision is positive where its score reaches its threshold. It is lost where only the reference is
+    positive, gained where only the engine is.
 
     Attributes:
-        photos: how many were compared.
+        photos: number of photos compared.
         largest: largest difference of a score; NaN where a score is NaN.
         mean: mean difference of a score.
         largest_of_label: float64 [L].
-        given: photos that the reference gives each label to, int64 [L].
+        reference_positive: photos for which the reference predicts each label, int64 [L].
         lost, gained: decisions that differ, int64 [L] each.
-        top_k: how many best labels of a photo are compared as a set.
-        shared_top: labels that are in both sets, over all photos.
-        same_top: photos whose two sets are the same.
-        histogram: differences by size, int64 [BINS].
+        top_k: number of highest-scoring labels of a photo that are compared as a set.
+        shared_top: labels in both sets, over all photos.
+        same_top: photos whose two sets are equal.
+        histogram: number of differences by size, int64 [BINS].
     """
 
     photos: int
     largest: float
     mean: float
     largest_of_label: Differences
-    given: Counts
+    reference_positive: Counts
     lost: Counts
     gained: Counts
     top_k: int
@@ -66,17 +66,17 @@ class Agreement:
 
     @property
     def labels(self) -> int:
-        """L, the scores of a photo."""
-        return len(self.given)
+        """L, the number of scores of a photo."""
+        return len(self.reference_positive)
 
     @property
     def percentile(self) -> float:
-        """The difference that 99.9 % of all differences do not exceed, at most 1/64 too high and never too low."""
+        """The 99.9th percentile of the differences, at most 1/64 too high and never too low."""
         rank = -(-self.photos * self.labels * PER_MILLE // 1000)
-        place = int(np.searchsorted(np.cumsum(self.histogram), rank))
-        if math.isnan(self.largest) or place == BINS - 1:
+        index = int(np.searchsorted(np.cumsum(self.histogram), rank))
+        if math.isnan(self.largest) or index == BINS - 1:
             return self.largest
-        return min(self.largest, _upper_edge(place))
+        return min(self.largest, _upper_edge(index))
 
     @property
     def flips(self) -> Counts:
@@ -85,31 +85,31 @@ class Agreement:
 
     @property
     def flipped(self) -> int:
-        """Decisions that differ, over all labels."""
+        """Number of decisions that differ, over all labels."""
         return int(self.flips.sum())
 
     @property
     def flip_rate(self) -> float:
-        """The share of all decisions, photos times labels, that differ."""
+        """Fraction of all decisions, photos times labels, that differ."""
         return self.flipped / (self.photos * self.labels)
 
     @property
     def top_agreement(self) -> float:
-        """The share of the reference's best labels that are among the engine's best."""
+        """Fraction of the reference's top-k labels that are among the engine's top k."""
         return self.shared_top / (self.photos * self.top_k)
 
     @property
     def same_top_rate(self) -> float:
-        """The share of photos whose best labels are the same set."""
+        """Fraction of photos whose top-k labels are the same set."""
         return self.same_top / self.photos
 
     def worst_labels(self, count: int) -> list[int]:
-        """Places of the labels that flip most, and of those the ones whose scores differ most, worst first."""
+        """Indices of the labels with most flipped decisions, ties by largest difference, worst first."""
         worst = np.lexsort((-self.largest_of_label, -self.flips))
-        return [int(place) for place in worst[:count]]
+        return [int(index) for index in worst[:count]]
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers without those of each label; NaN, which JSON lacks, becomes None."""
+        """The numbers over all labels; NaN, which JSON lacks, becomes None."""
         numbers = {
             "photos": self.photos,
             "labels": self.labels,
@@ -133,18 +133,18 @@ def compare(
     Args:
         scores: float [n, L], n ≥ 1.
         reference: float [n, L].
-        top_k: how many best labels to compare as a set; all where there are fewer.
-        thresholds: from which score each label holds, [L] as `decision_thresholds` gives; None takes 0.5 for all.
+        top_k: number of highest-scoring labels to compare as a set; all where there are fewer.
+        thresholds: of each label, [L] as `decision_thresholds` returns; None takes 0.5 for all.
 
     Raises:
-        FailureError: the shapes differ, or there is nothing to compare.
+        FailureError: the shapes differ, or are empty.
     """
     if scores.shape != reference.shape or scores.ndim != 2 or scores.size == 0:
         raise FailureError(f"scores {scores.shape} cannot be compared with {reference.shape}; expected [n, L] twice.")
     photos, labels = reference.shape
     differences = np.abs(scores.astype(np.float64) - reference)  # n, L
     thresholds = np.full(labels, DECISION, np.float32) if thresholds is None else thresholds
-    holds, held = scores >= thresholds, reference >= thresholds
+    positive, reference_positive = scores >= thresholds, reference >= thresholds  # n, L
     top_k = min(top_k, labels)
     shared = (_top(scores, top_k) & _top(reference, top_k)).sum(axis=1)
     return Agreement(
@@ -152,9 +152,9 @@ def compare(
         largest=float(differences.max()),
         mean=float(differences.mean()),
         largest_of_label=differences.max(axis=0),
-        given=held.sum(axis=0),
-        lost=(held & ~holds).sum(axis=0),
-        gained=(holds & ~held).sum(axis=0),
+        reference_positive=reference_positive.sum(axis=0),
+        lost=(reference_positive & ~positive).sum(axis=0),
+        gained=(positive & ~reference_positive).sum(axis=0),
         top_k=top_k,
         shared_top=int(shared.sum()),
         same_top=int((shared == top_k).sum()),
@@ -163,7 +163,7 @@ def compare(
 
 
 def combined(parts: Iterable[Agreement]) -> Agreement:
-    """The agreement of several batches as one; parts are taken one after the other and not kept.
+    """The agreement over several batches; parts are consumed one at a time.
 
     Raises:
         FailureError: there are no parts, or they are of different label sets or `top_k`.
@@ -177,7 +177,7 @@ def combined(parts: Iterable[Agreement]) -> Agreement:
 
 
 def decision_thresholds(manifest: Manifest) -> npt.NDArray[np.float32]:
-    """The score from which each label counts as given: its own threshold, 0.5 where it has none; float32 [L]."""
+    """The threshold of each label, 0.5 where the manifest has none; float32 [L]."""
     own = [DECISION if label.threshold is None else label.threshold for label in manifest.labels]
     return np.array(own, dtype=np.float32)
 
@@ -185,8 +185,8 @@ def decision_thresholds(manifest: Manifest) -> npt.NDArray[np.float32]:
 def _sum(a: Agreement, b: Agreement) -> Agreement:
     if (a.labels, a.top_k) != (b.labels, b.top_k):
         raise FailureError(
-            f"an agreement over {a.labels} labels and the best {a.top_k} cannot be added to one over {b.labels} and "
-            f"the best {b.top_k}."
+            f"an agreement over {a.labels} labels and the top {a.top_k} cannot be added to one over {b.labels} and the "
+            f"top {b.top_k}."
         )
     photos = a.photos + b.photos
     return Agreement(
@@ -194,7 +194,7 @@ def _sum(a: Agreement, b: Agreement) -> Agreement:
         largest=float(np.maximum(a.largest, b.largest)),  # NaN stays NaN
         mean=(a.mean * a.photos + b.mean * b.photos) / photos,
         largest_of_label=np.maximum(a.largest_of_label, b.largest_of_label),
-        given=a.given + b.given,
+        reference_positive=a.reference_positive + b.reference_positive,
         lost=a.lost + b.lost,
         gained=a.gained + b.gained,
         top_k=a.top_k,
@@ -205,7 +205,7 @@ def _sum(a: Agreement, b: Agreement) -> Agreement:
 
 
 def _top(scores: Scores, top_k: int) -> npt.NDArray[np.bool_]:
-    """Which labels are the best `top_k` of each photo, ties in the order of the labels; bool [n, L]."""
+    """Mask of the `top_k` highest-scoring labels of each photo, ties in the order of the labels; bool [n, L]."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
     chosen = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(chosen, best, True, axis=1)
@@ -213,11 +213,11 @@ def _top(scores: Scores, top_k: int) -> npt.NDArray[np.bool_]:
 
 
 def _histogram(differences: Differences) -> Counts:
-    """Count differences, none negative, by the upper bits of their float32; NaN counts with the largest."""
+    """Histogram of non-negative differences by the upper bits of their float32; NaN falls into the last bin."""
     bins = differences.astype(np.float32).view(np.uint32).ravel().astype(np.int64) >> _SHIFT
     return np.bincount(np.clip(bins - _LOWEST, 0, BINS - 1), minlength=BINS).astype(np.int64)
 
 
-def _upper_edge(place: int) -> float:
-    """The value that everything counted in a bin lies below."""
-    return float(np.uint32((place + 1 + _LOWEST) << _SHIFT).view(np.float32))
+def _upper_edge(index: int) -> float:
+    """The upper bound, exclusive, of a bin."""
+    return float(np.uint32((index + 1 + _LOWEST) << _SHIFT).view(np.float32))

@@ -128,9 +128,3 @@ def signature(inputs: list[Port], outputs: list[Port]) -> str:
         )
 
     return f"{word(inputs)} → {word(outputs)}"
-
-
-def one_line(error: BaseException) -> str:
-    """A library's message as part of a sentence: one line, not too long."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:299] + "…"

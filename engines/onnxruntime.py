@@ -7,10 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import ExecutionInfo, available_cpus, check_images, check_signature, one_line, signature
+from mlzsl.engines.engine import ExecutionInfo, available_cpus, check_images, check_signature, signature
 
 PROVIDER = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32 keeps 10 bits of a float32's 23: on by default in the library, and not what an fp32 file means.
@@ -63,7 +63,7 @@ def open_onnxruntime(
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except _errors(onnxruntime) as error:
-        raise UsageError(f"{path}: ONNX Runtime cannot load the network: {one_line(error)}") from error
+        raise UsageError(f"{path}: ONNX Runtime cannot load the network: {reason_of(error)}") from error
     if session.get_providers()[0] != provider:
         raise UsageError(
             f"--device {device}: ONNX Runtime could not start its {provider} (it offers "
@@ -112,7 +112,7 @@ class ONNXRuntimeEngine:
         try:
             scores: Scores = self._session.run(["scores"], {"images": checked})[0]
         except self._errors as error:
-            raise FailureError(f"ONNX Runtime failed on a batch: {one_line(error)}") from error
+            raise FailureError(f"ONNX Runtime failed on a batch: {reason_of(error)}") from error
         return scores
 
     def close(self) -> None:

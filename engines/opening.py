@@ -12,7 +12,7 @@ from mlzsl.engines.engine import Engine
 
 DEVICES = ("cpu", "cuda")
 DEFAULT_BACKEND = {"cpu": "openvino", "cuda": "onnxruntime"}
-LESS_THAN_FP32 = ("bf16",)  # what --precision may ask of an fp32 file
+REDUCED_PRECISIONS = ("bf16",)  # what --precision may ask of an fp32 file
 
 
 def open_engine(
@@ -81,10 +81,10 @@ BACKENDS = tuple(_MAKERS)
 def _precision_to_run(path: Path, manifest: Manifest, asked: str | None) -> str:
     if asked is None or asked == manifest.precision:
         return manifest.precision
-    if manifest.precision == "fp32" and asked in LESS_THAN_FP32:
+    if manifest.precision == "fp32" and asked in REDUCED_PRECISIONS:
         return asked
     raise UsageError(
         f"--precision {asked}: {path} is a file of precision {manifest.precision}, which runs as it is"
-        + (f" or in {', '.join(LESS_THAN_FP32)}" if manifest.precision == "fp32" else "")
+        + (f" or in {', '.join(REDUCED_PRECISIONS)}" if manifest.precision == "fp32" else "")
         + "; leave the flag out."
     )

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import ExecutionInfo, check_images, check_signature, one_line, signature
+from mlzsl.engines.engine import ExecutionInfo, check_images, check_signature, signature
 
 DEVICE = "CPU"
 # Our precisions in OpenVINO's words: of the arithmetic that is not quantized.
@@ -70,7 +70,7 @@ def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, t
         really = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         as_stated = precision not in COMPUTED or _computes_in(COMPUTED[precision], compiled)
     except RuntimeError as error:
-        raise UsageError(f"{path}: OpenVINO cannot load the network: {one_line(error)}") from error
+        raise UsageError(f"{path}: OpenVINO cannot load the network: {reason_of(error)}") from error
     if really != hint:
         raise UsageError(f"{path}: {precision} was asked for, but OpenVINO would run {really} on this CPU.")
     if not as_stated:
@@ -136,7 +136,7 @@ def _failing_clearly() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise FailureError(f"OpenVINO failed on a batch: {one_line(error)}") from error
+        raise FailureError(f"OpenVINO failed on a batch: {reason_of(error)}") from error
 
 
 def _signature(network: Any) -> str:

@@ -15,9 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.engines.artifact.manifest import Manifest
-from mlzsl.engines.engine import one_line
 from mlzsl.export.reference import open_same_embeddings, testing_graph
 from mlzsl.export.unfolded_head import written
 from mlzsl.graph.labels.sets import LabelSet
@@ -133,7 +132,7 @@ def open_compiled(
     try:
         compiled.scores(np.zeros((batch_size, manifest.image_size, manifest.image_size, 3), np.uint8))
     except RuntimeError as error:  # what torch.compile raises derives from it
-        raise UsageError(f"torch.compile failed: {one_line(error)}") from error
+        raise UsageError(f"torch.compile failed: {reason_of(error)}") from error
     return compiled
 
 

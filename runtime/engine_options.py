@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mlzsl.engines.opening import BACKENDS, DEFAULT_BACKEND, DEVICES, LESS_THAN_FP32
+from mlzsl.engines.opening import BACKENDS, DEFAULT_BACKEND, DEVICES, REDUCED_PRECISIONS
 
 _DEFAULTS = ", ".join(f"{backend} on {device}" for device, backend in DEFAULT_BACKEND.items())
 _OPTIONS = (
@@ -13,7 +13,7 @@ _OPTIONS = (
     click.option("--backend", type=click.Choice(BACKENDS), help=f"What runs the network.  [default: {_DEFAULTS}]"),
     click.option(
         "--precision",
-        type=click.Choice(["fp32", *LESS_THAN_FP32]),
+        type=click.Choice(["fp32", *REDUCED_PRECISIONS]),
         help="bf16 is faster and less exact, on CPUs that have it.  [default: what the model file states]",
     ),
     click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads at most.  [default: every core]"),

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mlzsl.cli.errors import UsageError
-from mlzsl.engines.engine import one_line
+from mlzsl.cli.errors import UsageError, reason_of
 
 INSTEAD = "install NVIDIA's driver, or tag with the .onnx model file on the CPU"
 
@@ -111,7 +110,7 @@ def open_cuda(purpose: str) -> "CudaCore":
         errors = importlib.import_module("cuda.core._utils.cuda_utils").CUDAError, RuntimeError
     except ImportError as error:
         raise UsageError(
-            f"{purpose} cuda-core is not installed, or not whole ({one_line(error)}); "
+            f"{purpose} cuda-core is not installed, or not whole ({reason_of(error)}); "
             "run `pip install 'mlzsl[tensorrt]'` (with TensorRT-RTX: 'mlzsl[rtx]')."
         ) from error
     try:
@@ -120,7 +119,7 @@ def open_cuda(purpose: str) -> "CudaCore":
         driver = ".".join(map(str, system.get_user_mode_driver_version()))
     except errors as error:
         missing = "there is no CUDA driver here" if _is_loader_error(error) else "CUDA finds no usable GPU here"
-        raise UsageError(f"{purpose} {missing} ({one_line(error)}); {INSTEAD}.") from error
+        raise UsageError(f"{purpose} {missing} ({reason_of(error)}); {INSTEAD}.") from error
     capability = ".".join(map(str, device.compute_capability))
     return CudaCore(core, device, Gpu(str(device.name), capability, driver), errors)
 

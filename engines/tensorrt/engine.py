@@ -5,11 +5,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
 from mlzsl.engines.artifact.plan_manifest import PlanManifest, read_plan
-from mlzsl.engines.engine import ExecutionInfo, Port, check_images, check_signature, one_line, signature
+from mlzsl.engines.engine import ExecutionInfo, Port, check_images, check_signature, signature
 from mlzsl.engines.tensorrt.batches import scored_in_order
 from mlzsl.engines.tensorrt.compatibility import check_gpu, check_version
 from mlzsl.engines.tensorrt.cuda import Cuda, DeviceMemory, open_cuda
@@ -161,7 +161,7 @@ def _failing_clearly(cuda: Cuda) -> Iterator[None]:
     try:
         yield
     except cuda.errors as error:
-        raise FailureError(f"the GPU failed: {one_line(error)}; fewer or smaller batches need less memory.") from error
+        raise FailureError(f"the GPU failed: {reason_of(error)}; fewer or smaller batches need less memory.") from error
 
 
 def context_maker(library: Library, engine: Any, graphs: bool) -> tuple[MakeContext, int]:

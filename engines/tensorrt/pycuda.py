@@ -7,8 +7,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from mlzsl.cli.errors import UsageError
-from mlzsl.engines.engine import one_line
+from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.engines.tensorrt.cuda import DeviceMemory, Gpu, HostMemory
 
 
@@ -25,7 +24,7 @@ def open_pycuda(purpose: str) -> "PyCuda":
         driver: Any = importlib.import_module("pycuda.driver")
     except ImportError as error:
         raise UsageError(
-            f"{purpose} PyCUDA cannot be imported ({one_line(error)}); run `pip install 'mlzsl[pycuda]'`, which needs "
+            f"{purpose} PyCUDA cannot be imported ({reason_of(error)}); run `pip install 'mlzsl[pycuda]'`, which needs "
             "the CUDA toolkit and a C++ compiler, or leave memory='pycuda' out."
         ) from error
     try:
@@ -33,7 +32,7 @@ def open_pycuda(purpose: str) -> "PyCuda":
         device = driver.Context.get_device()
     except driver.Error as error:
         raise UsageError(
-            f"{purpose} this thread has no CUDA context of PyCUDA's ({one_line(error)}); "
+            f"{purpose} this thread has no CUDA context of PyCUDA's ({reason_of(error)}); "
             "make one first, such as with `import pycuda.autoprimaryctx`."
         ) from error
     version = driver.get_driver_version()  # 13000 for CUDA 13.0

@@ -13,11 +13,11 @@ from mlzsl.cli.command import command
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.progress import log
 from mlzsl.engines.agreement import TOP_K
-from mlzsl.engines.artifact.access import certify as write_certificate
-from mlzsl.engines.artifact.access import set_thresholds
+from mlzsl.engines.artifact.engine_file import certify as write_certificate
+from mlzsl.engines.artifact.engine_file import set_thresholds
 from mlzsl.engines.engine import Engine
 from mlzsl.engines.opening import open_engine
-from mlzsl.engines.tolerances import LIMITS, tolerances_for
+from mlzsl.engines.tolerances import TOLERANCES, tolerances_for
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.labelled import LabelledPhotos, load_labelled
@@ -32,7 +32,7 @@ from mlzsl.runtime.verify.verify import Verification, verify, verify_on_photos
 
 def _defaults(limit: str, unit: str = "") -> str:
     """The defaults of a limit by precision, for the help."""
-    return ", ".join(f"{getattr(limits, limit):g}{unit} {precision}" for precision, limits in LIMITS.items())
+    return ", ".join(f"{getattr(limits, limit):g}{unit} {precision}" for precision, limits in TOLERANCES.items())
 
 
 @command("mlzsl-verify")
@@ -104,10 +104,10 @@ def _defaults(limit: str, unit: str = "") -> str:
 )
 @click.option(
     "--max-drop",
-    "drop",
+    "accuracy_drop",
     type=click.FloatRange(0, 100),
     metavar="POINTS",
-    help=f"mAP lost, of seen and of unseen labels, with --labels-json.  [default: {_defaults('drop')}]",
+    help=f"mAP lost, of seen and of unseen labels, with --labels-json.  [default: {_defaults('accuracy_drop')}]",
 )
 @engine_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors; the exit code tells.")

@@ -15,7 +15,7 @@ from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_golden, read_manifest
 from mlzsl.engines.engine import Engine
 from mlzsl.engines.opening import open_engine
-from mlzsl.engines.tolerances import LIMITS
+from mlzsl.engines.tolerances import TOLERANCES
 
 BACKEND = "onnxruntime"  # runs the fp32 model file: what mlzsl-export checked it with
 
@@ -105,10 +105,10 @@ def _check_golden(against: Path, engine: Engine) -> None:
     """Check that an fp32 file gives PyTorch's scores itself."""
     golden = read_golden(against)
     difference = float(np.abs(engine.scores(golden.images) - golden.scores).max())
-    if not difference <= LIMITS["fp32"].largest:
+    if not difference <= TOLERANCES["fp32"].largest:
         raise FailureError(
             f"--against {against}: differs from PyTorch's scores by {difference:.1e} itself, on {engine.execution}, "
-            f"where {LIMITS['fp32'].largest:.0e} is allowed; export it again, or name the checkpoint."
+            f"where {TOLERANCES['fp32'].largest:.0e} is allowed; export it again, or name the checkpoint."
         )
 
 

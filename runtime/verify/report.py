@@ -86,7 +86,7 @@ def _worst_labels(verification: Verification) -> Table:
         label = verification.manifest.labels[place]
         table.add_row(
             Text(label.name if label.seen else f"{label.name} *"),
-            f"{agreement.given[place]:,}",
+            f"{agreement.reference_positive[place]:,}",
             f"{agreement.lost[place]:,}",
             f"{agreement.gained[place]:,}",
             _number(float(agreement.largest_of_label[place]), ""),
@@ -101,7 +101,7 @@ def _label(verification: Verification, place: int) -> dict[str, Any]:
     return {
         "label": label.name,
         "seen": label.seen,
-        "given": int(agreement.given[place]),
+        "given": int(agreement.reference_positive[place]),
         "lost": int(agreement.lost[place]),
         "gained": int(agreement.gained[place]),
         "largest_difference": _or_none(float(agreement.largest_of_label[place])),

@@ -16,12 +16,12 @@ from mlzsl.cli.errors import FailureError
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import progress
 from mlzsl.engines.agreement import TOP_K, Agreement, combined, compare, decision_thresholds
-from mlzsl.engines.artifact.access import golden_sample
 from mlzsl.engines.artifact.certificate import Certificate, Check, Measurement
+from mlzsl.engines.artifact.engine_file import golden_sample
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
 from mlzsl.engines.engine import Engine, ExecutionInfo, available_cpus
-from mlzsl.engines.tolerances import REPEATS_EXACTLY, Limits, tolerances_for
+from mlzsl.engines.tolerances import REPEATS_EXACTLY, Tolerances, tolerances_for
 from mlzsl.imaging import Preprocessing
 from mlzsl.runtime.labelled import LabelledPhotos, levels, targets_sha256
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE, ReadableBatches
@@ -88,7 +88,7 @@ class Verification:
 
 
 def verify(
-    engine: Engine, model: str | os.PathLike[str], limits: Limits | None = None, top_k: int = TOP_K
+    engine: Engine, model: str | os.PathLike[str], limits: Tolerances | None = None, top_k: int = TOP_K
 ) -> Verification:
     """Check an engine against the golden sample of its model file; needs neither PyTorch nor photos.
 
@@ -127,7 +127,7 @@ def verify_on_photos(
     model: str | os.PathLike[str],
     reference: Reference,
     photos: Iterable[str] | LabelledPhotos,
-    limits: Limits | None = None,
+    limits: Tolerances | None = None,
     top_k: int = TOP_K,
     batch_size: int = DEFAULT_BATCH_SIZE,
     threads: int | None = None,
@@ -213,7 +213,7 @@ def _compare_on_photos(
     return _Compared(agreement, digest.hexdigest(), batches.unreadable, *kept)
 
 
-def _differences(agreement: Agreement, limits: Limits, shares_count: bool = True) -> tuple[Measurement, ...]:
+def _differences(agreement: Agreement, limits: Tolerances, shares_count: bool = True) -> tuple[Measurement, ...]:
     """What an agreement measures; of a few pictures the shares are reported without a limit."""
     flipped, top = (limits.flipped, limits.top_agreement) if shares_count else (None, None)
     best = f"top-{agreement.top_k}"
@@ -227,7 +227,7 @@ def _differences(agreement: Agreement, limits: Limits, shares_count: bool = True
     )
 
 
-def _invariance(engine: Engine, images: Images, limits: Limits) -> tuple[Measurement, ...]:
+def _invariance(engine: Engine, images: Images, limits: Tolerances) -> tuple[Measurement, ...]:
     exact = ("run", "number in flight") if engine.execution.provider in REPEATS_EXACTLY else ()
     found = variations(engine, images, decision_thresholds(engine.manifest))
     flipped = 100 * sum(way.flipped for way in found) / sum(way.decisions for way in found)
@@ -240,13 +240,13 @@ def _invariance(engine: Engine, images: Images, limits: Limits) -> tuple[Measure
     )
 
 
-def _ranking(manifest: Manifest, compared: _Compared, photos: LabelledPhotos, limits: Limits) -> Check:
+def _ranking(manifest: Manifest, compared: _Compared, photos: LabelledPhotos, limits: Tolerances) -> Check:
     """How well engine and reference rank the labels that the photos really have."""
     targets = np.delete(photos.targets, compared.unreadable, axis=0)
     seen = np.array([label.seen for label in manifest.labels])
     measurements = []
     for level in levels(np.concatenate(compared.scores), np.concatenate(compared.reference), targets, seen):
-        limit = limits.drop if level.name.endswith(" mAP") else None
+        limit = limits.accuracy_drop if level.name.endswith(" mAP") else None
         measurements += [
             Measurement(f"{level.name} of the reference", level.reference, "points"),
             Measurement(level.name, level.engine, "points"),

@@ -59,7 +59,7 @@ def test_a_calibrated_file_keeps_labels_and_golden_sample_and_says_what_it_is(mo
 
 
 def test_certifying_the_fp32_file_does_not_part_it_from_what_was_made_from_it(model, photos):
-    from mlzsl.engines.artifact.access import certify
+    from mlzsl.engines.artifact.engine_file import certify
 
     result = made(model, photos)
     with closing(open_engine(model.path, threads=1)) as engine:

@@ -31,7 +31,7 @@ def test_agreement_is_what_plain_loops_find(scores, reference):
     assert found.mean == pytest.approx(sum(differences) / 42)
     for label, threshold in enumerate(THRESHOLDS):
         pairs = [(a >= threshold, b >= threshold) for a, b in zip(scores[:, label], reference[:, label], strict=True)]
-        assert found.given[label] == sum(b for _, b in pairs)
+        assert found.reference_positive[label] == sum(b for _, b in pairs)
         assert found.lost[label] == sum(b and not a for a, b in pairs)
         assert found.gained[label] == sum(a and not b for a, b in pairs)
         assert found.largest_of_label[label] == max(differences[label::6])
@@ -49,7 +49,7 @@ def test_batches_add_up_to_the_whole(scores, reference):
     joined = combined(compare(scores[a:b], reference[a:b], top_k=2) for a, b in ((0, 3), (3, 4), (4, 7)))
     assert joined.mean == pytest.approx(whole.mean)
     assert joined.to_json() == whole.to_json() | {"mean": joined.mean}
-    for name in ("largest_of_label", "given", "lost", "gained", "histogram"):
+    for name in ("largest_of_label", "reference_positive", "lost", "gained", "histogram"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
 
 

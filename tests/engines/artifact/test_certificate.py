@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tinymodel import manifest, network, random_images, reference_scores, write_tiny_model
 
 from mlzsl.cli.errors import FailureError, UsageError
-from mlzsl.engines.artifact.access import certify
 from mlzsl.engines.artifact.certificate import Certificate, Check, Measurement
+from mlzsl.engines.artifact.engine_file import certify
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import read_golden, read_manifest, write_model_file
 

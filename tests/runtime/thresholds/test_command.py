@@ -11,7 +11,7 @@ from planrecord import RECORD
 from tinymodel import LABELS, random_images, reference_scores, write_tiny_model
 
 from mlzsl.cli.errors import FailureError
-from mlzsl.engines.artifact.access import golden_sample, set_thresholds
+from mlzsl.engines.artifact.engine_file import golden_sample, set_thresholds
 from mlzsl.engines.artifact.modelfile import read_manifest
 from mlzsl.engines.artifact.plan_manifest import read_plan_manifest, write_plan
 from mlzsl.runtime.tagging.cli import main as infer

@@ -1,4 +1,4 @@
-"""The golden sample, the certificates and the thresholds of a file, whatever kind of file it is."""
+"""Engine files, `.onnx` or `.plan` alike: read the golden sample, write certificates and thresholds."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,21 +12,20 @@ from mlzsl.engines.artifact.plan_manifest import change_plan_manifest, read_plan
 
 
 def golden_sample(path: str | os.PathLike[str]) -> Golden:
-    """The pictures that a file carries, and the scores that the fp32 PyTorch reference gave them.
+    """The golden sample of a file: a few images with the scores of the fp32 PyTorch reference.
 
     Raises:
-        UsageError: the file is missing, unfit, or of no kind known here.
+        UsageError: the file is missing, not valid, or neither `.onnx` nor `.plan`.
     """
-    return _READERS[_kind(path)](Path(path))
+    return _READERS[_suffix(path)](Path(path))
 
 
 def certify(path: str | os.PathLike[str], certificate: Certificate) -> None:
-    """Write a certificate into a file's manifest, in place of the one that it may have for the same engine.
+    """Write a certificate into a file's manifest; it replaces the file's certificate for the same engine, if any.
 
     Raises:
         UsageError: as `golden_sample`.
-        FailureError: the file holds another network than the one certified, or the file system refuses; the file is
-            then unchanged.
+        FailureError: the file holds another network than the certified one, or cannot be written. It is then unchanged.
     """
 
     def certified(manifest: Manifest) -> Manifest:
@@ -37,16 +36,16 @@ def certify(path: str | os.PathLike[str], certificate: Certificate) -> None:
 
 
 def set_thresholds(path: str | os.PathLike[str], thresholds: Sequence[float], network_sha256: str) -> None:
-    """Write thresholds into a file's manifest, one a label in their order; see `Manifest.with_thresholds`.
+    """Write the thresholds of all labels into a file's manifest; see `Manifest.with_thresholds`.
 
     Args:
         path: the file.
-        thresholds: each in [0, 1].
+        thresholds: one for each label in the manifest's order, in [0, 1].
         network_sha256: of the network whose scores they were chosen on.
 
     Raises:
         UsageError: as `golden_sample`.
-        FailureError: the file holds another network by now, or the file system refuses; the file is then unchanged.
+        FailureError: the file holds another network by now, or cannot be written. It is then unchanged.
     """
 
     def changed(manifest: Manifest) -> Manifest:
@@ -58,18 +57,18 @@ def set_thresholds(path: str | os.PathLike[str], thresholds: Sequence[float], ne
 
 
 _READERS: dict[str, Callable[[Path], Golden]] = {".onnx": read_golden, ".plan": read_plan_golden}
-_CHANGERS: dict[str, Callable[[Path, Callable[[Manifest], Manifest]], object]] = {
+_WRITERS: dict[str, Callable[[Path, Callable[[Manifest], Manifest]], object]] = {
     ".onnx": change_manifest,
     ".plan": change_plan_manifest,
 }
 
 
 def _change(path: str | os.PathLike[str], change: Callable[[Manifest], Manifest]) -> None:
-    _CHANGERS[_kind(path)](Path(os.path.realpath(path)), change)  # a link stays a link
+    _WRITERS[_suffix(path)](Path(os.path.realpath(path)), change)  # follows a symbolic link instead of replacing it
 
 
-def _kind(path: str | os.PathLike[str]) -> str:
+def _suffix(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in _READERS:
-        raise UsageError(f"{os.fspath(path)}: is no kind of engine known here; name one of {', '.join(_READERS)}.")
+        raise UsageError(f"{os.fspath(path)}: is not an engine file; expected a name that ends in .onnx or .plan.")
     return suffix
