@@ -41,8 +41,8 @@ class RGCNXL(RGCN):
     ) -> dict[str, Tensor]:
         """L_RGCN of eq. 8 on targets, and the mean-square error on external classes."""
         logits = self.logits(features, graph, rows=graph.nodes)  # (B, N)
-        targets, externals = logits[:, : graph.targets], logits[:, graph.targets :]
-        rgcn = nn.functional.binary_cross_entropy_with_logits(targets, targets)
+        of_targets, externals = logits[:, : graph.targets], logits[:, graph.targets :]
+        rgcn = nn.functional.binary_cross_entropy_with_logits(of_targets, targets)
         if externals.shape[1] == 0:
             return {"loss": rgcn, "rgcn": rgcn}
         external = nn.functional.mse_loss(externals.sigmoid(), external_probabilities)
