@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlzsl.cli.command import command
+from mlzsl.cli.options import FiniteFloat
 
 if TYPE_CHECKING:
     from mlzsl.calibration.sensitivity import Sensitivity, Step
@@ -57,7 +58,7 @@ COLUMNS = ("kept float", "mAP lost, points", "best labels that stay", "multiply-
 @click.option(
     "--max-drop",
     default=1.0,
-    type=click.FloatRange(0),
+    type=FiniteFloat(0),
     metavar="POINTS",
     help="Keep the most sensitive layers in float until at most so many points of mAP are lost, seen or unseen, where "
     "the photos have labels.",
@@ -65,7 +66,7 @@ COLUMNS = ("kept float", "mAP lost, points", "best labels that stay", "multiply-
 @click.option(
     "--min-agreement",
     default=97.5,
-    type=click.FloatRange(0, 100),
+    type=FiniteFloat(0, 100),
     metavar="PERCENT",
     help="Keep them also until so many of the best 3 labels stay the same.",
 )

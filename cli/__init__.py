@@ -1,1 +1,1 @@
-"""What every command shares: its errors, its progress, and files that are written whole or not at all."""
+"""What the commands share: errors, options, progress, and atomic writing of files."""

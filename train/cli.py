@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlzsl.cli.command import command
-from mlzsl.cli.options import model_option
+from mlzsl.cli.options import FiniteFloat, model_option
 
 
 @command("mlzsl-train")
@@ -61,7 +61,7 @@ from mlzsl.cli.options import model_option
 @click.option(
     "--threshold",
     default=0.5,
-    type=click.FloatRange(0, 1),
+    type=FiniteFloat(0, 1),
     help="WUP similarity above which two classes share an edge.",
 )
 @click.option(
@@ -73,7 +73,7 @@ from mlzsl.cli.options import model_option
 @click.option("--steps", type=click.IntRange(1, 32), help="Propagation steps of SKG.  [default: 5]")
 @click.option(
     "--vae-weight",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteFloat(0, min_open=True),
     help="λ of the joint loss of RGCN-PosVAE.  [default: 1]",
 )
 @click.option("--epochs", default=9, type=click.IntRange(1), help="Passes over the photos.")
@@ -81,7 +81,7 @@ from mlzsl.cli.options import model_option
 @click.option(
     "--learning-rate",
     default=5e-4,
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteFloat(0, min_open=True),
     help="Adam's initial learning rate.",
 )
 @click.option(
@@ -104,7 +104,7 @@ from mlzsl.cli.options import model_option
 )
 @click.option(
     "--held-out",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteFloat(0, 1, min_open=True, max_open=True),
     help="Share of the photos kept for evaluation, for data without a split of its own.  [default: 0.2]",
 )
 @click.option(

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.options import FiniteFloat
 from mlzsl.cli.progress import log
 from mlzsl.runtime.bench.baselines import Race
 from mlzsl.runtime.bench.benchmark import DEFAULT_COUNT, ModelBench, Settings, bench_model, photos_to_bench
@@ -58,7 +59,7 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
 @click.option(
     "--seconds",
     default=SECONDS,
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteFloat(0, min_open=True),
     metavar="S",
     help="How long a turn of the engine is measured, after its warm-up.",
 )

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.options import FiniteFloat
 from mlzsl.cli.progress import log
 from mlzsl.imaging.finding import describe_skipped
 from mlzsl.runtime.engine_options import engine_options
@@ -54,7 +55,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
 @click.option("--top-k", type=click.IntRange(1), metavar="K", help="The best K labels of each photo.")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=FiniteFloat(0, 1),
     metavar="T",
     help="Every label whose score reaches T; with --top-k the best K of those.  "
     "[default: the model's own thresholds where it has them, else the best 5]",

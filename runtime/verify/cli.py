@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.options import FiniteFloat
 from mlzsl.cli.progress import log
 from mlzsl.engines.agreement import TOP_K
 from mlzsl.engines.artifact.engine_file import certify as write_certificate
@@ -76,7 +77,7 @@ def _defaults(limit: str, unit: str = "") -> str:
 @click.option(
     "--tolerance",
     "largest",
-    type=click.FloatRange(0, 1),
+    type=FiniteFloat(0, 1),
     metavar="D",
     help="Largest difference of a score, from the reference and between batches.  "
     f"[default: {_defaults('largest')}; less between batches]",
@@ -84,28 +85,28 @@ def _defaults(limit: str, unit: str = "") -> str:
 @click.option(
     "--mean-tolerance",
     "mean",
-    type=click.FloatRange(0, 1),
+    type=FiniteFloat(0, 1),
     metavar="D",
     help=f"Mean difference of a score.  [default: {_defaults('mean')}]",
 )
 @click.option(
     "--max-flips",
     "flipped",
-    type=click.FloatRange(0, 100),
+    type=FiniteFloat(0, 100),
     metavar="PERCENT",
     help=f"Tags given by one and not by the other, of all decisions.  [default: {_defaults('flipped')}]",
 )
 @click.option(
     "--min-top-agreement",
     "top_agreement",
-    type=click.FloatRange(0, 100),
+    type=FiniteFloat(0, 100),
     metavar="PERCENT",
     help=f"Of the best K labels, those that agree.  [default: {_defaults('top_agreement')}]",
 )
 @click.option(
     "--max-drop",
     "accuracy_drop",
-    type=click.FloatRange(0, 100),
+    type=FiniteFloat(0, 100),
     metavar="POINTS",
     help=f"mAP lost, of seen and of unseen labels, with --labels-json.  [default: {_defaults('accuracy_drop')}]",
 )

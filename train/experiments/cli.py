@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from mlzsl.cli.command import CONTEXT_SETTINGS, command
+from mlzsl.cli.command import command, group
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.options import AliasedOption, model_option
+from mlzsl.cli.options import AliasedOption, FiniteFloat, model_option
 
 SHARED = [
     click.option(
@@ -38,7 +38,7 @@ SHARED = [
     ),
     click.option(
         "--held-out",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=FiniteFloat(0, 1, min_open=True, max_open=True),
         help="Share of the photos to test on, for data without a split of its own.  [default: 0.2]",
     ),
     click.option(
@@ -63,7 +63,7 @@ SHARED = [
     click.option("--hidden-dim", type=click.IntRange(1, 8192), help="d_h of the systems that have it.  [default: 256]"),
     click.option("--epochs", default=9, type=click.IntRange(1), help="Passes over the photos."),
     click.option("--batch-size", default=32, type=click.IntRange(1), help="Photos a step."),
-    click.option("--learning-rate", default=5e-4, type=click.FloatRange(0, min_open=True), help="Adam's, at first."),
+    click.option("--learning-rate", default=5e-4, type=FiniteFloat(0, min_open=True), help="Adam's, at first."),
     click.option(
         "--cache",
         default=Path("mlzsl-cache"),
@@ -83,7 +83,7 @@ SHARED = [
 THRESHOLD = click.option(
     "--threshold",
     default=0.5,
-    type=click.FloatRange(0, 1),
+    type=FiniteFloat(0, 1),
     help="WUP similarity above which two classes share an edge.",
 )
 LAYERS = click.option("--layers", type=click.IntRange(1, 16), help="Graph layers of the RGCN systems.  [default: 2]")
@@ -96,8 +96,7 @@ def shared(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@click.group("mlzsl-experiment", context_settings=CONTEXT_SETTINGS)
-@click.version_option(package_name="mlzsl", prog_name="mlzsl-experiment")
+@group("mlzsl-experiment")
 def main() -> None:
     """Make the paper's table and figures, on the data you name.
 
