@@ -16,7 +16,7 @@ from mlzsl.cli.progress import log, progress
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import Backbone, Normalize, SmallResNet, feature_maps
-from mlzsl.train.datasets.synthetic.scenes import EXTERNAL_CLASSES, SCENES_VERSION, generate_single_objects
+from mlzsl.train.datasets.synthetic.scenes import SCENES_VERSION, external_classes, generate_single_objects
 from mlzsl.train.extraction.cache import keep, recall
 
 RECIPE = "small backbone 2"  # to be raised when the training below changes
@@ -95,19 +95,19 @@ def external_label_set() -> LabelSet:
     """The ImageNet classes that pictures are generated of, in the order of the small backbone's logits."""
     imagenet = load_label_set("imagenet1k")
     return LabelSet(
-        f"imagenet1k, {len(EXTERNAL_CLASSES)} drawn classes",
-        tuple(imagenet.labels[index] for index in EXTERNAL_CLASSES),
-        tuple(imagenet.synsets[index] for index in EXTERNAL_CLASSES),
+        f"imagenet1k, {len(external_classes())} drawn classes",
+        tuple(imagenet.labels[index] for index in external_classes()),
+        tuple(imagenet.synsets[index] for index in external_classes()),
     )
 
 
 def _pretrained(config: PretrainingConfig, quiet: bool) -> tuple[Backbone, float]:
     total = config.pictures + config.held_out
-    log(f"drawing {total} pictures of {len(EXTERNAL_CLASSES)} external classes", quiet)
+    log(f"drawing {total} pictures of {len(external_classes())} external classes", quiet)
     pictures, classes = _single_objects(config.pictures, config.seed, config.tile)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = SmallResNet(len(EXTERNAL_CLASSES)).to(memory_format=torch.channels_last)
+        network = SmallResNet(len(external_classes())).to(memory_format=torch.channels_last)
         _train(network, pictures, classes, config, quiet)
     backbone = Backbone("small", network, external_label_set(), Preprocessing(size=config.size))
     return backbone, _accuracy(backbone, *_single_objects(config.held_out, config.seed + 1, config.tile))
@@ -179,4 +179,4 @@ def _single_objects(count: int, seed: int, size: int) -> tuple[Tensor, Tensor]:
 def _key(config: PretrainingConfig) -> str:
     """A hash of all that the trained tensors depend on."""
     settings = {"recipe": RECIPE, "data": SCENES_VERSION, "torch": torch.__version__} | asdict(config)
-    return sha256_of_bytes(json.dumps(settings, sort_keys=True).encode(), json.dumps(EXTERNAL_CLASSES).encode())
+    return sha256_of_bytes(json.dumps(settings, sort_keys=True).encode(), json.dumps(external_classes()).encode())

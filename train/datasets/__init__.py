@@ -1,0 +1,1 @@
+"""Datasets for training: loaders of the formats that `--data` takes, downloads, and synthetic photos."""

@@ -1,0 +1,1 @@
+"""Downloads of public datasets and word vectors: the command `mlzsl-fetch`."""

@@ -1,4 +1,4 @@
-"""What lies behind the objects of a scene: a few kinds of place, each told by its colours and its pattern."""
+"""Backdrops of the scene types: areas, planks or tiles in typical colours."""
 
 from collections.abc import Callable
 
@@ -22,12 +22,12 @@ CONCRETE = Palette((0.7, 0.85), (0.08, 0.3), (0.45, 0.75))
 
 
 def draw_backdrop(name: str, size: int, generator: Generator) -> Pixels:
-    """A backdrop by its name, one of BACKDROP_NAMES; every call another one."""
+    """Draw a random backdrop of a name of BACKDROP_NAMES."""
     return BACKDROPS[name](size, generator)
 
 
 def _horizon(above: Palette, below: Palette) -> Callable[[int, Generator], Pixels]:
-    """Two areas that meet at a slightly tilted line."""
+    """Two areas with a slightly tilted border."""
 
     def draw(size: int, generator: Generator) -> Pixels:
         height = generator.uniform(0.3, 0.7) + generator.normal(0, 0.04) * np.linspace(-1, 1, size)
@@ -38,7 +38,7 @@ def _horizon(above: Palette, below: Palette) -> Callable[[int, Generator], Pixel
 
 
 def _planks(palette: Palette) -> Callable[[int, Generator], Pixels]:
-    """Boards side by side, each of its own shade."""
+    """Planks of different shades."""
 
     def draw(size: int, generator: Generator) -> Pixels:
         boards = int(generator.integers(4, 9))

@@ -1,4 +1,4 @@
-"""`mlzsl-scenes`: parse, draw, print."""
+"""The command `mlzsl-scenes`."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from mlzsl.cli.command import command
 @command("mlzsl-scenes")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--count", default=100, type=click.IntRange(1, 1_000_000), help="Number of scenes.")
-@click.option("--seed", default=0, type=click.IntRange(0, 2**31 - 1), help="Another seed gives other scenes.")
-@click.option("--size", default=256, type=click.IntRange(32, 2048), help="Side of the pictures in pixels.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**31 - 1), help="Seed of everything random.")
+@click.option("--size", default=256, type=click.IntRange(32, 2048), help="Side of the images in pixels.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def main(folder: Path, count: int, seed: int, size: int, quiet: bool) -> None:
-    """Draw labelled scenes into FOLDER: images/*.jpg and a labels.json.
+    """Generate labelled synthetic photos in FOLDER: images/*.jpg and labels.json.
 
-    Each scene shows one to four objects of COCO's classes. The same seed always draws the same scenes.
+    Each scene shows one to four objects of the COCO classes. The same seed gives the same scenes.
 
     \b
     Examples:
@@ -27,5 +27,5 @@ def main(folder: Path, count: int, seed: int, size: int, quiet: bool) -> None:
 
     photos = generate_scenes(folder, count, seed, size, quiet=quiet)
     if not quiet:
-        classes = frozenset().union(*photos.labels)
-        click.echo(f"{len(photos)} scenes of {len(classes)} classes in {folder / 'images'}")
+        labels = frozenset().union(*photos.labels)
+        click.echo(f"{len(photos)} scenes with {len(labels)} labels in {folder / 'images'}")

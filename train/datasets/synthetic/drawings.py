@@ -1,8 +1,8 @@
-"""Which drawings depict which class: glyphs of open icon fonts, and shapes of our own where no font has one.
+"""The drawings of each class: glyphs of open icon fonts, or silhouettes of `shapes` where no font has one.
 
-`mdi:`, `fa:`, `ph:` and `ri:` are Material Design Icons, Font Awesome, Phosphor and Remix Icon, as the package
-`qtawesome` carries them; `shape:` is drawn by `train.datasets.synthetic.shapes`. No drawing serves two classes, but a
-subclass looks like its class: a mountain bike is drawn as a bicycle with stripes (`/striped`) or holes (`/dotted`).
+`mdi:`, `fa:`, `ph:` and `ri:` are Material Design Icons, Font Awesome, Phosphor and Remix Icon from the package
+`qtawesome`; `shape:` is a silhouette of `shapes`. No drawing is used for two classes, but a subclass resembles its
+class: a mountain bike is drawn as a bicycle with stripes (`/striped`) or holes (`/dotted`).
 """
 
 TARGETS = {  # of COCO's 80 labels, those that can be depicted

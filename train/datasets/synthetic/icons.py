@@ -1,4 +1,4 @@
-"""Masks of the drawings: glyphs of the icon fonts that the package `qtawesome` carries, and our own shapes."""
+"""Masks of the drawings: glyphs of the icon fonts in the package `qtawesome`, and the silhouettes of `shapes`."""
 
 import functools
 import importlib.metadata
@@ -10,19 +10,19 @@ from PIL import Image, ImageDraw, ImageFont
 from mlzsl.cli.errors import FailureError
 from mlzsl.train.datasets.synthetic.shapes import draw_shape
 
-PACKAGE = "qtawesome"  # only its fonts are read; nothing of it is imported, so no Qt is needed
+PACKAGE = "qtawesome"  # only its font files are read; it is not imported, as that needs Qt
 FONTS = {"mdi": "materialdesignicons6-webfont", "fa": "fontawesome6-solid-webfont", "ph": "phosphor", "ri": "remixicon"}
-MASK_SIZE = 192  # masks are kept at this size and scaled down
+MASK_SIZE = 192  # of cached masks, in pixels; scenes scale them down
 
 
 @functools.cache
 def mask_of(drawing: str) -> Image.Image:
     """The silhouette of a drawing such as `mdi:bicycle` or `shape:vase`, mode L, MASK_SIZE square, centred.
 
-    `mdi:bicycle/striped` is the same with stripes cut out, `mdi:bicycle/dotted` with holes.
+    `mdi:bicycle/striped` erases stripes from it, `mdi:bicycle/dotted` holes.
 
     Raises:
-        FailureError: the icon fonts are not installed, or hold no such glyph.
+        FailureError: the icon fonts are not installed or lack the glyph.
     """
     plain, _, variant = drawing.partition("/")
     if variant:
@@ -32,54 +32,45 @@ def mask_of(drawing: str) -> Image.Image:
         return draw_shape(name, MASK_SIZE)
     glyphs = _glyphs(family)
     if name not in glyphs:
-        raise FailureError(f"the icon font {FONTS[family]} holds no {name!r}; install the versions of pyproject.toml.")
-    return _centred(_draw(_font(family), chr(int(glyphs[name], 16))))
+        raise FailureError(f"the icon font {FONTS[family]} has no glyph {name!r}; install qtawesome 1.4 or later.")
+    canvas = Image.new("L", (2 * MASK_SIZE, 2 * MASK_SIZE))
+    font = ImageFont.truetype(str(_file(family, ".ttf")), MASK_SIZE)
+    glyph = chr(int(glyphs[name], 16))
+    ImageDraw.Draw(canvas).text((MASK_SIZE, MASK_SIZE), glyph, font=font, fill=255, anchor="mm")
+    return _fitted(canvas)
 
 
 def _striped(mask: Image.Image) -> Image.Image:
-    """Three thin diagonals cut out."""
-    cut = mask.copy()
-    pen = ImageDraw.Draw(cut)
+    """Erase three thin diagonals."""
+    erased = mask.copy()
+    draw = ImageDraw.Draw(erased)
     for start in (-MASK_SIZE // 2, 0, MASK_SIZE // 2):
-        pen.line((start, 0, start + MASK_SIZE, MASK_SIZE), fill=0, width=9)
-    return cut
+        draw.line((start, 0, start + MASK_SIZE, MASK_SIZE), fill=0, width=9)
+    return erased
 
 
 def _dotted(mask: Image.Image) -> Image.Image:
-    """Nine round holes cut out."""
-    cut = mask.copy()
-    pen = ImageDraw.Draw(cut)
+    """Erase nine round holes."""
+    erased = mask.copy()
+    draw = ImageDraw.Draw(erased)
     for x in (0.25, 0.5, 0.75):
         for y in (0.25, 0.5, 0.75):
-            pen.circle((x * MASK_SIZE, y * MASK_SIZE), 9, fill=0)
-    return cut
+            draw.circle((x * MASK_SIZE, y * MASK_SIZE), 9, fill=0)
+    return erased
 
 
 VARIANTS = {"striped": _striped, "dotted": _dotted}
 
 
-def _draw(font: ImageFont.FreeTypeFont, glyph: str) -> Image.Image:
-    canvas = Image.new("L", (2 * MASK_SIZE, 2 * MASK_SIZE))
-    ImageDraw.Draw(canvas).text((MASK_SIZE, MASK_SIZE), glyph, font=font, fill=255, anchor="mm")
-    return canvas
-
-
-def _centred(drawn: Image.Image) -> Image.Image:
-    """Crop to what is drawn, and scale its longer side to the mask's."""
-    box = drawn.getbbox() or (0, 0, 1, 1)
-    cropped = drawn.crop(box)
+def _fitted(canvas: Image.Image) -> Image.Image:
+    """Crop to the glyph, scale its longer side to MASK_SIZE, and centre it."""
+    cropped = canvas.crop(canvas.getbbox() or (0, 0, 1, 1))
     scale = MASK_SIZE / max(cropped.size)
     width, height = (max(1, round(side * scale)) for side in cropped.size)
     mask = Image.new("L", (MASK_SIZE, MASK_SIZE))
-    mask.paste(
-        cropped.resize((width, height), Image.Resampling.BICUBIC), ((MASK_SIZE - width) // 2, (MASK_SIZE - height) // 2)
-    )
+    resized = cropped.resize((width, height), Image.Resampling.BICUBIC)
+    mask.paste(resized, ((MASK_SIZE - width) // 2, (MASK_SIZE - height) // 2))
     return mask
-
-
-@functools.cache
-def _font(family: str) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_file(family, ".ttf")), MASK_SIZE)
 
 
 @functools.cache
@@ -96,4 +87,4 @@ def _file(family: str, suffix: str) -> Path:
     for file in files:
         if file.parent.name == "fonts" and file.name.startswith(FONTS[family]) and file.suffix == suffix:
             return Path(str(file.locate()))
-    raise FailureError(f"no icon font {FONTS[family]} of {PACKAGE} is installed; pip install 'mlzsl[train]'.")
+    raise FailureError(f"the icon font {FONTS[family]} of {PACKAGE} is not installed; pip install 'mlzsl[train]'.")

@@ -1,10 +1,11 @@
-"""The generated photo set: scenes of drawn objects, with all that makes real photos hard, and no download.
+"""The synthetic photo set: scenes of drawn objects for training and demos without a download.
 
-Objects vary in drawing, colour, size, rotation and place; they overlap and are partly hidden; backgrounds have
-gradients, texture and clutter; pictures are noisy and JPEG-compressed. Every picture depends on (seed, its number)
-alone, so a set is the same whoever makes it and in whatever order.
+Objects vary in drawing, colour, size, rotation and position, overlap and are partly hidden. Backgrounds have gradients,
+texture and clutter; images are noisy and JPEG-compressed. An image depends only on the seed and its number, so the same
+seed gives the same set on every machine.
 """
 
+import functools
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,18 +19,18 @@ from mlzsl.cli.progress import progress
 from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.imaging.labelled_folder import IMAGES, LABELS, load_folder
 from mlzsl.imaging.photoset import PhotoSet
-from mlzsl.train.datasets.synthetic.appearance import Generator, Look, Palette, look_of, paint
+from mlzsl.train.datasets.synthetic.appearance import Appearance, Generator, Palette, appearance_of, paint
 from mlzsl.train.datasets.synthetic.backdrops import BACKDROP_NAMES, draw_backdrop
 from mlzsl.train.datasets.synthetic.drawings import EXTERNALS, TARGETS
 from mlzsl.train.datasets.synthetic.icons import mask_of
 
-SCENES_VERSION = 4  # to be raised when a picture of the same seed and number would look different
-RECORD_FILE = "scenes.json"
+SCENES_VERSION = 4  # increase it when the image of a seed and number changes
+SETTINGS_FILE = "scenes.json"
 SCENE_SIZE = 128
 JPEG_QUALITY = 88
 
-# Objects of one kind of place are likelier to be seen together, before a backdrop of that place.
-PLACES = (
+# Scene types: the backdrop, and the labels that occur together in front of it.
+SCENE_TYPES = (
     (
         "street",
         "person car motorcycle bus train truck bicycle traffic_light fire_hydrant stop_sign parking_meter bench bird",
@@ -48,25 +49,24 @@ PLACES = (
     ("tiles", "microwave oven sink refrigerator toothbrush hair_drier toilet bowl knife bottle"),
     ("hall", "person backpack umbrella handbag tie suitcase bus train airplane cell_phone"),
 )
-OBJECTS_A_SCENE = (1, 2, 3, 4)
-CHANCES_OF_COUNTS = (0.2, 0.35, 0.3, 0.15)
-STRANGER = 0.3  # chance that an object comes from anywhere instead of the scene's place
-AT_HOME = 0.8  # chance that a scene has its place's backdrop instead of any colours
+OBJECTS_PER_SCENE = (1, 2, 3, 4)
+OBJECT_COUNT_PROBABILITIES = (0.2, 0.35, 0.3, 0.15)
+ANY_LABEL_PROBABILITY = 0.3  # of drawing an object's label from all labels instead of the scene type's
+BACKDROP_PROBABILITY = 0.8  # of the scene type's backdrop instead of a gradient of any colours
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def _external_classes() -> tuple[int, ...]:
+@functools.cache
+def external_classes() -> tuple[int, ...]:
+    """The indices in imagenet1k of the external classes that have a drawing, ascending."""
     labels = load_label_set("imagenet1k").labels
     return tuple(sorted(labels.index(name) for name in EXTERNALS))
 
 
-EXTERNAL_CLASSES: tuple[int, ...] = _external_classes()  # places in imagenet1k of the external classes drawn
-
-
 @dataclass(frozen=True)
-class Record:
-    """What a folder of scenes was made with; it is reused only when all of it fits."""
+class SceneSettings:
+    """The settings of a folder of scenes, stored as scenes.json; the folder is reused only if all are the same."""
 
     count: int
     seed: int
@@ -75,65 +75,62 @@ class Record:
 
 
 def generate_scenes(folder: Path, count: int, seed: int, size: int = SCENE_SIZE, quiet: bool = False) -> PhotoSet:
-    """Write a labelled photo set, `images/*.jpg` and `labels.json`, or reuse the one that is there.
+    """Write a labelled photo set, `images/*.jpg` and `labels.json`, or reuse one made with the same settings.
 
     Args:
-        folder: where; made when missing.
+        folder: created if missing.
         count: number of scenes.
-        seed: another seed gives other scenes.
-        size: side of the pictures, in pixels.
+        seed: of everything random.
+        size: side of the images, in pixels.
         quiet: show no progress.
 
     Raises:
         FailureError: the folder cannot be written.
     """
-    record = Record(count, seed, size)
-    names = {_name(number) for number in range(count)}
-    if _read_record(folder) != asdict(record) or _names_there(folder) != names:
-        _write_scenes(folder, record, quiet)
+    settings = SceneSettings(count, seed, size)
+    if _read_settings(folder) != asdict(settings) or _scene_files(folder) != {_name(n) for n in range(count)}:
+        _write_scenes(folder, settings, quiet)
     return load_folder(folder, quiet=quiet)
 
 
 def generate_single_objects(count: int, seed: int, size: int) -> tuple[Pixels, npt.NDArray[np.int64]]:
-    """Draw pictures of one external class each, to pretrain a small backbone.
+    """Draw images of one external class each, to pretrain a small backbone.
 
     Returns:
-        uint8 [count, size, size, 3] RGB, and for each picture the place of its class in EXTERNAL_CLASSES,
+        uint8 [count, size, size, 3] RGB, and for each image the index of its class in `external_classes()`,
         int64 [count].
     """
-    labels = load_label_set("imagenet1k")
-    pictures = np.empty((count, size, size, 3), np.uint8)
-    classes = np.empty(count, np.int64)
+    imagenet = load_label_set("imagenet1k")
+    images, classes = np.empty((count, size, size, 3), np.uint8), np.empty(count, np.int64)
     for number in range(count):
         generator = np.random.default_rng([SCENES_VERSION, seed, number, 1])
-        classes[number] = generator.integers(len(EXTERNAL_CLASSES))
-        place = EXTERNAL_CLASSES[classes[number]]
-        label, synset = labels.labels[place], labels.synsets[place]
-        thing = Thing(look_of(synset), EXTERNALS[label].split())
-        backdrop = BACKDROP_NAMES[generator.integers(len(BACKDROP_NAMES))] if generator.random() < AT_HOME else None
-        pictures[number] = _picture([thing], size, (0.5, 0.95), generator, backdrop)
-    return pictures, classes
+        classes[number] = generator.integers(len(external_classes()))
+        index = external_classes()[classes[number]]
+        item = SceneObject(imagenet.synsets[index], EXTERNALS[imagenet.labels[index]].split())
+        named = generator.integers(len(BACKDROP_NAMES)) if generator.random() < BACKDROP_PROBABILITY else None
+        backdrop = None if named is None else BACKDROP_NAMES[named]
+        images[number] = _render([item], size, (0.5, 0.95), generator, backdrop)
+    return images, classes
 
 
 def golden_scenes(count: int, size: int) -> Pixels:
-    """A few scenes as a network's input, uint8 [count, size, size, 3]; always the same."""
-    return np.stack([_scene(number, Record(count, 0, size))[0] for number in range(count)])
+    """The first scenes of seed 0 as a network's input, uint8 [count, size, size, 3]."""
+    return np.stack([_scene(number, SceneSettings(count, 0, size))[0] for number in range(count)])
 
 
-def _write_scenes(folder: Path, record: Record, quiet: bool) -> None:
+def _write_scenes(folder: Path, settings: SceneSettings, quiet: bool) -> None:
     labels: dict[str, list[str]] = {}
-    (folder / RECORD_FILE).unlink(missing_ok=True)  # half-made sets have no record
-    for name in _names_there(folder) - {_name(number) for number in range(record.count)}:
-        (folder / IMAGES / name).unlink(missing_ok=True)  # of a larger set before
-    with progress("drawing scenes", record.count, "scenes", quiet) as bar:
-        for number in range(record.count):
-            picture, carried = _scene(number, record)
-            name = _name(number)
-            with written_atomically(folder / IMAGES / name) as temporary:
-                Image.fromarray(picture).save(temporary, quality=JPEG_QUALITY)
-            labels[name] = sorted(carried)
+    (folder / SETTINGS_FILE).unlink(missing_ok=True)  # an incomplete set has no settings
+    for name in _scene_files(folder) - {_name(number) for number in range(settings.count)}:
+        (folder / IMAGES / name).unlink(missing_ok=True)  # of a larger set generated here before
+    with progress("drawing scenes", settings.count, "scenes", quiet) as bar:
+        for number in range(settings.count):
+            image, scene_labels = _scene(number, settings)
+            with written_atomically(folder / IMAGES / _name(number)) as temporary:
+                Image.fromarray(image).save(temporary, quality=JPEG_QUALITY)
+            labels[_name(number)] = sorted(scene_labels)
             bar.advance()
-    for name, content in ((LABELS, labels), (RECORD_FILE, asdict(record))):
+    for name, content in ((LABELS, labels), (SETTINGS_FILE, asdict(settings))):
         with written_atomically(folder / name) as temporary:
             temporary.write_text(json.dumps(content, indent=0))
 
@@ -142,60 +139,56 @@ def _name(number: int) -> str:
     return f"scene-{number:05d}.jpg"
 
 
-def _names_there(folder: Path) -> set[str]:
-    """The scenes that lie in the folder; whatever else a user keeps there is not ours."""
+def _scene_files(folder: Path) -> set[str]:
+    """The names of the scenes in a folder; a user's other files are left alone."""
     return {path.name for path in (folder / IMAGES).glob("scene-*.jpg")}
 
 
-def _read_record(folder: Path) -> object:
+def _read_settings(folder: Path) -> object:
     try:
-        return json.loads((folder / RECORD_FILE).read_text())
+        return json.loads((folder / SETTINGS_FILE).read_text())
     except (OSError, ValueError):
         return None
 
 
-def _scene(number: int, record: Record) -> tuple[Pixels, set[str]]:
-    """One scene and the labels it carries."""
-    generator = np.random.default_rng([record.version, record.seed, number, 0])
-    place, usual = PLACES[generator.integers(len(PLACES))]
-    backdrop = place if generator.random() < AT_HOME else None
-    anything = list(TARGETS)
-    count = generator.choice(OBJECTS_A_SCENE, p=CHANCES_OF_COUNTS)
-    labels = []
-    for _ in range(count):
-        choices = anything if generator.random() < STRANGER else usual.split()
-        labels.append(str(generator.choice(choices)).replace("_", " "))
-    scale = (0.42, 0.62) if count <= 2 else (0.34, 0.5)
-    objects = [Thing(_target_look(label), TARGETS[label].split()) for label in labels]
-    return _picture(objects, record.size, scale, generator, backdrop), set(labels)
-
-
 @dataclass(frozen=True)
-class Thing:
-    """An object to draw: how it looks, and the drawings that it may be."""
+class SceneObject:
+    """An object to draw: its synset, which decides its appearance, and the drawings to choose from."""
 
-    look: Look
+    synset: str
     drawings: list[str]
 
 
-def _target_look(label: str) -> Look:
-    labels = load_label_set("coco80")
-    return look_of(labels.synsets[labels.labels.index(label)])
+def _scene(number: int, settings: SceneSettings) -> tuple[Pixels, set[str]]:
+    """Draw one scene; return it with its labels."""
+    generator = np.random.default_rng([settings.version, settings.seed, number, 0])
+    name, typical = SCENE_TYPES[generator.integers(len(SCENE_TYPES))]
+    backdrop = name if generator.random() < BACKDROP_PROBABILITY else None
+    count = generator.choice(OBJECTS_PER_SCENE, p=OBJECT_COUNT_PROBABILITIES)
+    labels = []
+    for _ in range(count):
+        choices = list(TARGETS) if generator.random() < ANY_LABEL_PROBABILITY else typical.split()
+        labels.append(str(generator.choice(choices)).replace("_", " "))
+    scale = (0.42, 0.62) if count <= 2 else (0.34, 0.5)
+    coco = load_label_set("coco80")
+    objects = [SceneObject(coco.synsets[coco.labels.index(each)], TARGETS[each].split()) for each in labels]
+    return _render(objects, settings.size, scale, generator, backdrop), set(labels)
 
 
-def _picture(
-    objects: list[Thing], size: int, scale: tuple[float, float], generator: Generator, backdrop: str | None
+def _render(
+    objects: list[SceneObject], size: int, scale: tuple[float, float], generator: Generator, backdrop: str | None
 ) -> Pixels:
-    """Background, clutter, objects back to front, something in front, and a camera's noise."""
-    canvas, ground = _background(size, generator, backdrop)
+    """Draw the background, clutter, the objects back to front and clutter before them; add blur and noise."""
+    canvas, background = _background(size, generator, backdrop)
     for _ in range(generator.integers(1, 6)):
-        _clutter(canvas, ground, generator)
+        _clutter(canvas, background, generator)
     corners = generator.permutation(4)
-    for place, thing in enumerate(objects):
-        corner = None if len(objects) == 1 else int(corners[place % 4])
-        _paste_object(canvas, str(generator.choice(thing.drawings)), thing.look, ground, scale, corner, generator)
+    for index, item in enumerate(objects):
+        corner = None if len(objects) == 1 else int(corners[index % 4])
+        drawing = str(generator.choice(item.drawings))
+        _paste_object(canvas, drawing, appearance_of(item.synset), background, scale, corner, generator)
     if generator.random() < 0.3:
-        _clutter(canvas, ground, generator)
+        _clutter(canvas, background, generator)
     if generator.random() < 0.3:
         canvas = canvas.filter(ImageFilter.GaussianBlur(generator.uniform(0.2, 0.5) * size / 64))
     noise = generator.normal(0, generator.uniform(2, 9), (size, size, 1))
@@ -203,7 +196,7 @@ def _picture(
 
 
 def _background(size: int, generator: Generator, backdrop: str | None) -> tuple[Image.Image, npt.NDArray[np.float64]]:
-    """A backdrop, or a gradient of any colours, with coarse texture, and its mean colour."""
+    """A backdrop, or a gradient of random colours, with coarse texture; and its mean colour, RGB [3]."""
     pixels = draw_backdrop(backdrop, size, generator) if backdrop else _gradient(size, generator)
     cells = generator.normal(0, generator.uniform(0, 14), (8, 8))
     texture = np.asarray(Image.fromarray(cells.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC))
@@ -212,43 +205,43 @@ def _background(size: int, generator: Generator, backdrop: str | None) -> tuple[
 
 
 def _gradient(size: int, generator: Generator) -> npt.NDArray[np.float64]:
-    """From one colour to a near one, in any direction."""
+    """A gradient from a colour to a similar one, in a random direction."""
     colour = Palette(saturation=(0.05, 0.6)).colour(generator)
     other = np.clip(colour + generator.normal(0, 30, 3), 0, 255)
     angle = generator.uniform(0, 2 * np.pi)
     along = np.linspace(-0.5, 0.5, size)
-    slope = (np.cos(angle) * along[None, :] + np.sin(angle) * along[:, None] + 0.5)[..., None]
-    pixels: npt.NDArray[np.float64] = colour * (1 - slope) + other * slope
+    share = (np.cos(angle) * along[None, :] + np.sin(angle) * along[:, None] + 0.5)[..., None]
+    pixels: npt.NDArray[np.float64] = colour * (1 - share) + other * share
     return pixels
 
 
-def _clutter(canvas: Image.Image, ground: npt.NDArray[np.float64], generator: Generator) -> None:
-    """A bar, an ellipse or a box, of a colour near the background's."""
+def _clutter(canvas: Image.Image, background: npt.NDArray[np.float64], generator: Generator) -> None:
+    """Draw a line, an ellipse or a rectangle in a colour similar to the background's."""
     size = canvas.width
     x, y = generator.uniform(0, size, 2)
     reach = size * generator.uniform(0.05, 0.22)
-    shade = tuple(int(value) for value in np.clip(ground + generator.normal(0, 28, 3), 0, 255))
-    pen = ImageDraw.Draw(canvas)
+    colour = tuple(int(value) for value in np.clip(background + generator.normal(0, 28, 3), 0, 255))
+    draw = ImageDraw.Draw(canvas)
     kind = generator.integers(3)
     if kind == 0:
         dx, dy = generator.normal(0, size / 2, 2)
-        pen.line((x, y, x + dx, y + dy), fill=shade, width=max(1, int(reach / 5)))
+        draw.line((x, y, x + dx, y + dy), fill=colour, width=max(1, int(reach / 5)))
     elif kind == 1:
-        pen.ellipse((x - reach, y - reach / 2, x + reach, y + reach / 2), fill=shade)
+        draw.ellipse((x - reach, y - reach / 2, x + reach, y + reach / 2), fill=colour)
     else:
-        pen.rectangle((x - reach / 2, y - reach / 2, x + reach / 2, y + reach / 2), fill=shade)
+        draw.rectangle((x - reach / 2, y - reach / 2, x + reach / 2, y + reach / 2), fill=colour)
 
 
 def _paste_object(
     canvas: Image.Image,
     drawing: str,
-    look: Look,
-    ground: npt.NDArray[np.float64],
+    appearance: Appearance,
+    background: npt.NDArray[np.float64],
     scale: tuple[float, float],
     corner: int | None,
     generator: Generator,
 ) -> None:
-    """Draw one object: scaled, turned, mirrored, coloured, around a quarter of the canvas or its middle."""
+    """Paste one object, scaled, rotated, mirrored and painted, around a quarter of the canvas or its centre."""
     side = max(8, round(canvas.width * generator.uniform(*scale)))
     mask = mask_of(drawing).rotate(generator.uniform(-18, 18), Image.Resampling.BILINEAR, expand=True)
     if generator.random() < 0.5:
@@ -260,5 +253,5 @@ def _paste_object(
     )
     centre = (centre + generator.uniform(-0.1, 0.1, 2)) * canvas.width
     left, top = round(centre[0] - width / 2), round(centre[1] - side / 2)
-    surface = paint(side, width, look, ground, generator)
+    surface = paint(side, width, appearance, background, generator)
     canvas.paste(Image.fromarray(surface.astype(np.uint8)), (left, top), mask)

@@ -1,62 +1,62 @@
-"""Things of a kind look alike, stand out from what lies behind them, and every backdrop can be drawn at any size."""
+"""Appearance by hypernym, contrast with the background, and backdrops of any size."""
 
 import numpy as np
 import pytest
 
 from mlzsl.graph.labels.sets import load_label_set
-from mlzsl.train.datasets.synthetic.appearance import ANY, FINISHES, LOOKS, Look, look_of, paint
+from mlzsl.train.datasets.synthetic.appearance import ANY, APPEARANCES, SURFACES, Appearance, appearance_of, paint
 from mlzsl.train.datasets.synthetic.backdrops import BACKDROP_NAMES, draw_backdrop
 from mlzsl.train.datasets.synthetic.drawings import EXTERNALS, TARGETS
-from mlzsl.train.datasets.synthetic.scenes import PLACES
+from mlzsl.train.datasets.synthetic.scenes import SCENE_TYPES
 
 
-def test_unseen_labels_look_like_their_kind() -> None:
-    assert look_of("bicycle.n.01") is look_of("motorcycle.n.01") is look_of("mountain_bike.n.01")
-    assert look_of("fork.n.01") is look_of("bottle.n.01")
-    assert look_of("bird.n.01") is not look_of("boat.n.01")
+def test_unseen_labels_share_the_appearance_of_their_hypernym() -> None:
+    assert appearance_of("bicycle.n.01") is appearance_of("motorcycle.n.01") is appearance_of("mountain_bike.n.01")
+    assert appearance_of("fork.n.01") is appearance_of("bottle.n.01")
+    assert appearance_of("bird.n.01") is not appearance_of("boat.n.01")
 
 
-def test_every_class_has_a_look_and_most_have_one_of_their_kind() -> None:
+def test_most_classes_have_an_appearance_of_their_own() -> None:
     for name, table in (("coco80", TARGETS), ("imagenet1k", EXTERNALS)):
         labels = load_label_set(name)
-        looks = [look_of(labels.synsets[labels.labels.index(label)]) for label in table]
-        assert all(look.finish in FINISHES for look in looks)
-        assert np.mean([look.palettes != (ANY,) for look in looks]) > 0.75
+        appearances = [appearance_of(labels.synsets[labels.labels.index(label)]) for label in table]
+        assert all(appearance.surface in SURFACES for appearance in appearances)
+        assert np.mean([appearance.palettes != (ANY,) for appearance in appearances]) > 0.75
 
 
-@pytest.mark.parametrize("kinds", [kinds for kinds, _ in LOOKS])
-def test_every_kind_is_a_synset(kinds: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("kinds", [kinds for kinds, _ in APPEARANCES])
+def test_every_listed_hypernym_is_a_synset(kinds: tuple[str, ...]) -> None:
     for kind in kinds:
-        look_of(kind)
+        appearance_of(kind)
 
 
-def test_a_thing_mostly_stands_out_from_its_background() -> None:
+def test_objects_contrast_with_the_background() -> None:
     generator = np.random.default_rng(0)
     contrasts = []
     for _ in range(300):
-        ground = generator.uniform(0, 255, 3)
-        surface = paint(12, 16, Look((ANY,)), ground, generator)
-        assert surface.shape == (12, 16, 3)
-        assert surface.min() >= 0
-        assert surface.max() <= 255
-        contrasts.append(np.abs(surface.mean(axis=(0, 1)) - ground).sum())
+        background = generator.uniform(0, 255, 3)
+        painted = paint(12, 16, Appearance((ANY,)), background, generator)
+        assert painted.shape == (12, 16, 3)
+        assert painted.min() >= 0
+        assert painted.max() <= 255
+        contrasts.append(np.abs(painted.mean(axis=(0, 1)) - background).sum())
     assert np.mean(np.array(contrasts) > 120) > 0.95
 
 
-@pytest.mark.parametrize("finish", sorted(FINISHES))
-def test_a_finish_covers_any_size(finish: str) -> None:
+@pytest.mark.parametrize("surface", sorted(SURFACES))
+def test_a_surface_has_any_size(surface: str) -> None:
     for height, width in ((8, 6), (33, 17), (64, 128)):
-        assert FINISHES[finish](height, width, np.random.default_rng(1)).shape == (height, width)
+        assert SURFACES[surface](height, width, np.random.default_rng(1)).shape == (height, width)
 
 
 @pytest.mark.parametrize("name", BACKDROP_NAMES)
-def test_a_backdrop_is_the_same_for_the_same_seed_and_another_for_another(name: str) -> None:
+def test_a_backdrop_depends_on_the_seed_alone(name: str) -> None:
     one, same, other = (draw_backdrop(name, 40, np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert one.shape == (40, 40, 3)
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
-def test_every_place_has_its_backdrop() -> None:
-    assert {place for place, _ in PLACES} == set(BACKDROP_NAMES)
-    assert {label.replace("_", " ") for _, usual in PLACES for label in usual.split()} <= set(TARGETS)
+def test_every_scene_type_has_a_backdrop_and_known_labels() -> None:
+    assert {name for name, _ in SCENE_TYPES} == set(BACKDROP_NAMES)
+    assert {label.replace("_", " ") for _, labels in SCENE_TYPES for label in labels.split()} <= set(TARGETS)

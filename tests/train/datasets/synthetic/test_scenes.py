@@ -1,4 +1,4 @@
-"""Generated scenes are the same for the same seed, carry the labels of what was drawn, and are remade when unfit."""
+"""Generated scenes: reproducible from the seed, labelled with what was drawn, regenerated when settings differ."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ from mlzsl.train.datasets.synthetic import scenes
 from mlzsl.train.datasets.synthetic.drawings import EXTERNALS, TARGETS
 from mlzsl.train.datasets.synthetic.icons import mask_of
 from mlzsl.train.datasets.synthetic.scenes import (
-    EXTERNAL_CLASSES,
+    external_classes,
     generate_scenes,
     generate_single_objects,
     golden_scenes,
@@ -30,7 +30,7 @@ def silhouette(drawing: str, size: int = 48) -> np.ndarray:  # type: ignore[type
     return np.asarray(mask_of(drawing).resize((size, size))).astype(np.float64) / 255
 
 
-def test_same_seed_same_files(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     one = generate_scenes(tmp_path / "one", COUNT, seed=3, quiet=True)
     two = generate_scenes(tmp_path / "two", COUNT, seed=3, quiet=True)
     assert [path.read_bytes() for path in one.paths] == [path.read_bytes() for path in two.paths]
@@ -46,7 +46,7 @@ def test_a_scene_does_not_depend_on_how_many_are_made(tmp_path: Path) -> None:
     assert few.labels == many.labels[:3]
 
 
-def test_written_as_a_folder_of_photos(tmp_path: Path) -> None:
+def test_a_set_is_written_as_a_labelled_folder(tmp_path: Path) -> None:
     photos = generate_scenes(tmp_path, COUNT, seed=0, size=96, quiet=True)
     assert len(photos) == COUNT
     assert all(Image.open(path).size == (96, 96) and path.suffix == ".jpg" for path in photos.paths)
@@ -56,27 +56,26 @@ def test_written_as_a_folder_of_photos(tmp_path: Path) -> None:
     }
 
 
-def test_labels_are_those_of_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_those_of_the_drawn_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_drawing = {drawing: label for label, names in TARGETS.items() for drawing in names.split()}
     drawn: list[set[str]] = []
-    paste = scenes._paste_object
-    start = scenes._background
+    paste, background = scenes._paste_object, scenes._background
 
-    def starting(*arguments: object) -> object:
+    def recording_background(*arguments: object) -> object:
         drawn.append(set())
-        return start(*arguments)  # type: ignore[arg-type]
+        return background(*arguments)  # type: ignore[arg-type]
 
-    def pasting(canvas: Image.Image, drawing: str, *others: object) -> None:
+    def recording_paste(canvas: Image.Image, drawing: str, *others: object) -> None:
         drawn[-1].add(by_drawing[drawing])
         paste(canvas, drawing, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scenes, "_background", starting)
-    monkeypatch.setattr(scenes, "_paste_object", pasting)
+    monkeypatch.setattr(scenes, "_background", recording_background)
+    monkeypatch.setattr(scenes, "_paste_object", recording_paste)
     photos = generate_scenes(tmp_path, COUNT, seed=5, quiet=True)
     assert [set(labels) for labels in photos.labels] == drawn
 
 
-def test_kept_while_they_fit_and_made_again_when_not(tmp_path: Path) -> None:
+def test_a_set_is_reused_with_the_same_settings_and_regenerated_with_others(tmp_path: Path) -> None:
     generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
     generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
@@ -85,15 +84,15 @@ def test_kept_while_they_fit_and_made_again_when_not(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns != times[path] for path in again.paths)
 
 
-def test_a_set_without_its_record_is_made_again(tmp_path: Path) -> None:
+def test_a_set_without_readable_settings_is_regenerated(tmp_path: Path) -> None:
     first = [path.read_bytes() for path in generate_scenes(tmp_path, COUNT, seed=0, quiet=True).paths]
     for content in ("", "{", '{"count": 12}'):
-        (tmp_path / scenes.RECORD_FILE).write_text(content)
-        (tmp_path / "images" / "scene-00003.jpg").write_bytes(b"half made")
+        (tmp_path / scenes.SETTINGS_FILE).write_text(content)
+        (tmp_path / "images" / "scene-00003.jpg").write_bytes(b"incomplete")
         assert [path.read_bytes() for path in generate_scenes(tmp_path, COUNT, seed=0, quiet=True).paths] == first
 
 
-def test_missing_or_left_over_scenes_are_put_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_scenes_are_drawn_and_surplus_ones_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
     photos.paths[4].unlink()
     assert generate_scenes(tmp_path, COUNT, seed=0, quiet=True).paths == photos.paths
@@ -104,27 +103,27 @@ def test_missing_or_left_over_scenes_are_put_right(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().err == ""
 
 
-def test_singles_are_the_same_for_the_same_seed_and_whatever_their_number() -> None:
-    pictures, classes = generate_single_objects(20, seed=0, size=32)
+def test_single_objects_depend_on_seed_and_number_alone() -> None:
+    images, classes = generate_single_objects(20, seed=0, size=32)
     fewer, fewer_classes = generate_single_objects(5, seed=0, size=32)
-    assert pictures.shape == (20, 32, 32, 3)
-    assert pictures.dtype == np.uint8
+    assert images.shape == (20, 32, 32, 3)
+    assert images.dtype == np.uint8
     assert classes.dtype == np.int64
-    assert np.array_equal(pictures[:5], fewer)
+    assert np.array_equal(images[:5], fewer)
     assert np.array_equal(classes[:5], fewer_classes)
     others, _ = generate_single_objects(20, seed=1, size=32)
-    assert not np.array_equal(pictures, others)
+    assert not np.array_equal(images, others)
 
 
-def test_singles_show_every_external_class() -> None:
+def test_single_objects_show_every_external_class() -> None:
     _, classes = generate_single_objects(2500, seed=0, size=8)
-    assert set(classes) == set(range(len(EXTERNAL_CLASSES)))
+    assert set(classes) == set(range(len(external_classes())))
 
 
-def test_classes_are_those_of_the_named_sets() -> None:
+def test_drawn_classes_belong_to_their_label_sets() -> None:
     imagenet = load_label_set("imagenet1k")
-    assert list(EXTERNAL_CLASSES) == sorted(set(EXTERNAL_CLASSES))
-    assert {imagenet.labels[index] for index in EXTERNAL_CLASSES} == set(EXTERNALS)
+    assert list(external_classes()) == sorted(set(external_classes()))
+    assert {imagenet.labels[index] for index in external_classes()} == set(EXTERNALS)
     coco = load_label_set("coco80")
     assert set(TARGETS) <= set(coco.labels)
     assert set(UNSEEN["coco80"]) <= set(TARGETS)
@@ -132,16 +131,16 @@ def test_classes_are_those_of_the_named_sets() -> None:
 
 def test_no_external_class_is_a_target() -> None:
     imagenet, coco = load_label_set("imagenet1k"), load_label_set("coco80")
-    assert {imagenet.synsets[index] for index in EXTERNAL_CLASSES}.isdisjoint(coco.synsets)
+    assert {imagenet.synsets[index] for index in external_classes()}.isdisjoint(coco.synsets)
 
 
 @pytest.mark.parametrize("drawing", DRAWINGS)
-def test_a_drawing_shows_something(drawing: str) -> None:
+def test_a_drawing_is_neither_empty_nor_full(drawing: str) -> None:
     ink = silhouette(drawing).mean()
     assert 0.05 < ink < 0.98
 
 
-def test_no_drawing_is_of_two_classes() -> None:
+def test_drawings_of_different_classes_differ() -> None:
     owners = [
         (label, drawing)
         for table in (TARGETS, EXTERNALS)
@@ -151,17 +150,17 @@ def test_no_drawing_is_of_two_classes() -> None:
     for (label, drawing), (other_label, other) in combinations(owners, 2):
         if label != other_label:
             alike = np.abs(silhouette(drawing) - silhouette(other)).mean()
-            assert alike > 0.005, f"{label} ({drawing}) and {other_label} ({other}) look the same"
+            assert alike > 0.005, f"{label} ({drawing}) and {other_label} ({other}) are nearly equal"
 
 
-def test_every_unseen_label_is_in_a_held_out_set() -> None:
-    record = scenes.Record(600, 43, 16)
-    carried = [scenes._scene(number, record)[1] for number in range(record.count)]
+def test_every_unseen_label_occurs_in_a_held_out_set() -> None:
+    settings = scenes.SceneSettings(600, 43, 16)
+    labels_of_scenes = [scenes._scene(number, settings)[1] for number in range(settings.count)]
     for label in UNSEEN["coco80"]:
-        assert sum(label in labels for labels in carried) >= 8, label
+        assert sum(label in labels for labels in labels_of_scenes) >= 8, label
 
 
-def test_golden_scenes_are_always_the_same() -> None:
+def test_golden_scenes_do_not_depend_on_their_number() -> None:
     assert golden_scenes(3, 40).shape == (3, 40, 40, 3)
     assert np.array_equal(golden_scenes(3, 40), golden_scenes(4, 40)[:3])
 
