@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlzsl.cli.command import command
-from mlzsl.cli.options import FiniteFloat
+from mlzsl.cli.options import FiniteFloat, json_option, quiet_option
 
 if TYPE_CHECKING:
     from mlzsl.calibration.sensitivity import Sensitivity, Step
@@ -83,8 +83,8 @@ COLUMNS = ("kept float", "mAP lost, points", "best labels that stay", "multiply-
     help="The model file to write.  [default: MODEL with the precision before .onnx]",
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads at most.  [default: every core]")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the ladder and the drop as JSON.")
+@quiet_option
+@json_option
 def main(
     model: Path,
     photos: tuple[str, ...],

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from mlzsl.cli.command import command
+from mlzsl.cli.options import json_option, quiet_option
 
 
 @command("mlzsl-export")
@@ -31,8 +32,8 @@ from mlzsl.cli.command import command
     help="The model file to write.",
 )
 @click.option("--as-written", is_flag=True, help="Export the head as the paper writes it, unfolded, to compare.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the cost sheet as JSON.")
+@quiet_option
+@json_option
 def main(
     checkpoint: Path,
     labels: str | None,

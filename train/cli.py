@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlzsl.cli.command import command
-from mlzsl.cli.options import FiniteFloat, model_option
+from mlzsl.cli.options import FiniteFloat, json_option, model_option, quiet_option
 
 
 @command("mlzsl-train")
@@ -121,8 +121,8 @@ from mlzsl.cli.options import FiniteFloat, model_option
     help="The checkpoint to write.",
 )
 @click.option("--resume", is_flag=True, help="Go on with a training that was interrupted, or with more --epochs.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no table.")
-@click.option("--json", "as_json", is_flag=True, help="Print the training record as JSON.")
+@quiet_option
+@json_option
 def main(quiet: bool, as_json: bool, **flags: Any) -> None:
     """Train a multi-label zero-shot tagger and write its checkpoint.
 

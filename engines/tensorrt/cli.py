@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.options import json_option, quiet_option
 from mlzsl.engines.artifact.plan_manifest import manifest_path
 from mlzsl.engines.artifact.plan_record import DEFAULT_LEVEL, HARDWARE, BatchProfile
 from mlzsl.engines.tensorrt.build import Build, build_plan
@@ -50,8 +51,8 @@ from mlzsl.engines.tensorrt.timing_cache import DEFAULT_FOLDER
     help=f"Where TensorRT's kernel times are kept, by GPU and version.  [default: {DEFAULT_FOLDER}]",
 )
 @click.option("--layers", is_flag=True, help="Print every layer of the plan.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
+@quiet_option
+@json_option
 def main(
     model: Path,
     output: Path | None,

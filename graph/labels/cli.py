@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import FailureError
-from mlzsl.cli.options import FiniteFloat
+from mlzsl.cli.options import FiniteFloat, json_option
 from mlzsl.graph.classgraph import THRESHOLD
 from mlzsl.graph.embeddings.opening import TAXONOMY, open_embeddings
 from mlzsl.graph.labels.report import LabelReport, report_labels
@@ -30,7 +30,7 @@ WIDTH_OF_A_FILE = 160  # columns, where the table goes to a file or a pipe
 @click.option(
     "--threshold", default=THRESHOLD, type=FiniteFloat(), help="Classes with a greater WUP similarity are neighbours."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
     """Show what each label of LABELS means: its synset, gloss, vector, neighbours, and what looks wrong.
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.options import FiniteFloat
+from mlzsl.cli.options import FiniteFloat, quiet_option
 from mlzsl.cli.progress import log
 from mlzsl.runtime.bench.baselines import Race
 from mlzsl.runtime.bench.benchmark import DEFAULT_COUNT, ModelBench, Settings, bench_model, photos_to_bench
@@ -100,7 +100,7 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     help="Plan for so many labels, from MODELs with fewer and more; the first one is measured.",
 )
 @engine_options
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print every number as JSON.")
 def main(
     models: tuple[Path, ...],

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mlzsl.cli.command import command
+from mlzsl.cli.options import json_option, quiet_option
 from mlzsl.runtime.gallery.page import write_gallery
 
 
@@ -16,8 +17,8 @@ from mlzsl.runtime.gallery.page import write_gallery
     "-o", "--output", default=Path("gallery.html"), type=click.Path(path_type=Path), help="The page to write."
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Photos decoded at once.  [default: every core]")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@quiet_option
+@json_option
 def main(tags: Path, output: Path, threads: int | None, quiet: bool, as_json: bool) -> None:
     """Make a page to look at from TAGS, a file that mlzsl-infer wrote; the photos must still be where they were.
 

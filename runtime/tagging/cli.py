@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.options import FiniteFloat
+from mlzsl.cli.options import FiniteFloat, json_option, quiet_option
 from mlzsl.cli.progress import log
 from mlzsl.imaging.finding import describe_skipped
 from mlzsl.runtime.engine_options import engine_options
@@ -74,8 +74,8 @@ NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
 )
 @click.option("--batch-size", default=DEFAULT_BATCH_SIZE, type=click.IntRange(1), help="Photos a batch.")
 @engine_options
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON instead of text.")
+@quiet_option
+@json_option
 def main(
     photos: tuple[str, ...],
     engine: Path,

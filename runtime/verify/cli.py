@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import FailureError, UsageError
-from mlzsl.cli.options import FiniteFloat
+from mlzsl.cli.options import FiniteFloat, quiet_option
 from mlzsl.cli.progress import log
 from mlzsl.engines.agreement import TOP_K
 from mlzsl.engines.artifact.engine_file import certify as write_certificate
@@ -111,7 +111,7 @@ def _defaults(limit: str, unit: str = "") -> str:
     help=f"mAP lost, of seen and of unseen labels, with --labels-json.  [default: {_defaults('accuracy_drop')}]",
 )
 @engine_options
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors; the exit code tells.")
+@quiet_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print every number as JSON.")
 def main(
     model: Path,

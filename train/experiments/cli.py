@@ -9,7 +9,7 @@ import click
 
 from mlzsl.cli.command import command, group
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.options import AliasedOption, FiniteFloat, model_option
+from mlzsl.cli.options import AliasedOption, FiniteFloat, json_option, model_option, quiet_option
 
 SHARED = [
     click.option(
@@ -77,8 +77,8 @@ SHARED = [
         type=click.Path(path_type=Path, file_okay=False),
         help="Folder for the results.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="No progress, no result on standard output."),
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    quiet_option,
+    json_option,
 ]
 THRESHOLD = click.option(
     "--threshold",

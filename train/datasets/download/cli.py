@@ -9,6 +9,7 @@ import click
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.options import json_option, quiet_option
 from mlzsl.cli.progress import log
 from mlzsl.train.datasets.download.catalog import CATALOGUE, Entry
 
@@ -19,8 +20,8 @@ from mlzsl.train.datasets.download.catalog import CATALOGUE, Entry
 @click.option("--yes", is_flag=True, help="Accept the licence and start without asking.")
 @click.option("--from", "mirror", metavar="URL", help="Take the files from this folder of a server instead.")
 @click.option("--keep-archives", is_flag=True, help="Do not remove archives that are unpacked.")
-@click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress; the licence is shown all the same.")
+@json_option
+@quiet_option
 def main(
     name: str | None,
     into: Path | None,

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mlzsl.cli.command import command
+from mlzsl.cli.options import quiet_option
 
 
 @command("mlzsl-scenes")
@@ -12,7 +13,7 @@ from mlzsl.cli.command import command
 @click.option("--count", default=100, type=click.IntRange(1, 1_000_000), help="Number of scenes.")
 @click.option("--seed", default=0, type=click.IntRange(0, 2**31 - 1), help="Seed of everything random.")
 @click.option("--size", default=256, type=click.IntRange(32, 2048), help="Side of the images in pixels.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@quiet_option
 def main(folder: Path, count: int, seed: int, size: int, quiet: bool) -> None:
     """Generate labelled synthetic photos in FOLDER: images/*.jpg and labels.json.
 
