@@ -33,7 +33,7 @@ from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tensorrt.engine import IN_FLIGHT, open_plan
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime import Tagger
-from mlzsl.runtime.bench.load import FEWEST_BATCHES, Load, measure_loads, random_pictures
+from mlzsl.runtime.bench.load import MIN_BATCHES, Load, measure_loads, random_images
 from mlzsl.runtime.bench.statistics import spread
 
 WARM_UP = 3 * IN_FLIGHT  # each slot of a plan captures its graph on the second batch of a size
@@ -80,7 +80,7 @@ def throughput(stem: Path, device: str, batches: tuple[int, ...], repeats: int, 
     with side_stream(device), contextlib.ExitStack() as stack:
         scorer = fp32_scorer(files, device, threads)
         right = {
-            batch: scorer(torch.from_numpy(random_pictures(batch, size)).to(device)).cpu().numpy() for batch in batches
+            batch: scorer(torch.from_numpy(random_images(batch, size)).to(device)).cpu().numpy() for batch in batches
         }
         del scorer
         ways = []
@@ -89,7 +89,7 @@ def throughput(stem: Path, device: str, batches: tuple[int, ...], repeats: int, 
             with listed(absent, name):
                 ways.append(opener(stack))
         for batch in sorted(batches):
-            found += in_turns(ways, random_pictures(batch, size), right[batch], device, repeats, seconds, absent)
+            found += in_turns(ways, random_images(batch, size), right[batch], device, repeats, seconds, absent)
     as_json(
         {
             "network": stem.name,
@@ -123,8 +123,8 @@ def in_turns(
             # The last run is held against what is right on both ways: a wrong result must not pass for a fast one.
             on_device = resident.run().float().cpu().numpy()
             differs = float(max(np.abs(way.scores(images) - right).max(), np.abs(on_device - right).max()))
-            copies = repetitions(copied_seconds(way, images, FEWEST_BATCHES) / FEWEST_BATCHES, seconds)
-            stays = repetitions(resident_seconds(resident, FEWEST_BATCHES, device) / FEWEST_BATCHES, seconds)
+            copies = repetitions(copied_seconds(way, images, MIN_BATCHES) / MIN_BATCHES, seconds)
+            stays = repetitions(resident_seconds(resident, MIN_BATCHES, device) / MIN_BATCHES, seconds)
             jobs.append((way, resident, differs, copies, stays))
     rates: dict[str, dict[str, list[float]]] = {way.name: {"copied": [], "resident": []} for way, *_ in jobs}
     with progress(f"batch {len(images)}", repeats * len(jobs), "turns") as bar:
@@ -170,7 +170,7 @@ def resident_seconds(resident: Resident, count: int, device: str) -> float:
 
 def repetitions(each: float, seconds: float) -> int:
     """Batches of a turn."""
-    return max(FEWEST_BATCHES, math.ceil(seconds / each))
+    return max(MIN_BATCHES, math.ceil(seconds / each))
 
 
 @contextlib.contextmanager
@@ -240,7 +240,7 @@ def ablate(
 def warm_up(engine: Engine, batches: Sequence[int]) -> None:
     """Let every slot capture its graphs."""
     for batch in batches:
-        images = random_pictures(batch, engine.manifest.image_size)
+        images = random_images(batch, engine.manifest.image_size)
         for _ in engine.run([images] * WARM_UP):
             pass
 

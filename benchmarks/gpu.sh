@@ -187,7 +187,7 @@ for backbone in "${backbones[@]}"; do
     for precision in fp16 int8 fp8; do
         [[ ! -f $stem.$precision.$suffix ]] || engines+=("$stem.$precision.$suffix")
     done
-    step "compare-$backbone" "$bin/mlzsl-bench" "${engines[@]}" "$stem.onnx" --compare --device "$device" "${backend[@]}" \
+    step "compare-$backbone" "$bin/mlzsl-bench" compare "${engines[@]}" "$stem.onnx" --device "$device" "${backend[@]}" \
         --photos "$photos" --count "$most" --batch-size "$largest" --checkpoint "$stem.safetensors" --json
     for engine in "${engines[@]}"; do
         name=${engine%.*}

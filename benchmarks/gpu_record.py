@@ -73,7 +73,7 @@ def sections(steps: list[dict[str, str]], found: dict[str, Any]) -> Iterable[str
         yield absences(ablation["absent"])
     for name, compared in of("compare-", found).items():
         yield comparison(name, compared["comparison"])
-        yield absences([{"way": one["name"], "batch": None} | one for one in compared["comparison"]["absent"]])
+        yield absences([{"way": one["name"], "batch": None} | one for one in compared["comparison"]["skipped"]])
     yield pipelines(of("stages-", found), of("busy-", found))
 
 
@@ -216,11 +216,11 @@ def comparison(name: str, compared: dict[str, Any]) -> str:
             f"{entry['speedup']['median']:.2f} ({entry['speedup']['low']:.2f}–{entry['speedup']['high']:.2f})",
             f"{entry['difference']:.1e}",
         )
-        for entry in compared["compared"]
+        for entry in compared["baselines"]
     ]
     return (
         f"{name}, from files to scores: {compared['photos']:,} photos a round in batches of {compared['batch_size']}, "
-        f"median of {compared['repeats']} rounds in turns; differences are from {compared['right']}.\n\n"
+        f"median of {compared['repeats']} rounds in turns; differences are from {compared['reference']}.\n\n"
         + table(("way", "photos/s", "the first is so many times as fast", "differs by"), rows)
     )
 

@@ -1,12 +1,12 @@
-"""How fast do photos on disk become tags, beside the ways in which one would do it without mlzsl?
+"""How fast does mlzsl tag photos from disk, compared with PyTorch, ONNX Runtime and OpenVINO without it?
 
-`mlzsl-bench --compare` on a network that is made for it, against the speed-ups that are aimed at. The backbone's
-weights are random unless --weights names some: they change no time. PyTorch evaluates the head as the paper writes it,
-its graph frozen; ONNX Runtime and OpenVINO run the file that mlzsl runs, with the head folded. Afterwards the pipeline
-is held against its own stages, each with all cores to itself.
+Runs `mlzsl-bench compare` on an untrained network, with the intended speed-ups. The backbone's weights are random
+unless --weights names some: they change no time. PyTorch evaluates the head as the paper writes it,
+its graph frozen; ONNX Runtime and OpenVINO run the file that mlzsl runs, with the head folded. Afterwards the
+pipeline is compared with its own stages, each with all cores to itself.
 
     python benchmarks/tagging.py PHOTOS [--backbone resnet101] [--weights resnet101.pth] [--also model.int8.onnx]
-        [--count 192] [--rounds 5] [--batch 16] [--folder bench]
+        [--count 192] [--repeats 5] [--batch 16] [--folder bench]
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.runtime import Tagger
-from mlzsl.runtime.bench.baselines import Race
+from mlzsl.runtime.bench.baselines import Comparison
 from mlzsl.runtime.bench.benchmark import photos_to_bench
 from mlzsl.runtime.bench.compare import compare_on_photos, print_comparison
 from mlzsl.runtime.bench.report import verdict
@@ -40,14 +40,14 @@ TARGETS = {
 @click.command()
 @click.argument("photos", type=click.Path(path_type=Path))
 @click.option("--backbone", default="resnet101")
-@click.option("--weights", type=click.Path(path_type=Path), help="Its weights; random ones without.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Its weights.  [default: random]")
 @click.option("--labels", default="coco80")
 @click.option("--precision", default="bf16", help="Of mlzsl's own run of its fp32 file.")
-@click.option("--also", multiple=True, type=click.Path(path_type=Path), help="Another model file for mlzsl to run.")
-@click.option("--count", default=192, help="Photos a turn.")
-@click.option("--rounds", default=5, help="Turns; medians are shown.")
-@click.option("--batch", default=16, help="Photos a batch.")
-@click.option("--folder", default=Path("bench"), type=click.Path(path_type=Path), help="Where the networks are kept.")
+@click.option("--also", multiple=True, type=click.Path(path_type=Path), help="Another model file to run.")
+@click.option("--count", default=192, help="Photos of a repeat.")
+@click.option("--repeats", default=5, help="Repeats; medians are reported.")
+@click.option("--batch", default=16, help="Photos per batch.")
+@click.option("--folder", default=Path("bench"), type=click.Path(path_type=Path), help="Folder of the model files.")
 def main(
     photos: Path,
     backbone: str,
@@ -56,18 +56,18 @@ def main(
     precision: str,
     also: tuple[Path, ...],
     count: int,
-    rounds: int,
+    repeats: int,
     batch: int,
     folder: Path,
 ) -> None:
-    """Tag the photos of a folder in several ways."""
+    """Tag the photos of a folder with mlzsl and its baselines."""
     paths = photos_to_bench([str(photos)], count)
     checkpoint, fp32 = networks(folder, backbone, weights, labels)
-    race = Race((fp32, *also), checkpoint, None, batch, precision=precision)
+    comparison = Comparison((fp32, *also), checkpoint, None, batch, precision=precision)
     console = Console(width=140, highlight=False)
-    print_comparison(compare_on_photos(race, paths, rounds), console, TARGETS)
+    print_comparison(compare_on_photos(comparison, paths, repeats), console, TARGETS)
     with Tagger.open(fp32, precision=precision, batch_size=batch) as tagger:
-        console.print(f"{verdict(measure_stages(tagger, paths, rounds))}; of the slower one, target ≥ 85%")
+        console.print(f"{verdict(measure_stages(tagger, paths, repeats))}; of the slower one, target ≥ 85%")
 
 
 def networks(folder: Path, backbone: str, weights: Path | None, labels: str) -> tuple[Path, Path]:
@@ -92,7 +92,7 @@ def networks(folder: Path, backbone: str, weights: Path | None, labels: str) -> 
 
 
 def random_backbone(name: str) -> torch.nn.Module:
-    """Random weights, the residual branches weak as trained ones are: else a ResNet-101 leaves the range of fp16."""
+    """Random weights; residual branches are scaled down as in trained networks, or a ResNet-101 overflows fp16."""
     network = ARCHITECTURES[name](1000)
     for block in network.modules():
         for last in [part for part in ("bn3", "bn2") if hasattr(block, part)][:1]:

@@ -27,10 +27,16 @@ from mlzsl.imaging import Preprocessing
 from mlzsl.runtime.labelled import load_labelled
 from mlzsl.runtime.tagging.pipeline import ReadableBatches
 from mlzsl.runtime.thresholds.learning import thresholds_from_scores
-from mlzsl.runtime.thresholds.operating_point import Cut, Goal, choose_cut, cut_at, parse_goal
+from mlzsl.runtime.thresholds.operating_point import (
+    Goal,
+    OperatingPoint,
+    choose_operating_point,
+    operating_point_at,
+    parse_goal,
+)
 from mlzsl.runtime.thresholds.prediction import SPACES, Known, Method, overlap, predict
 
-Row = tuple[list[Cut], float | None, float | None]  # cuts, overlap, share of intervals that hold
+Row = tuple[list[OperatingPoint], float | None, float | None]  # cuts, overlap, share of intervals that hold
 
 GOALS = ("best-f1", "precision=0.7", "recall=0.8")
 
@@ -81,17 +87,19 @@ def _measured(
     ours, theirs = np.flatnonzero(seen), np.flatnonzero(~seen)
     first, second = (scores[chosen], targets[chosen]), (scores[tried], targets[tried])
 
-    def tries(places: npt.NDArray[np.intp], thresholds: npt.NDArray[np.float64]) -> list[Cut]:
-        return [cut_at(t, second[0][:, p], second[1][:, p]) for p, t in zip(places, thresholds, strict=True)]
+    def tries(places: npt.NDArray[np.intp], thresholds: npt.NDArray[np.float64]) -> list[OperatingPoint]:
+        return [
+            operating_point_at(t, second[0][:, p], second[1][:, p]) for p, t in zip(places, thresholds, strict=True)
+        ]
 
     def own(places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        return np.array([choose_cut(first[0][:, p], first[1][:, p], goal).threshold for p in places])
+        return np.array([choose_operating_point(first[0][:, p], first[1][:, p], goal).threshold for p in places])
 
     known = Known(first[0][:, ours], own(ours), similarities[np.ix_(ours, ours)])
     own_of_unseen = own(theirs)
     learned = thresholds_from_scores(labels, *first, goal, fewest_photos=1)
     assert learned.assessment is not None
-    everything = choose_cut(first[0][:, ours].ravel(), first[1][:, ours].ravel(), goal).threshold
+    everything = choose_operating_point(first[0][:, ours].ravel(), first[1][:, ours].ravel(), goal).threshold
     left_out = learned.assessment.left_out
     predicted = np.array([learned.labels[p].cut.threshold for p in theirs])
     low, high = (np.array([getattr(learned.labels[p], end) for p in theirs]) for end in ("low", "high"))

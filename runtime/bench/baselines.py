@@ -1,9 +1,10 @@
-"""The ways from photos to scores that `--compare` runs beside mlzsl: those that are installed, and why others are not.
+"""The ways from photos to scores that `mlzsl bench compare` runs: mlzsl, and baselines written without it.
 
-The others are written as one writes them without mlzsl: they decode with Pillow at full size and run with the library's
-own settings. PyTorch is imported only where a checkpoint is named.
+The baselines decode with Pillow at full size and use the library's default settings. PyTorch is imported only if a
+checkpoint is named.
 """
 
+import contextlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,13 +28,13 @@ PROVIDER = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 @dataclass(frozen=True)
-class Contender:
+class Baseline:
     """One way from photos to scores.
 
     Attributes:
-        name: what it is.
-        tag: image files -> their scores, all of the way; nothing is kept.
-        scores: uint8 [n, S, S, 3] -> float32 [n, L], to see by how much it differs.
+        name: for the report.
+        tag: scores image files, from reading them on; keeps nothing.
+        scores: uint8 [n, S, S, 3] -> float32 [n, L].
     """
 
     name: str
@@ -42,25 +43,25 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Absent:
-    """A way that does not run here, and why."""
+class Skipped:
+    """A baseline that does not run here, and why."""
 
     name: str
     reason: str
 
 
 @dataclass(frozen=True)
-class Race:
-    """What the contenders run.
+class Comparison:
+    """What the baselines run, and on what.
 
     Attributes:
-        models: model files for mlzsl; the first is what the others are held against.
+        models: model files for mlzsl; everything else is compared with the first.
         checkpoint: that the first was exported from; None leaves PyTorch out.
         embeddings: where the training's embeddings are now; None for where they were.
-        batch_size: photos a batch, for all.
+        batch_size: photos per batch, for all.
         device: "cpu" or "cuda".
-        backend, precision, threads: of mlzsl, as `open_engine` takes them. The precision is asked of fp32 files; the
-            others run the one that they state. All contenders have as many threads.
+        backend, precision, threads: of mlzsl, as `open_engine` takes them. `precision` applies to fp32 files; the
+            others run the precision that they state. All baselines use the same number of threads.
     """
 
     models: tuple[Path, ...]
@@ -74,61 +75,66 @@ class Race:
 
     @property
     def cores(self) -> int:
-        """Threads of every contender."""
+        """Threads of every baseline."""
         return self.threads or available_cpus()
 
+    def check_files(self) -> None:
+        """Refuse, before photos are decoded, files that cannot be compared.
 
-def open_contenders(race: Race) -> tuple[list[Contender], list[Absent]]:
-    """Open every way that runs here, the first model in mlzsl first.
+        Raises:
+            UsageError: a model or the checkpoint is missing, or the checkpoint is not the first model's.
+        """
+        for model in self.models:
+            if not model.is_file():
+                raise UsageError(f"{model}: no such model file; export one with mlzsl-export.")
+        if self.checkpoint is not None:
+            if not self.checkpoint.is_file():
+                raise UsageError(f"--checkpoint {self.checkpoint}: no such file; name a checkpoint of mlzsl-train.")
+            check_checkpoint("--checkpoint", self.checkpoint, self.models[0], first_manifest(self))
+
+
+def open_baselines(comparison: Comparison) -> tuple[list[Baseline], list[Skipped]]:
+    """Open every baseline that runs here, the first model in mlzsl first.
 
     Raises:
-        UsageError: the first model does not run, another is not there, or the checkpoint is not the first model's.
+        UsageError: the first model does not run, or as `Comparison.check_files`.
     """
-    for model in race.models:
-        if not model.is_file():
-            raise UsageError(f"{model}: no model file is there; export one with mlzsl-export.")
-    contenders = [_mlzsl(race, race.models[0])]
-    absent = []
-    if race.checkpoint is not None:
-        if not race.checkpoint.is_file():
-            raise UsageError(f"--checkpoint {race.checkpoint}: no file is there; name what mlzsl-train wrote.")
-        check_checkpoint("--checkpoint", race.checkpoint, race.models[0], first_manifest(race))
-    openers: list[tuple[str, Callable[[], Contender]]] = [
-        *((f"mlzsl {model.name}", lambda model=model: _mlzsl(race, model)) for model in race.models[1:]),
-        *((name, lambda name=name, opener=opener: opener(name, race)) for name, opener in OTHERS.items()),
+    comparison.check_files()
+    baselines, skipped = [_mlzsl(comparison, comparison.models[0])], []
+    openers: list[tuple[str, Callable[[], Baseline]]] = [
+        *((f"mlzsl {model.name}", lambda model=model: _mlzsl(comparison, model)) for model in comparison.models[1:]),
+        *((name, lambda name=name, opener=opener: opener(name, comparison)) for name, opener in OTHERS.items()),
     ]
     for name, opener in openers:
         try:
-            contenders.append(opener())
+            baselines.append(opener())
         except UsageError as error:
-            absent.append(Absent(name, str(error)))
-    if not any(model.suffix.lower() == SUFFIX for model in race.models):
-        absent.append(Absent("TensorRT", f"no {SUFFIX} was named; make one with `mlzsl-build {race.models[0]}`."))
-    return contenders, absent
+            skipped.append(Skipped(name, str(error)))
+    if not any(model.suffix.lower() == SUFFIX for model in comparison.models):
+        reason = f"no {SUFFIX} is named; make one with `mlzsl-build {comparison.models[0]}`."
+        skipped.append(Skipped("TensorRT", reason))
+    return baselines, skipped
 
 
-def first_manifest(race: Race) -> Manifest:
+def first_manifest(comparison: Comparison) -> Manifest:
     """The manifest of the first model."""
-    model = race.models[0]
+    model = comparison.models[0]
     if model.suffix.lower() == ".onnx":
         return read_manifest(model)
-    engine = open_engine(model, race.device)
-    try:
+    with contextlib.closing(open_engine(model, comparison.device)) as engine:
         return engine.manifest
-    finally:
-        engine.close()
 
 
-def _mlzsl(race: Race, model: Path) -> Contender:
-    """The whole pipeline, tags and all."""
+def _mlzsl(comparison: Comparison, model: Path) -> Baseline:
+    """The whole pipeline, tags included."""
     stated = model.suffix.lower() != ".onnx" or read_manifest(model).precision != "fp32"
     tagger = Tagger.open(
         model,
-        race.device,
-        race.backend,
-        None if stated else race.precision,
-        batch_size=race.batch_size,
-        threads=race.threads,
+        comparison.device,
+        comparison.backend,
+        None if stated else comparison.precision,
+        batch_size=comparison.batch_size,
+        threads=comparison.threads,
     )
 
     def tag(paths: Sequence[str]) -> None:
@@ -136,77 +142,82 @@ def _mlzsl(race: Race, model: Path) -> Contender:
             pass
 
     execution = tagger.execution
-    return Contender(f"mlzsl {model.name}, {execution.backend} {execution.precision}", tag, tagger.engine.scores)
+    return Baseline(f"mlzsl {model.name}, {execution.backend} {execution.precision}", tag, tagger.engine.scores)
 
 
-def _fp32_file(race: Race) -> Path:
-    for model in race.models:
+def _fp32_file(comparison: Comparison) -> Path:
+    for model in comparison.models:
         if model.suffix.lower() == ".onnx" and read_manifest(model).precision == "fp32":
             return model
-    raise UsageError("no fp32 .onnx file was named; add the one that the others were made from.")
+    raise UsageError("no fp32 .onnx file is named; add the one that the others were made from.")
 
 
-def _onnxruntime(name: str, race: Race) -> Contender:
-    """The fp32 file in ONNX Runtime, one batch after the other."""
-    model = _fp32_file(race)
-    onnxruntime = _import("onnxruntime", "mlzsl[gpu]" if race.device == "cuda" else "mlzsl[cpu]")
-    if PROVIDER[race.device] not in onnxruntime.get_available_providers():
-        raise UsageError(f"the installed onnxruntime has no {PROVIDER[race.device]}; it needs the extra gpu.")
+def _onnxruntime(name: str, comparison: Comparison) -> Baseline:
+    """The fp32 file in ONNX Runtime, one batch at a time."""
+    model = _fp32_file(comparison)
+    onnxruntime = _import("onnxruntime", "mlzsl[gpu]" if comparison.device == "cuda" else "mlzsl[cpu]")
+    if PROVIDER[comparison.device] not in onnxruntime.get_available_providers():
+        raise UsageError(f"the installed onnxruntime has no {PROVIDER[comparison.device]}; install the extra gpu.")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = race.cores
-    session = onnxruntime.InferenceSession(str(model), options, providers=[PROVIDER[race.device]])
-    return _plain(name, race, model, lambda images: session.run(["scores"], {"images": images})[0])
+    options.intra_op_num_threads = comparison.cores
+    session = onnxruntime.InferenceSession(str(model), options, providers=[PROVIDER[comparison.device]])
+    return _plain(name, comparison, model, lambda images: session.run(["scores"], {"images": images})[0])
 
 
-def _openvino(name: str, race: Race) -> Contender:
-    """The fp32 file in OpenVINO, one batch after the other, all cores on each."""
-    if race.device != "cpu":
-        raise UsageError("runs on the CPU, and --device cuda was asked for.")
-    model = _fp32_file(race)
+def _openvino(name: str, comparison: Comparison) -> Baseline:
+    """The fp32 file in OpenVINO, one batch at a time, all cores on each."""
+    if comparison.device != "cpu":
+        raise UsageError("runs on the CPU only, found --device cuda.")
+    model = _fp32_file(comparison)
     core = shared_core(_import("openvino", "mlzsl[cpu]"))
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": str(race.cores),
+        "INFERENCE_NUM_THREADS": str(comparison.cores),
     }
     compiled = core.compile_model(str(model), "CPU", settings)
-    return _plain(name, race, model, lambda images: np.array(compiled([images])[0]))
+    return _plain(name, comparison, model, lambda images: np.array(compiled([images])[0]))
 
 
-def _pytorch(name: str, opener: str, race: Race) -> Contender:
-    if race.checkpoint is None:
-        raise UsageError(f"no checkpoint was named; name the one of {race.models[0]} with --checkpoint.")
+def _pytorch(name: str, opener: str, comparison: Comparison) -> Baseline:
+    if comparison.checkpoint is None:
+        raise UsageError(f"no checkpoint is named; name that of {comparison.models[0]} with --checkpoint.")
     baseline = _import("mlzsl.export.baseline", "mlzsl[train]")
-    manifest = first_manifest(race)
+    manifest = first_manifest(comparison)
     opened = getattr(baseline, opener)(
-        race.checkpoint, manifest, race.embeddings, race.device, race.batch_size, race.cores
+        comparison.checkpoint,
+        manifest,
+        comparison.embeddings,
+        comparison.device,
+        comparison.batch_size,
+        comparison.cores,
     )
-    return Contender(name, opened.tag, opened.scores)
+    return Baseline(name, opened.tag, opened.scores)
 
 
-OTHERS: dict[str, Callable[[str, Race], Contender]] = {
-    "PyTorch eager fp32, DataLoader": lambda name, race: _pytorch(name, "open_eager", race),
-    "torch.compile bf16, DataLoader": lambda name, race: _pytorch(name, "open_compiled", race),
+OTHERS: dict[str, Callable[[str, Comparison], Baseline]] = {
+    "PyTorch eager fp32, DataLoader": lambda name, comparison: _pytorch(name, "open_eager", comparison),
+    "torch.compile bf16, DataLoader": lambda name, comparison: _pytorch(name, "open_compiled", comparison),
     "ONNX Runtime fp32, Pillow": _onnxruntime,
     "OpenVINO fp32, Pillow": _openvino,
 }
 
 
-def _plain(name: str, race: Race, model: Path, scores: Callable[[Images], Scores]) -> Contender:
-    """A loop as one writes it: decode a batch with Pillow, run it."""
+def _plain(name: str, comparison: Comparison, model: Path, scores: Callable[[Images], Scores]) -> Baseline:
+    """A plain loop: decode a batch with Pillow, run it."""
     size = read_manifest(model).image_size
 
     def tag(paths: Sequence[str]) -> None:
-        for start in range(0, len(paths), race.batch_size):
-            scores(np.stack([_decoded(path, size) for path in paths[start : start + race.batch_size]]))
+        for start in range(0, len(paths), comparison.batch_size):
+            scores(np.stack([_decoded(path, size) for path in paths[start : start + comparison.batch_size]]))
 
-    return Contender(name, tag, scores)
+    return Baseline(name, tag, scores)
 
 
 def _decoded(path: str, size: int) -> Images:
-    """Every pixel decoded, then squashed: uint8 [S, S, 3]."""
-    with Image.open(path) as picture:
-        return np.array(picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+    """A photo decoded at full size, then squashed: uint8 [S, S, 3]."""
+    with Image.open(path) as image:
+        return np.array(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _import(module: str, extra: str) -> Any:

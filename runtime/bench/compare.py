@@ -1,37 +1,34 @@
-"""mlzsl beside the ways in which one would tag without it: the same photos and weights, in turns, in one run."""
+"""Compares mlzsl with other ways to tag: the same photos and weights, interleaved, in one run."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.progress import progress
 from mlzsl.engines.artifact.modelfile import Images
 from mlzsl.imaging import Preprocessing
-from mlzsl.runtime.bench.baselines import Absent, Contender, Race, first_manifest, open_contenders
+from mlzsl.runtime.bench.baselines import Baseline, Comparison, Skipped, first_manifest, open_baselines
 from mlzsl.runtime.bench.load import Clock
-from mlzsl.runtime.bench.report import rate
 from mlzsl.runtime.bench.statistics import Spread, ratios, spread
+from mlzsl.runtime.report import print_line, rate, table
 from mlzsl.runtime.tagging.pipeline import ReadableBatches
 
-TRUTH = ("PyTorch eager fp32, DataLoader", "ONNX Runtime fp32, Pillow")  # the first that runs is taken as right
+REFERENCES = ("PyTorch eager fp32, DataLoader", "ONNX Runtime fp32, Pillow")  # the first that runs is the reference
 
 
 @dataclass(frozen=True)
-class Compared:
-    """How one contender did.
+class BaselineResult:
+    """How one baseline performed.
 
     Attributes:
-        name: of the contender.
+        name: of the baseline.
         photos_per_second: from files to scores.
-        speedup: how many times its rate the first contender's is, round by round.
-        difference: the largest of a score from those taken as right, on the same decoded pictures.
+        speedup: the first baseline's rate over this one's, within each repeat.
+        difference: largest difference of a score from the reference, on the same decoded images.
     """
 
     name: str
@@ -41,134 +38,118 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonResult:
     """A whole comparison.
 
     Attributes:
-        photos: how many a round.
-        batch_size: photos a batch.
-        repeats: rounds.
-        right: the contender whose scores are taken as right.
-        compared: the contenders in their order.
-        absent: what did not run, and why.
+        photos: how many in each repeat.
+        batch_size: photos per batch.
+        repeats: measurements of each baseline.
+        reference: the baseline whose scores the others' are compared with.
+        baselines: the results, in order.
+        skipped: what did not run, and why.
     """
 
     photos: int
     batch_size: int
     repeats: int
-    right: str
-    compared: tuple[Compared, ...]
-    absent: tuple[Absent, ...]
+    reference: str
+    baselines: tuple[BaselineResult, ...]
+    skipped: tuple[Skipped, ...]
 
 
-def readable_photos(
-    paths: Sequence[str], preprocessing: Preprocessing, batch_size: int, threads: int | None
-) -> tuple[list[str], Images]:
-    """The photos that can be read, as those who know no odd files need them, and the first batch of their pictures.
-
-    Raises:
-        FailureError: there are none.
-    """
-    readable = ReadableBatches(paths, preprocessing, batch_size, threads)
-    first: Images | None = None
-    for images in readable.images():
-        first = images if first is None else first
-    if first is None:
-        raise FailureError(f"none of the {len(paths)} photos could be read; nothing was compared.")
-    unreadable = set(readable.unreadable)
-    return [path for place, path in enumerate(paths) if place not in unreadable], first
-
-
-def compare_on_photos(race: Race, paths: Sequence[str], repeats: int, quiet: bool = False) -> Comparison:
-    """Open everything that runs here and compare it on photos; those that cannot be read are left out.
+def compare_on_photos(
+    comparison: Comparison, paths: Sequence[str], repeats: int, quiet: bool = False
+) -> ComparisonResult:
+    """Open every baseline that runs here and compare them on photos; unreadable ones are left out.
 
     Raises:
-        UsageError: as `open_contenders`.
+        UsageError: as `open_baselines`.
         FailureError: not one photo can be read.
     """
-    contenders, absent = open_contenders(race)
-    preprocessing = Preprocessing.from_json(first_manifest(race).preprocessing)
-    readable, pictures = readable_photos(paths, preprocessing, race.batch_size, race.threads)
-    return compare(contenders, absent, readable, pictures, race.batch_size, repeats, quiet)
+    baselines, skipped = open_baselines(comparison)
+    preprocessing = Preprocessing.from_json(first_manifest(comparison).preprocessing)
+    batches = ReadableBatches(paths, preprocessing, comparison.batch_size, comparison.threads)
+    images = None
+    for batch in batches.images():
+        images = batch if images is None else images
+    if images is None:
+        raise FailureError(f"none of the {len(paths)} photos could be read; nothing was compared.")
+    return compare(baselines, skipped, batches.readable(paths), images, comparison.batch_size, repeats, quiet)
 
 
 def compare(
-    contenders: Sequence[Contender],
-    absent: Sequence[Absent],
+    baselines: Sequence[Baseline],
+    skipped: Sequence[Skipped],
     paths: Sequence[str],
-    pictures: Images,
+    images: Images,
     batch_size: int,
     repeats: int,
     quiet: bool = False,
     clock: Clock = time.perf_counter,
-) -> Comparison:
-    """Run every contender on all photos, `repeats` times in turns, after a warm-up of each.
+) -> ComparisonResult:
+    """Run every baseline on all photos, `repeats` times, interleaved, after a warm-up of each.
 
     Args:
-        contenders: at least one; the first is what the others are held against.
-        absent: what does not run.
-        paths: image files that can be read, at least one.
-        pictures: some of them decoded, uint8 [n, S, S, 3].
-        batch_size: photos a batch, as the contenders take them.
-        repeats: rounds.
+        baselines: at least one; the others are compared with the first.
+        skipped: what does not run.
+        paths: readable image files, at least one.
+        images: some of them decoded, uint8 [n, S, S, 3].
+        batch_size: photos per batch of the baselines.
+        repeats: measurements of each.
         quiet: show no progress.
-        clock: seconds, from any start.
+        clock: returns seconds, from any start.
     """
-    warm_up = list(paths[: batch_size + len(paths) % batch_size])  # both sizes of batches that are to come
-    rounds: list[list[float]] = [[] for _ in contenders]
-    with progress("comparing", (repeats + 1) * len(contenders), "turns", quiet) as bar:
-        for turn in range(repeats + 1):
-            for contender, rates in zip(contenders, rounds, strict=True):
-                started = clock()
-                contender.tag(paths if turn else warm_up)
-                if turn:
-                    rates.append(len(paths) / (clock() - started))
-                bar.advance(note=contender.name)
-    right = next((found for name in TRUTH for found in contenders if found.name == name), contenders[0])
-    truth = right.scores(pictures)
-    compared = tuple(
-        Compared(
-            contender.name,
-            spread(rates),
-            ratios(rounds[0], rates),
-            float(np.abs(contender.scores(pictures) - truth).max()),
+    warm_up = list(paths[: batch_size + len(paths) % batch_size])  # both sizes of batches
+    rates: list[list[float]] = [[] for _ in baselines]
+    with progress("comparing", (repeats + 1) * len(baselines), "runs", quiet) as bar:
+        for repeat in range(repeats + 1):
+            for baseline, measured in zip(baselines, rates, strict=True):
+                start = clock()
+                baseline.tag(paths if repeat else warm_up)
+                if repeat:
+                    measured.append(len(paths) / (clock() - start))
+                bar.advance(note=baseline.name)
+    reference = next((found for name in REFERENCES for found in baselines if found.name == name), baselines[0])
+    expected = reference.scores(images)
+    results = tuple(
+        BaselineResult(
+            baseline.name,
+            spread(measured),
+            ratios(rates[0], measured),
+            float(np.abs(baseline.scores(images) - expected).max()),
         )
-        for contender, rates in zip(contenders, rounds, strict=True)
+        for baseline, measured in zip(baselines, rates, strict=True)
     )
-    return Comparison(len(paths), batch_size, repeats, right.name, compared, tuple(absent))
+    return ComparisonResult(len(paths), batch_size, repeats, reference.name, results, tuple(skipped))
 
 
-def print_comparison(comparison: Comparison, console: Console, targets: dict[str, float] | None = None) -> None:
-    """Print a row for each contender, and why others did not run.
+def print_comparison(result: ComparisonResult, console: Console, targets: dict[str, float] | None = None) -> None:
+    """Print a row for each baseline, and why others did not run.
 
     Args:
-        comparison: what was found.
+        result: of the comparison.
         console: where to.
-        targets: by contender's name, the speedup that was aimed at; None shows no such column.
+        targets: the intended speed-up, by baseline; None shows no such column.
     """
-    console.print(
-        f"From files to scores: {comparison.photos:,} photos a round in batches of {comparison.batch_size}, "
-        f"median of {comparison.repeats} rounds in turns",
-        soft_wrap=True,
-    )
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("", "photos/s", "speed-up", "spread", *(["target"] if targets else []), "differs by"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
-    for found in comparison.compared:
-        target = f"≥ {targets[found.name]:g}" if targets and found.name in targets else ""
-        table.add_row(
-            Text(found.name),
+    photos = f"{result.photos:,} photos in batches of {result.batch_size}"
+    print_line(console, f"From files to scores: {photos}, median of {result.repeats} interleaved repeats")
+    rows = (
+        (
+            found.name,
             rate(found.photos_per_second.median),
             f"{found.speedup.median:.2f}",
             f"{found.speedup.low:.2f}–{found.speedup.high:.2f}",
-            *([target] if targets else []),
-            "" if found.name == comparison.right else f"{found.difference:.0e}",
-        )
-    console.print(table)
-    console.print(
-        f"speed-up: how many times as fast the first is; differs by: the largest difference of a score from "
-        f"{comparison.right}",
-        soft_wrap=True,
+            "" if found.name == result.reference else f"{found.difference:.0e}",
+            f"≥ {targets[found.name]:g}" if targets and found.name in targets else "",
+        )[: 6 if targets else 5]
+        for found in result.baselines
     )
-    for absent in comparison.absent:
-        console.print(Text(f"not run: {absent.name}: {absent.reason}"), soft_wrap=True)
+    headings = ("", "photos/s", "speed-up", "range", "difference", *(["target"] if targets else []))
+    console.print(table(headings, rows))
+    print_line(
+        console,
+        f"speed-up: rate of the first over this one's; difference: largest of a score from {result.reference}",
+    )
+    for skipped in result.skipped:
+        print_line(console, f"skipped: {skipped.name}: {skipped.reason}")

@@ -1,23 +1,33 @@
-"""What more cores will bring: the pipeline's rate, predicted from the rates of its stages.
+"""Predicts the pipeline's rate on more cores, or with more labels, from measurements on this machine.
 
-- A stage on n cores runs n / (1 + σ (n - 1)) times as fast as on one (Amdahl, 1967); σ, the share that does not run in
-  parallel, is fitted to what was measured.
-- Decoding and an engine on the CPU share the cores: their times for a photo add up. An engine on a GPU runs beside the
-  decoding: the slower one counts.
+- A stage on n cores runs n / (1 + σ (n - 1)) times as fast as on one (Amdahl, 1967); σ, the serial fraction, is fitted
+  to the measurements.
+- Decoding and an engine on the CPU share the cores: their times per photo add up. An engine on a GPU runs in parallel
+  with decoding: the slower one limits.
+- An engine's time per photo grows with the number of labels L as a + b L + c L²: the backbone, the nodes of the class
+  graph, the pairs of them.
 """
 
+import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from rich.console import Console
+
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.progress import progress
+from mlzsl.engines.engine import Engine
+from mlzsl.engines.opening import open_engine
 from mlzsl.runtime.bench.benchmark import Settings
 from mlzsl.runtime.bench.cores import measure_on_cores
-from mlzsl.runtime.bench.labels import LabelCost, measure_label_cost
+from mlzsl.runtime.bench.load import Load, measure_loads
 from mlzsl.runtime.bench.stages import DECODE, ENGINE, Stages, shared_rate
 from mlzsl.runtime.bench.statistics import Spread
+from mlzsl.runtime.report import print_line, rate, table
 
 
 def plan_model(
@@ -28,15 +38,15 @@ def plan_model(
     settings: Settings,
     quiet: bool = False,
     **engine: Any,
-) -> tuple[list["Planned"], LabelCost | None]:
+) -> tuple[list["Prediction"], "LabelCost | None"]:
     """Measure on this machine and predict.
 
     Args:
-        models: the model file; with `labels` others beside it that differ in their labels only.
+        models: the model file; with `labels`, more model files that differ in their labels only.
         paths: image files.
-        cores: the numbers to plan for.
-        labels: how many labels there will be; None for those of the model.
-        settings: batch size, repeats, and seconds of a turn.
+        cores: the numbers of cores to predict for.
+        labels: the number of labels to predict for; None for that of the model.
+        settings: batch size, repeats, and seconds of a repeat.
         quiet: show no progress.
         engine: device, backend and precision, as `open_engine` takes them.
 
@@ -44,12 +54,10 @@ def plan_model(
         UsageError, FailureError: as `measure_on_cores` and `measure_label_cost`.
     """
     if labels is None and len(models) > 1:
-        raise UsageError(f"--plan: takes one MODEL, not {len(models)}; several tell what --labels L costs.")
+        raise UsageError(f"plan takes one MODEL, not {len(models)}; several are for --labels, which needs their cost.")
     cost, slowdown = None, 1.0
     if labels is not None:
-        cost, slowdown = measure_label_cost(
-            models, labels, settings.batch_size, settings.repeats, settings.seconds, quiet, **engine
-        )
+        cost, slowdown = measure_label_cost(models, labels, settings, quiet, **engine)
     measured = measure_on_cores(models[0], paths, settings.repeats, settings.batch_size, quiet, **engine)
     on_cpu = all(stages.of_shared is not None for stages in measured.values())
     return plan(measured, cores, on_cpu, slowdown), cost
@@ -57,38 +65,38 @@ def plan_model(
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a stage's rate grows with the cores.
+    """How a stage's rate grows with the number of cores.
 
     Attributes:
-        single: photos a second on one core.
-        serial: σ, at least 0: nothing is foretold to grow faster than the cores do.
+        single: photos per second on one core.
+        serial: σ, the serial fraction, at least 0: no stage is predicted to scale faster than linearly.
     """
 
     single: float
     serial: float
 
     def at(self, cores: int) -> float:
-        """Photos a second on so many cores."""
+        """Photos per second on `cores` cores."""
         return self.single * cores / (1 + self.serial * (cores - 1))
 
 
 def fit_scaling(rates: Mapping[int, float]) -> Scaling:
-    """Fit a stage's rates on some numbers of cores, one of them 1; a single one is taken to grow as the cores do."""
+    """Fit a stage's rates by number of cores, one of them 1; without another, the stage scales linearly."""
     single = rates[1]
-    shares = [(cores * single / rate - 1) / (cores - 1) for cores, rate in rates.items() if cores > 1]
-    return Scaling(single, max(0.0, statistics.median(shares)) if shares else 0.0)
+    fractions = [(cores * single / rate - 1) / (cores - 1) for cores, rate in rates.items() if cores > 1]
+    return Scaling(single, max(0.0, statistics.median(fractions)) if fractions else 0.0)
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What a number of cores will reach.
+class Prediction:
+    """The pipeline on a number of cores.
 
     Attributes:
         cores: how many.
-        decode, engine, pipeline: photos a second, predicted.
+        decode, engine, pipeline: photos per second, predicted.
         limiting: DECODE or ENGINE, the slower one.
-        from_cores: the numbers of cores whose stages it was predicted from.
-        measured: the pipeline's rate as measured on so many cores; None where it was not.
+        from_cores: the numbers of cores whose measurements it was predicted from.
+        measured: the pipeline's rate as measured on this number of cores; None where it was not.
     """
 
     cores: int
@@ -100,40 +108,177 @@ class Planned:
     measured: Spread | None
 
     @property
-    def off(self) -> float | None:
-        """By what share the prediction is above what was measured."""
+    def relative_error(self) -> float | None:
+        """How far the prediction exceeds the measurement, as a fraction of it."""
         return None if self.measured is None else self.pipeline / self.measured.median - 1
 
 
-def plan(measured: Mapping[int, Stages], cores: Sequence[int], on_cpu: bool, slowdown: float = 1.0) -> list[Planned]:
+def plan(measured: Mapping[int, Stages], cores: Sequence[int], on_cpu: bool, slowdown: float = 1.0) -> list[Prediction]:
     """Predict the pipeline's rate.
 
-    Where it was measured the prediction is made from fewer cores only, so that the two can be held against each other.
+    Where it was measured, it is predicted from fewer cores only, so that the two can be compared.
 
     Args:
-        measured: the stages on numbers of cores, one of them 1.
-        cores: the numbers to plan for; those that were measured come in as well.
+        measured: the stages by number of cores, one of them 1.
+        cores: the numbers to predict for; those that were measured are added.
         on_cpu: whether the engine runs on the cores that decode.
-        slowdown: how many times as long as measured the engine will take for a photo, as other labels make it; what
-            was measured is then left out.
+        slowdown: by what factor another number of labels slows the engine; 1 for none. With another factor there is
+            no measurement to compare with.
     """
-    rows = []
+    predictions = []
     for count in sorted({*cores, *measured}):
-        known = {few: stages for few, stages in measured.items() if few < count or few == count == 1}
-        if count not in measured or slowdown != 1:
-            known = dict(measured)
+        comparable = count in measured and slowdown == 1
+        known = {few: stages for few, stages in measured.items() if not comparable or few < count or few == count == 1}
         decode = fit_scaling({few: stages.decode.median for few, stages in known.items()}).at(count)
         engine_rates = {few: stages.engine.median / slowdown for few, stages in known.items()}
         engine = fit_scaling(engine_rates).at(count) if on_cpu else engine_rates[max(engine_rates)]
-        rows.append(
-            Planned(
+        predictions.append(
+            Prediction(
                 count,
                 decode,
                 engine,
                 shared_rate(decode, engine) if on_cpu else min(decode, engine),
                 DECODE if decode < engine else ENGINE,
                 tuple(sorted(known)),
-                measured[count].pipeline if count in measured and slowdown == 1 else None,
+                measured[count].pipeline if comparable else None,
             )
         )
-    return rows
+    return predictions
+
+
+# ---- labels ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelCost:
+    """An engine's time per photo at a number of labels.
+
+    Attributes:
+        labels: how many.
+        seconds: per photo.
+        from_labels: the numbers of labels that it was fitted to.
+        extrapolated: whether `labels` lies outside their range.
+    """
+
+    labels: int
+    seconds: float
+    from_labels: tuple[int, ...]
+    extrapolated: bool
+
+
+def cost_of_labels(seconds: Mapping[int, float], labels: int) -> LabelCost:
+    """Fit an engine's time per photo to its number of labels: a line through two, a parabola through three or more.
+
+    Args:
+        seconds: per photo, by number of labels.
+        labels: the number to predict for.
+
+    Raises:
+        UsageError: that number was not measured, and there are not two others; or the fit gives no positive time.
+    """
+    known = tuple(sorted(seconds))
+    if labels in seconds:
+        return LabelCost(labels, seconds[labels], (labels,), extrapolated=False)
+    if len(known) < 2:
+        raise UsageError(
+            f"--labels {labels}: only a model with {known[0]} labels is named, and a fit needs two or more; add MODELs "
+            "with fewer and more labels, from `mlzsl-export --labels`."
+        )
+    coefficients = np.polynomial.polynomial.polyfit(known, [seconds[count] for count in known], min(2, len(known) - 1))
+    predicted = float(np.polynomial.polynomial.polyval(labels, coefficients))
+    if predicted <= 0:
+        raise UsageError(
+            f"--labels {labels}: the times measured at {', '.join(map(str, known))} labels predict a negative one; "
+            "measure again on an idle machine, or name MODELs with a nearer number of labels."
+        )
+    return LabelCost(labels, predicted, known, not known[0] <= labels <= known[-1])
+
+
+def measure_label_cost(
+    models: Sequence[Path], labels: int, settings: Settings, quiet: bool = False, **engine: Any
+) -> tuple[LabelCost, float]:
+    """Measure models with different label sets, interleaved, and predict the cost of another number of labels.
+
+    Args:
+        models: model files that differ in their labels only.
+        labels: the number to predict for.
+        settings: batch size, repeats, and seconds of a repeat; as many batches in flight as the engine runs at once.
+        quiet: show no progress.
+        engine: as `open_engine` takes it.
+
+    Returns:
+        The cost, and by what factor it exceeds that of the first model.
+
+    Raises:
+        UsageError: the models differ in more than their labels, or as `cost_of_labels`.
+    """
+    with contextlib.ExitStack() as stack:
+        engines = [stack.enter_context(contextlib.closing(open_engine(model, **engine))) for model in models]
+        by_labels = _by_number_of_labels(models, engines)
+        times: dict[int, list[float]] = {count: [] for count in by_labels}
+        with progress("measuring labels", settings.repeats * len(engines), "repeats", quiet) as bar:
+            for _ in range(settings.repeats):
+                for count, each in by_labels.items():
+                    load = Load(settings.batch_size, each.in_flight)
+                    [result] = measure_loads(each, [load], 1, settings.seconds, quiet=True)
+                    times[count].append(1 / result.photos_per_second.median)
+                    bar.advance(note=f"{count:,} labels")
+    medians = {count: statistics.median(taken) for count, taken in times.items()}
+    cost = cost_of_labels(medians, labels)
+    return cost, cost.seconds / next(iter(medians.values()))
+
+
+def _by_number_of_labels(models: Sequence[Path], engines: Sequence[Engine]) -> dict[int, Engine]:
+    """The engines by their number of labels, in the order of the models.
+
+    Raises:
+        UsageError: the models differ in more than their labels.
+    """
+
+    def kind(engine: Engine) -> str:
+        manifest, execution = engine.manifest, engine.execution
+        network = f"{manifest.model} on {manifest.backbone} at {manifest.image_size} px"
+        return f"{network}, {execution.backend} {execution.precision}"
+
+    found: dict[int, Engine] = {}
+    for model, engine in zip(models, engines, strict=True):
+        if kind(engine) != kind(engines[0]):
+            raise UsageError(
+                f"{model}: is {kind(engine)}, but {models[0]} is {kind(engines[0])}; with --labels, the MODELs may "
+                "differ in their labels only."
+            )
+        count = len(engine.manifest.labels)
+        if found.setdefault(count, engine) is not engine:
+            raise UsageError(f"{model}: has {count} labels, as many as another MODEL; name one of them.")
+    return found
+
+
+# ---- report ---------------------------------------------------------------------------------------------------------
+
+
+def plan_as_json(predictions: Sequence[Prediction], cost: LabelCost | None) -> dict[str, Any]:
+    """Rates in photos per second, times in seconds per photo."""
+    cores = [asdict(row) | {"relative_error": row.relative_error} for row in predictions]
+    return {"cores": cores, "labels": cost}
+
+
+def print_plan(predictions: Sequence[Prediction], cost: LabelCost | None, console: Console) -> None:
+    """Print a row for each number of cores, with the measured rate where there is one."""
+    if cost is not None:
+        line = f"with {cost.labels:,} labels the engine takes {1000 * cost.seconds:.2f} ms per photo, from models with "
+        line += ", ".join(f"{count:,}" for count in cost.from_labels)
+        print_line(console, line + ("; extrapolated beyond these" if cost.extrapolated else ""))
+    rows = (
+        (
+            f"{row.cores:,}",
+            *map(rate, (row.decode, row.engine, row.pipeline)),
+            "" if row.measured is None else rate(row.measured.median),
+            "" if row.relative_error is None else f"{row.relative_error:+.0%}",
+            row.limiting.split()[0],
+            f"{', '.join(map(str, row.from_cores))} core{'s' if row.from_cores != (1,) else ''}",
+        )
+        for row in predictions
+    )
+    headings = ("cores", "decode", "engine", "pipeline", "measured", "error", "limits", "predicted from")
+    console.print(table(headings, rows, left=()))
+    print_line(console, "photos/s; measured rates are predicted from fewer cores, which shows how far off plans are")

@@ -1,10 +1,9 @@
-"""From photos on disk to tags: how fast the whole pipeline is, how fast each stage alone, and which one limits."""
+"""The tagging pipeline stage by stage: decoding alone, the engine alone, and both together."""
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.progress import progress
@@ -16,16 +15,9 @@ from mlzsl.runtime.tagging.pipeline import ReadableBatches
 from mlzsl.runtime.tagging.tagger import Tagger
 
 DECODE, ENGINE, PIPELINE = "decode alone", "engine alone", "whole pipeline"
-NOT_ON_THE_CPU = ("CUDA",)  # in the names of providers
+GPU_PROVIDERS = ("CUDA",)  # in the names of providers
 
-
-@dataclass(frozen=True)
-class StageRates:
-    """Photos a second of each stage with the machine to itself, and of all of them together; one figure a round."""
-
-    decode: tuple[float, ...]
-    engine: tuple[float, ...]
-    pipeline: tuple[float, ...]
+StageRates = tuple[float, float, float]  # photos per second: decoding alone, the engine alone, the pipeline
 
 
 @dataclass(frozen=True)
@@ -33,13 +25,13 @@ class Stages:
     """What the stages and the pipeline reach.
 
     Attributes:
-        photos: how many a round.
-        batch_size: photos a batch.
-        decode, engine, pipeline: photos a second.
+        photos: how many in each repeat.
+        batch_size: photos per batch.
+        decode, engine, pipeline: photos per second.
         limiting: DECODE or ENGINE, the slower one.
         of_slower: the pipeline's rate, of the slower stage's.
-        of_shared: the pipeline's rate, of what the two stages reach on the cores that they share; None where the
-            engine does not run on the CPU.
+        of_shared: the pipeline's rate, of what both stages reach on the cores that they share; None if the engine
+            does not run on the CPU.
     """
 
     photos: int
@@ -53,37 +45,35 @@ class Stages:
 
 
 def shared_rate(decode: float, engine: float) -> float:
-    """What two stages reach together on the same cores, when each alone keeps all of them busy: their times add up."""
+    """What two stages reach together on cores that each alone keeps busy: their times per photo add up."""
     return 1 / (1 / decode + 1 / engine)
 
 
 def runs_on_cpu(provider: str) -> bool:
-    """Whether an engine takes the cores that decode photos, by the name of its provider."""
-    return not any(name in provider for name in NOT_ON_THE_CPU)
+    """Whether an engine needs the cores that decode photos, by the name of its provider."""
+    return not any(name in provider for name in GPU_PROVIDERS)
 
 
-def summarize(rates: StageRates, photos: int, batch_size: int, on_cpu: bool) -> Stages:
-    """Name the limiting stage and hold the pipeline against the stages, round by round."""
-    decode, engine = spread(rates.decode), spread(rates.engine)
-    slower = [min(pair) for pair in zip(rates.decode, rates.engine, strict=True)]
-    shared = [shared_rate(*pair) for pair in zip(rates.decode, rates.engine, strict=True)]
+def summarize(repeats: Sequence[StageRates], photos: int, batch_size: int, on_cpu: bool) -> Stages:
+    """Name the limiting stage and compare the pipeline with the stages, within each repeat."""
+    decode, engine, pipeline = zip(*repeats, strict=True)
+    medians = spread(decode), spread(engine)
     return Stages(
         photos,
         batch_size,
-        decode,
-        engine,
-        spread(rates.pipeline),
-        DECODE if decode.median < engine.median else ENGINE,
-        ratios(rates.pipeline, slower),
-        ratios(rates.pipeline, shared) if on_cpu else None,
+        *medians,
+        spread(pipeline),
+        DECODE if medians[0].median < medians[1].median else ENGINE,
+        ratios(pipeline, [min(pair) for pair in zip(decode, engine, strict=True)]),
+        ratios(pipeline, list(map(shared_rate, decode, engine))) if on_cpu else None,
     )
 
 
 class StageBench:
-    """The stages of a tagger on some photos, ready to be measured; holds their pictures, S × S × 3 bytes each."""
+    """The stages of a tagger on some photos, ready to be measured; holds the decoded images, S × S × 3 bytes each."""
 
     def __init__(self, tagger: Tagger, paths: Sequence[str]) -> None:
-        """Decode the photos, which also brings the files into memory, and warm the engine up.
+        """Decode the photos, which also reads the files into the page cache, and warm up the engine.
 
         Raises:
             FailureError: not one photo can be read.
@@ -91,9 +81,7 @@ class StageBench:
         self._tagger = tagger
         readable = self._readable(paths)
         self._batches = list(readable.images())
-        unreadable = set(readable.unreadable)
-        self.unreadable = len(unreadable)
-        self.paths = [path for place, path in enumerate(paths) if place not in unreadable]
+        self.paths = readable.readable(paths)
         if not self.paths:
             raise FailureError(f"none of the {len(paths)} photos could be read; nothing was measured.")
         self.engine_alone()
@@ -103,54 +91,53 @@ class StageBench:
         return ReadableBatches(paths, preprocessing, self._tagger.batch_size, self._tagger.threads)
 
     def decode_alone(self) -> None:
-        """As the pipeline decodes, with the same threads."""
+        """Decode as the pipeline does, with the same threads."""
         for _ in self._readable(self.paths).images():
             pass
 
     def engine_alone(self) -> None:
-        """The pictures in memory, in the pipeline's batches."""
+        """Score the decoded images in the pipeline's batches."""
         for _ in self._tagger.engine.run(self.batches()):
             pass
 
     def whole_pipeline(self) -> None:
-        """From files to tags."""
+        """Tag the files."""
         for _ in self._tagger.tag(self.paths):
             pass
 
     def batches(self) -> Iterator[Images]:
-        """The decoded pictures, uint8 [n, S, S, 3]."""
+        """The decoded images, uint8 [n, S, S, 3]."""
         return iter(self._batches)
 
-    def round(self, clock: Clock = time.perf_counter) -> tuple[float, float, float]:
-        """Photos a second of decoding, of the engine, and of the pipeline, each once, one after the other."""
-        rates = []
-        for job in (self.decode_alone, self.engine_alone, self.whole_pipeline):
-            started = clock()
-            job()
-            rates.append(len(self.paths) / (clock() - started))
-        return rates[0], rates[1], rates[2]
+    def measure(self, clock: Clock = time.perf_counter) -> StageRates:
+        """Run decoding, the engine and the pipeline once each, one after the other."""
+        times = [clock()]
+        for stage in (self.decode_alone, self.engine_alone, self.whole_pipeline):
+            stage()
+            times.append(clock())
+        decode, engine, pipeline = (len(self.paths) / (end - start) for start, end in itertools.pairwise(times))
+        return decode, engine, pipeline
 
 
 def measure_stages(
     tagger: Tagger, paths: Sequence[str], repeats: int, quiet: bool = False, clock: Clock = time.perf_counter
 ) -> Stages:
-    """Measure the stages of a tagger, in turns.
+    """Measure the stages of a tagger, interleaved.
 
     Args:
         tagger: the opened model with its batch size and threads.
-        paths: image files; those that cannot be read are left out. The rest is held in memory, decoded.
-        repeats: turns; medians count.
+        paths: image files; unreadable ones are skipped, the others are held in memory, decoded.
+        repeats: measurements of each stage; medians are reported.
         quiet: show no progress.
-        clock: seconds, from any start.
+        clock: returns seconds, from any start.
 
     Raises:
         FailureError: not one photo can be read.
     """
     bench = StageBench(tagger, paths)
-    rounds = []
-    with progress("tagging", repeats, "rounds", quiet) as bar:
+    measured = []
+    with progress("tagging", repeats, "repeats", quiet) as bar:
         for _ in range(repeats):
-            rounds.append(bench.round(clock))
+            measured.append(bench.measure(clock))
             bar.advance()
-    rates = StageRates(*(tuple(column) for column in np.array(rounds).T.tolist()))
-    return summarize(rates, len(bench.paths), tagger.batch_size, runs_on_cpu(tagger.execution.provider))
+    return summarize(measured, len(bench.paths), tagger.batch_size, runs_on_cpu(tagger.execution.provider))

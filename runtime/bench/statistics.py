@@ -1,4 +1,4 @@
-"""What repeated measurements say: medians with their spread, latency percentiles, and ratios round by round."""
+"""Statistics of repeated measurements: median with range, latency percentiles, ratios within each repeat."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,12 +11,7 @@ PERCENTILES = (50, 90, 99)
 
 @dataclass(frozen=True)
 class Spread:
-    """Several measurements of one thing.
-
-    Attributes:
-        median: of the measurements.
-        low, high: the least and the largest of them.
-    """
+    """Median, minimum and maximum of repeated measurements."""
 
     median: float
     low: float
@@ -24,29 +19,29 @@ class Spread:
 
 
 def spread(measurements: Sequence[float]) -> Spread:
-    """The median of at least one measurement, with the least and the largest."""
+    """Summarize at least one measurement."""
     return Spread(statistics.median(measurements), min(measurements), max(measurements))
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
-    """How many times theirs ours are.
+    """The ratio of our rates to theirs.
 
-    The ratio is taken within each round, where both ran right after each other, and then summarized: other work on the
-    machine that slows a whole round changes no ratio.
+    It is taken within each repeat, where both ran one right after the other, and then summarized: other work on the
+    machine that slows a whole repeat changes no ratio.
 
     Args:
-        ours, theirs: rates, one a round, in the order of the rounds.
+        ours, theirs: rates, one a repeat, in the same order.
     """
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
 @dataclass(frozen=True)
 class Latency:
-    """How long batches took, in seconds.
+    """How long batches took.
 
     Attributes:
-        batches: how many were measured; of fewer than a hundred, p99 is hardly more than the slowest.
-        p50, p90, p99: percentiles, interpolated linearly.
+        batches: how many were measured; with fewer than a hundred, p99 is close to the maximum.
+        p50, p90, p99: percentiles in seconds, interpolated linearly.
     """
 
     batches: int
@@ -56,5 +51,5 @@ class Latency:
 
 
 def latency(seconds: Sequence[float]) -> Latency:
-    """The percentiles of at least one batch's latencies."""
+    """The percentiles of at least one batch's latency."""
     return Latency(len(seconds), *(float(value) for value in np.percentile(seconds, PERCENTILES)))

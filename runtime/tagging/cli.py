@@ -19,7 +19,7 @@ from mlzsl.runtime.gallery.contact_sheet import check_picture, draw_contact_shee
 from mlzsl.runtime.gallery.page import check_gallery, write_gallery
 from mlzsl.runtime.io.inputs import PATH_COLUMN
 from mlzsl.runtime.io.writers import STANDARD_OUTPUT
-from mlzsl.runtime.tagging.job import Outcome, record_path, tag_to_file
+from mlzsl.runtime.tagging.job import TaggingResult, record_path, tag_to_file
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE
 from mlzsl.runtime.tagging.tagger import Tagger
 from mlzsl.runtime.tags import Tag, Tagged
@@ -159,7 +159,7 @@ def _certificate(tagger: Tagger, engine: Path) -> str:
     )
 
 
-def _print(outcome: Outcome, output: str, picture: Path | None, report: Path | None) -> None:
+def _print(outcome: TaggingResult, output: str, picture: Path | None, report: Path | None) -> None:
     tags_on_standard_output = output == STANDARD_OUTPUT
     console = Console(stderr=tags_on_standard_output, highlight=False)
     if console.is_terminal and not tags_on_standard_output:

@@ -30,7 +30,7 @@ PHOTOS_KEPT = 12
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaggingResult:
     """What a job did.
 
     Attributes:
@@ -73,7 +73,7 @@ def tag_to_file(
     path_column: str = PATH_COLUMN,
     resume: bool = False,
     restart: bool = False,
-) -> Outcome:
+) -> TaggingResult:
     """Tag photos and write their tags, and beside them the record of the run.
 
     Until all photos are done, finished ones are kept in a journal beside the output (`runtime.tagging.journal`), so
@@ -204,7 +204,7 @@ def _kept(journal: Journal, output: str, quiet: bool) -> Iterator[None]:
         raise
 
 
-def _outcome(tagger: Tagger, model: Path, counts: _Counts, skipped: Counter[str]) -> Outcome:
+def _outcome(tagger: Tagger, model: Path, counts: _Counts, skipped: Counter[str]) -> TaggingResult:
     seconds = time.perf_counter() - counts.started
     manifest = tagger.manifest
     record = {
@@ -231,10 +231,10 @@ def _outcome(tagger: Tagger, model: Path, counts: _Counts, skipped: Counter[str]
         "seconds": round(seconds, 3),
     }
     reasons, sample = tuple(counts.reasons), tuple(counts.sample)
-    return Outcome(counts.tagged, counts.unreadable, counts.resumed, seconds, reasons, sample, skipped, record)
+    return TaggingResult(counts.tagged, counts.unreadable, counts.resumed, seconds, reasons, sample, skipped, record)
 
 
-def _nothing_tagged(outcome: Outcome) -> FailureError:
+def _nothing_tagged(outcome: TaggingResult) -> FailureError:
     if not outcome.reasons:
         return FailureError("the input names no photo; nothing was tagged.")
     first = outcome.reasons[0]

@@ -1,14 +1,14 @@
-"""The pipeline from paths to tags: decode in threads, fill batches, keep the engine busy, give results in order.
+"""The pipeline from paths to tags: decode in threads, fill batches, keep the engine busy, return results in order.
 
     photos ──► decode threads ──► batches ──► engine, several in flight ──► tags, in the order of the photos
 
-Every queue is bounded, so memory does not grow with the number of photos. A photo that cannot be read takes no place
-in a batch: it passes by with its reason. Where a batch ends depends on the photos alone, never on what was faster.
+Every queue is bounded, so memory does not grow with the number of photos. An unreadable photo is in no batch: it is
+returned with its error. Where a batch ends depends on the photos alone, never on timing.
 """
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from mlzsl.runtime.tags import Selection, Tagged, select_tags
 
 DEFAULT_BATCH_SIZE = 16
 BATCHES_DECODED_AHEAD = 2
-MOST_ERRORS_HELD_BACK = 1024
-MOST_BYTES_AHEAD = 1 << 29  # of photos that come as bytes
+MAX_WAITING_ERRORS = 1024
+MAX_BYTES_AHEAD = 1 << 29  # of photos that come as bytes
 
 
 def tag_photos(
@@ -36,55 +36,55 @@ def tag_photos(
     """Tag photos as they come.
 
     Args:
-        engine: what scores them; its manifest says how they are preprocessed.
-        photos: photos, or the paths of image files, in any number; a few batches are read ahead.
-        selection: the rule that makes tags of scores.
-        batch_size: photos a batch.
-        threads: how many decode at once; None takes every core.
+        engine: scores them; its manifest states their preprocessing.
+        photos: photos, or paths of image files, any number of them; a few batches are read ahead.
+        selection: the rule that selects tags by score.
+        batch_size: photos per batch.
+        threads: that decode; None for one per core.
 
     Yields:
-        One `Tagged` for each photo, in their order. Closing the iterator early stops all threads.
+        One `Tagged` for each photo, in order. Closing the iterator early stops all threads.
     """
     preprocessing = Preprocessing.from_json(engine.manifest.preprocessing)
     pool = ThreadPoolExecutor(threads or available_cpus(), thread_name_prefix="decode")
     try:
         decoded = _decoded(pool, photos, preprocessing, ahead=BATCHES_DECODED_AHEAD * batch_size)
-        feed = _Feed(decoded, batch_size)
-        while not feed.exhausted:
-            with contextlib.closing(engine.run(feed.batches())) as results:
+        queue = _Queue(decoded, batch_size)
+        while not queue.exhausted:
+            with contextlib.closing(engine.run(queue.batches())) as results:
                 for scores in results:
-                    yield from feed.tagged(scores, engine, selection)
-            yield from feed.errors_at_the_front()
+                    yield from queue.tagged(scores, engine, selection)
+            yield from queue.leading_errors()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 class BatchEnds:
-    """Where batches end: when they are full, or when too many unreadable photos wait behind their first picture."""
+    """Where batches end: when full, or when too many unreadable photos wait behind the batch's first photo."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self._pictures = self._errors = 0
+        self._images = self._errors = 0
 
     @property
     def between_batches(self) -> bool:
-        """Whether no batch has been begun."""
-        return self._pictures == 0
+        """Whether no batch is partly filled."""
+        return self._images == 0
 
     def add(self, readable: bool) -> bool:
-        """Count one photo, and say whether a batch ends with it."""
+        """Count one photo; returns whether a batch ends with it."""
         if readable:
-            self._pictures += 1
-        elif self._pictures:
+            self._images += 1
+        elif self._images:
             self._errors += 1
-        ends = self._pictures == self._batch_size or self._errors == MOST_ERRORS_HELD_BACK
+        ends = self._images == self._batch_size or self._errors == MAX_WAITING_ERRORS
         if ends:
-            self._pictures = self._errors = 0
+            self._images = self._errors = 0
         return ends
 
 
 class ReadableBatches:
-    """The photos that can be read, in batches; `unreadable` holds the places of the others among the paths."""
+    """Batches of the readable photos; `unreadable` holds the indices of the others among the paths."""
 
     def __init__(
         self, paths: Iterable[str], preprocessing: Preprocessing, batch_size: int, threads: int | None = None
@@ -97,41 +97,45 @@ class ReadableBatches:
         """Batches as uint8 [n, S, S, 3]."""
         with ThreadPoolExecutor(self._threads or available_cpus(), thread_name_prefix="decode") as pool:
             ahead = BATCHES_DECODED_AHEAD * self._batch_size
-            pictures: list[Images] = []
-            for place, (_, picture) in enumerate(_decoded(pool, self._paths, self._preprocessing, ahead)):
-                if isinstance(picture, UnreadableImage):
-                    self.unreadable.append(place)
+            images: list[Images] = []
+            for index, (_, image) in enumerate(_decoded(pool, self._paths, self._preprocessing, ahead)):
+                if isinstance(image, UnreadableImage):
+                    self.unreadable.append(index)
                     continue
-                pictures.append(picture)
-                if len(pictures) == self._batch_size:
-                    yield np.stack(pictures)
-                    pictures = []
-            if pictures:
-                yield np.stack(pictures)
+                images.append(image)
+                if len(images) == self._batch_size:
+                    yield np.stack(images)
+                    images = []
+            if images:
+                yield np.stack(images)
+
+    def readable(self, paths: Sequence[str]) -> list[str]:
+        """The paths of the readable photos, once all are decoded."""
+        unreadable = set(self.unreadable)
+        return [path for index, path in enumerate(paths) if index not in unreadable]
 
 
-Decoded = Images | UnreadableImage  # uint8 [S, S, 3], or why not
+Decoded = Images | UnreadableImage  # uint8 [S, S, 3], or why there is none
 
 
 def _decoded(
     pool: ThreadPoolExecutor, photos: Iterable[str | Photo], preprocessing: Preprocessing, ahead: int
 ) -> Iterator[tuple[str, Decoded]]:
-    """Each photo's path with its picture, in order, at most `ahead` of them in work or waiting."""
+    """Each photo's path with its image, in order, at most `ahead` of them decoding or waiting."""
     started: deque[tuple[Photo, Future[Decoded]]] = deque()
-    held = 0  # bytes of the photos that came as such
+    bytes_ahead = 0
 
     def finished() -> tuple[str, Decoded]:
-        nonlocal held
-        photo, picture = started.popleft()
-        held -= len(photo.content or b"")
-        return photo.path, picture.result()
+        nonlocal bytes_ahead
+        photo, image = started.popleft()
+        bytes_ahead -= len(photo.content or b"")
+        return photo.path, image.result()
 
-    for photo in photos:
-        if isinstance(photo, str):
-            photo = Photo(photo)
-        while started and (len(started) == ahead or held > MOST_BYTES_AHEAD):
+    for item in photos:
+        photo = Photo(item) if isinstance(item, str) else item
+        while started and (len(started) == ahead or bytes_ahead > MAX_BYTES_AHEAD):
             yield finished()
-        held += len(photo.content or b"")
+        bytes_ahead += len(photo.content or b"")
         started.append((photo, pool.submit(_decode, photo, preprocessing)))
     while started:
         yield finished()
@@ -146,50 +150,47 @@ def _decode(photo: Photo, preprocessing: Preprocessing) -> Decoded:
         return error
 
 
-class _Feed:
-    """Groups pictures in batches, and remembers whose scores are still to come, in order."""
+class _Queue:
+    """Photos whose scores are pending, in order; fills batches with their images."""
 
     def __init__(self, decoded: Iterator[tuple[str, Decoded]], batch_size: int) -> None:
         self.exhausted = False
         self._decoded = decoded
         self._ends = BatchEnds(batch_size)
-        self._pictures: list[Images] = []  # of the batch that is being filled
+        self._images: list[Images] = []  # of the batch that is being filled
         self._waiting: deque[tuple[str, UnreadableImage | None]] = deque()
         self._errors = 0  # among those waiting
 
     def batches(self) -> Iterator[Images]:
-        """Batches, uint8 [n, S, S, 3].
-
-        They pause where too many errors are held back by photos before them: those must first be done.
-        """
-        for path, picture in self._decoded:
-            if isinstance(picture, UnreadableImage):
-                self._waiting.append((path, picture))
+        """Batches, uint8 [n, S, S, 3]; ends early if too many errors wait for photos before them."""
+        for path, image in self._decoded:
+            error = image if isinstance(image, UnreadableImage) else None
+            self._waiting.append((path, error))
+            if isinstance(image, UnreadableImage):
                 self._errors += 1
             else:
-                self._waiting.append((path, None))
-                self._pictures.append(picture)
-            if self._ends.add(not isinstance(picture, UnreadableImage)):
+                self._images.append(image)
+            if self._ends.add(error is None):
                 yield self._batch()
-            if self._errors >= MOST_ERRORS_HELD_BACK:
+            if self._errors >= MAX_WAITING_ERRORS:
                 return
         self.exhausted = True
-        if self._pictures:
+        if self._images:
             yield self._batch()
 
     def _batch(self) -> Images:
-        pictures, self._pictures = self._pictures, []
-        return np.stack(pictures)
+        images, self._images = self._images, []
+        return np.stack(images)
 
     def tagged(self, scores: Scores, engine: Engine, selection: Selection) -> Iterator[Tagged]:
         """The photos of one batch, and the unreadable ones before and between them."""
         for row in scores:
-            yield from self.errors_at_the_front()
+            yield from self.leading_errors()
             path, _ = self._waiting.popleft()
             yield Tagged(path, select_tags(row, engine.manifest, selection))
 
-    def errors_at_the_front(self) -> Iterator[Tagged]:
-        """The unreadable photos that wait for nothing any more."""
+    def leading_errors(self) -> Iterator[Tagged]:
+        """The unreadable photos at the head of the queue."""
         while self._waiting and (error := self._waiting[0][1]) is not None:
             path, _ = self._waiting.popleft()
             self._errors -= 1

@@ -14,7 +14,13 @@ from mlzsl.graph.wup import wup_similarity
 from mlzsl.imaging import Preprocessing
 from mlzsl.runtime.labelled import LabelledPhotos
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE, ReadableBatches
-from mlzsl.runtime.thresholds.operating_point import Bools, Cut, Goal, choose_cut, cut_at
+from mlzsl.runtime.thresholds.operating_point import (
+    Bools,
+    Goal,
+    OperatingPoint,
+    choose_operating_point,
+    operating_point_at,
+)
 from mlzsl.runtime.thresholds.prediction import Assessment, Known, assess, predict
 
 FEWEST_PHOTOS = 10  # that have a label; fewer say little of where its threshold lies
@@ -35,7 +41,7 @@ class LabelThreshold:
     """
 
     label: Label
-    cut: Cut
+    cut: OperatingPoint
     positives: int
     predicted: str | None
     low: float
@@ -61,7 +67,7 @@ class LearnedThresholds:
     unreadable: int
     fewest_photos: int
     assessment: Assessment | None
-    left_out: tuple[tuple[int, Cut], ...]
+    left_out: tuple[tuple[int, OperatingPoint], ...]
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -112,7 +118,7 @@ def thresholds_from_scores(
     seen = np.array([label.seen for label in labels])
     own = seen & (positives >= fewest_photos)
     chosen, others = np.flatnonzero(own), np.flatnonzero(~own)
-    cuts = {int(place): choose_cut(scores[:, place], targets[:, place], goal) for place in chosen}
+    cuts = {int(place): choose_operating_point(scores[:, place], targets[:, place], goal) for place in chosen}
     intervals = {place: (cut.threshold, cut.threshold) for place, cut in cuts.items()}
     assessment, left_out = None, []
     if len(others):
@@ -127,10 +133,10 @@ def thresholds_from_scores(
         assessment = assess(known)
         predicted = predict(known, scores[:, others], similarities[others], assessment.method)
         for at, place in enumerate(others.tolist()):
-            cuts[place] = cut_at(predicted.thresholds[at], scores[:, place], targets[:, place])
+            cuts[place] = operating_point_at(predicted.thresholds[at], scores[:, place], targets[:, place])
             intervals[place] = float(predicted.low[at]), float(predicted.high[at])
         left_out = [
-            (place, cut_at(threshold, scores[:, place], targets[:, place]))
+            (place, operating_point_at(threshold, scores[:, place], targets[:, place]))
             for place, threshold in zip(chosen.tolist(), assessment.left_out.thresholds, strict=True)
         ]
     found = tuple(

@@ -34,7 +34,7 @@ class Goal:
         return self.kind if self.kind == BEST_F1 else f"{self.kind}={self.level:g}"
 
 
-class Cut(NamedTuple):
+class OperatingPoint(NamedTuple):
     """A threshold and what it does to the photos it was chosen on, or is tried on.
 
     Attributes:
@@ -70,7 +70,7 @@ def parse_goal(text: str) -> Goal:
     return Goal(kind, number)
 
 
-def choose_cut(scores: npt.NDArray[np.float32], targets: Bools, goal: Goal) -> Cut:
+def choose_operating_point(scores: npt.NDArray[np.float32], targets: Bools, goal: Goal) -> OperatingPoint:
     """Choose the threshold of one label on labelled photos.
 
     - Best F1: of several cuts that reach it the one that gives the label to the fewest photos.
@@ -96,16 +96,16 @@ def choose_cut(scores: npt.NDArray[np.float32], targets: Bools, goal: Goal) -> C
     given = np.flatnonzero(np.append(falling[1:] < falling[:-1], True)) + 1  # photos above each possible cut
     hits = np.cumsum(targets[order], dtype=np.intp)[given - 1]
     place, reached = _best_place(given, hits, positives, goal)
-    return cut_at(_between(falling, int(given[place])), scores, targets)._replace(reached=reached)
+    return operating_point_at(_between(falling, int(given[place])), scores, targets)._replace(reached=reached)
 
 
-def cut_at(threshold: float, scores: npt.NDArray[np.float32], targets: Bools) -> Cut:
+def operating_point_at(threshold: float, scores: npt.NDArray[np.float32], targets: Bools) -> OperatingPoint:
     """What a threshold does to labelled photos: float32 [n] and bool [n]."""
     holds = scores >= np.float32(threshold)
     given, positives, hits = int(holds.sum()), int(targets.sum()), int((holds & targets).sum())
     precision = hits / given if given else np.nan
     recall, f1 = (hits / positives, 2 * hits / (given + positives)) if positives else (np.nan, np.nan)
-    return Cut(float(np.float32(threshold)), given, precision, recall, f1)
+    return OperatingPoint(float(np.float32(threshold)), given, precision, recall, f1)
 
 
 def _best_place(

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlzsl.runtime.thresholds.learning import FEW_PHOTOS, UNSEEN, LabelThreshold, LearnedThresholds
-from mlzsl.runtime.thresholds.operating_point import Cut
+from mlzsl.runtime.thresholds.operating_point import OperatingPoint
 from mlzsl.runtime.thresholds.prediction import COVERAGE, Assessment
 
 LABELS_SHOWN = 100
@@ -28,7 +28,7 @@ class Levels:
     f1: float
 
     @classmethod
-    def of(cls, cuts: list[Cut]) -> "Levels":
+    def of(cls, cuts: list[OperatingPoint]) -> "Levels":
         """The levels of labels that at least one photo has."""
         cuts = [cut for cut in cuts if not math.isnan(cut.f1)]
         precisions = [cut.precision for cut in cuts if cut.given]

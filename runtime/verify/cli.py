@@ -27,7 +27,7 @@ from mlzsl.runtime.thresholds.operating_point import parse_goal
 from mlzsl.runtime.thresholds.report import as_json as thresholds_as_json
 from mlzsl.runtime.thresholds.report import print_thresholds
 from mlzsl.runtime.verify.reference import open_reference
-from mlzsl.runtime.verify.report import as_json, print_report, words_of
+from mlzsl.runtime.verify.report import as_json, describe, print_report
 from mlzsl.runtime.verify.verify import Verification, verify, verify_on_photos
 
 
@@ -186,7 +186,9 @@ def main(
         if learned is not None:
             print_thresholds(learned, Console(highlight=False))
     if not verification.passed:
-        raise FailureError(_beyond(verification, "certificate was" if certify else "thresholds were" if goal else None))
+        raise FailureError(
+            _exceeded(verification, "certificate was" if certify else "thresholds were" if goal else None)
+        )
     if learned is not None:
         dropped = "; certify it again" if verification.manifest.certificates else ""
         log(f"wrote the thresholds of {len(learned.labels)} labels into {model}{dropped}", silent)
@@ -214,12 +216,12 @@ def _photos(
     return load_labelled(Path(photos[0]), labels_json, engine.manifest, quiet)
 
 
-def _beyond(verification: Verification, unwritten: str | None) -> str:
+def _exceeded(verification: Verification, unwritten: str | None) -> str:
     """What is wrong with an engine, as one sentence."""
-    check, worst = verification.beyond[0]
-    more = len(verification.beyond) - 1
+    check, worst = verification.exceeded[0]
+    more = len(verification.exceeded) - 1
     return (
-        f"{verification.model}: beyond its limits: {check.name}: {words_of(worst)}"
+        f"{verification.model}: beyond its limits: {check.name}: {describe(worst)}"
         + (f", and {more} more" if more else "")
         + f", on {verification.execution}"
         + (f"; no {unwritten} written." if unwritten else ".")

@@ -56,7 +56,7 @@ def print_report(verification: Verification, console: Console) -> None:
         console.print(f"{verification.unreadable:,} photos could not be read and were left out.")
 
 
-def words_of(found: Measurement) -> str:
+def describe(found: Measurement) -> str:
     """A measurement beyond its limit: "largest difference is 1.0e-02 where at most 1.0e-05 is allowed"."""
     return f"{found.name} is {_number(found.value, found.unit)} where {_limit(found)} is allowed"
 

@@ -59,7 +59,7 @@ class Verification:
         return all(check.passed for check in self.checks)
 
     @property
-    def beyond(self) -> list[tuple[Check, Measurement]]:
+    def exceeded(self) -> list[tuple[Check, Measurement]]:
         """The measurements that are beyond their limits."""
         return [(check, found) for check in self.checks for found in check.measurements if not found.passed]
 

@@ -1,4 +1,4 @@
-"""`mlzsl-bench`: its arithmetic, on engines and clocks whose answers are known, and a real run in small."""
+"""`mlzsl-bench run`: its arithmetic on virtual engines and clocks with known answers, and a small real run."""
 
 import json
 import math
@@ -14,8 +14,8 @@ from virtualengine import VirtualEngine
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.runtime.bench.benchmark import Settings, bench_model, photos_to_bench
 from mlzsl.runtime.bench.cli import main
-from mlzsl.runtime.bench.load import FEWEST_BATCHES, Load, loads_for, measure_loads
-from mlzsl.runtime.bench.stages import DECODE, ENGINE, StageRates, shared_rate, summarize
+from mlzsl.runtime.bench.load import MIN_BATCHES, Load, loads_for, measure_loads
+from mlzsl.runtime.bench.stages import DECODE, ENGINE, shared_rate, summarize
 from mlzsl.runtime.bench.statistics import Spread, latency, ratios, spread
 
 
@@ -24,7 +24,7 @@ def bench(*arguments: object):
 
 
 def refused(*arguments: object) -> str:
-    """The last line with which a command that was typed wrongly ends."""
+    """The error message of a usage error."""
     result = bench(*arguments)
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
@@ -42,7 +42,7 @@ def images(tmp_path):
     return folder
 
 
-def test_rate_and_latency_are_those_of_the_engine_whatever_is_in_flight():
+def test_rate_and_latency_are_those_of_the_engine_for_any_number_in_flight():
     engine = VirtualEngine(manifest(), in_flight=3, fixed=0.5, each=0.25)
     loads = loads_for(engine, (1, 6), (1, 2, 3))
     for measured in measure_loads(engine, loads, repeats=2, seconds=20, quiet=True, clock=engine.clock):
@@ -50,21 +50,21 @@ def test_rate_and_latency_are_those_of_the_engine_whatever_is_in_flight():
         assert measured.latency.p50 == pytest.approx(takes)
         assert measured.latency.p99 == pytest.approx(takes)
         rate = measured.load.batch_size * measured.load.in_flight / takes
-        assert measured.photos_per_second.median == pytest.approx(rate, rel=0.1)  # turns end within a batch
+        assert measured.photos_per_second.median == pytest.approx(rate, rel=0.1)  # repeats end within a batch
     assert engine.in_flight == 3
 
 
-def test_a_turn_lasts_as_long_as_was_asked_and_no_less_than_a_few_batches():
+def test_a_repeat_lasts_as_long_as_requested_and_at_least_a_few_batches():
     engine = VirtualEngine(manifest(), in_flight=1, fixed=1.0, each=0.0)
     [long] = measure_loads(engine, [Load(2, 1)], repeats=3, seconds=50, quiet=True, clock=engine.clock)
     assert long.latency.batches == 3 * 50
     [short] = measure_loads(engine, [Load(2, 1)], repeats=3, seconds=0.001, quiet=True, clock=engine.clock)
-    assert short.latency.batches == 3 * FEWEST_BATCHES
+    assert short.latency.batches == 3 * MIN_BATCHES
 
 
-def test_loads_are_one_and_what_the_engine_runs_by_itself():
+def test_the_default_loads_are_one_and_as_many_as_the_engine_runs_at_once():
     engine = VirtualEngine(manifest(), in_flight=4, fixed=1.0, each=0.0)
-    assert loads_for(engine, (2, 8)) == [Load(2, 1), Load(8, 1), Load(2, 4), Load(8, 4)]  # by pictures at once
+    assert loads_for(engine, (2, 8)) == [Load(2, 1), Load(8, 1), Load(2, 4), Load(8, 4)]  # by images in flight
     engine.in_flight = 1
     assert loads_for(engine, (2, 2)) == [Load(2, 1)]
     with pytest.raises(UsageError, match=r"--in-flight 5: the engine runs 1 batches at once"):
@@ -86,21 +86,20 @@ def test_percentiles_are_the_sorted_latencies_interpolated(seconds):
     assert (found.p50, found.p90, found.p99) == pytest.approx((naive(0.5), naive(0.9), naive(0.99)))
 
 
-def test_work_that_slows_a_whole_round_changes_no_ratio():
+def test_work_that_slows_a_whole_repeat_changes_no_ratio():
     theirs, slowed = [10.0, 10.0, 10.0], [1.0, 0.25, 0.5]
     ours = [30 * share for share in slowed]
     assert ratios(ours, [rate * share for rate, share in zip(theirs, slowed, strict=True)]) == Spread(3, 3, 3)
     assert spread([2.0, 9.0, 3.0]) == Spread(3.0, 2.0, 9.0)
 
 
-def test_the_slower_stage_limits_and_the_pipeline_is_held_against_it():
-    rates = StageRates(decode=(100.0, 110.0), engine=(25.0, 22.0), pipeline=(20.0, 22.0))
-    found = summarize(rates, photos=64, batch_size=16, on_cpu=True)
+def test_the_slower_stage_limits_and_the_pipeline_is_compared_with_it():
+    found = summarize([(100.0, 25.0, 20.0), (110.0, 22.0, 22.0)], photos=64, batch_size=16, on_cpu=True)
     assert found.limiting == ENGINE
     assert (found.of_slower.low, found.of_slower.high) == (0.8, 1.0)
     assert found.of_shared is not None
     assert found.of_shared.low == pytest.approx(20 * (1 / 100 + 1 / 25))
-    on_a_gpu = summarize(StageRates((5.0,), (50.0,), (4.0,)), photos=64, batch_size=16, on_cpu=False)
+    on_a_gpu = summarize([(5.0, 50.0, 4.0)], photos=64, batch_size=16, on_cpu=False)
     assert on_a_gpu.limiting == DECODE
     assert on_a_gpu.of_shared is None
 
@@ -119,11 +118,11 @@ def test_a_real_run_reports_every_number_as_json(tiny_model, images):
     report = json.loads(result.stdout)
     [model] = report["models"]
     assert model["network_sha256"] == tiny_model.manifest.network_sha256
-    assert model["running"]["precision"] == "fp32"
+    assert model["execution"]["precision"] == "fp32"
     assert [list(load["load"].values()) for load in model["loads"]] == [[1, 1], [1, 2], [4, 1], [4, 2]]
     for load in model["loads"]:
         taken = load["latency"]
-        assert taken["batches"] >= 2 * FEWEST_BATCHES
+        assert taken["batches"] >= 2 * MIN_BATCHES
         assert 0 < taken["p50"] <= taken["p90"] <= taken["p99"]
         assert 0 < load["photos_per_second"]["low"] <= load["photos_per_second"]["high"]
     stages = model["stages"]
@@ -133,7 +132,7 @@ def test_a_real_run_reports_every_number_as_json(tiny_model, images):
     assert model["memory"]["peak"] > 0
 
 
-def test_a_real_run_prints_a_table_and_names_what_limits(tiny_model, images):
+def test_a_real_run_prints_a_table_and_names_the_limiting_stage(tiny_model, images):
     result = bench(
         tiny_model.path, "--backend", "onnxruntime", "--batch-sizes", "3", "--repeats", 1, "--seconds", 0.01,
         "--photos", images, "--count", 4, "--threads", 1, "--quiet",
@@ -152,13 +151,13 @@ def test_python_can_do_what_the_command_does(tiny_model):
     assert found.fastest.load == Load(2, 1)
 
 
-def test_photos_are_gone_through_again_until_they_are_enough(images):
+def test_photos_are_repeated_until_there_are_enough(images):
     names = [path.rsplit("/", 1)[1] for path in photos_to_bench([str(images)], 7)]
     assert names == ["a.png", "b.jpg", "c.png", "d.png", "e.png", "a.png", "b.jpg"]
     assert len(photos_to_bench([str(images)], 2)) == 2
 
 
-def test_photos_of_which_none_can_be_read_are_refused(tiny_model, tmp_path):
+def test_unreadable_photos_alone_are_refused(tiny_model, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"")
     with pytest.raises(FailureError, match="none of the 3 photos could be read"):
         bench_model(
@@ -178,11 +177,24 @@ def test_photos_of_which_none_can_be_read_are_refused(tiny_model, tmp_path):
         (("--in-flight", "99", "--threads", "1"), "--in-flight 99: the engine runs"),
         (("--photos", "nowhere/"), "nowhere/"),
         (("--seconds", "0"), "--seconds"),
+        (("--count", "3"), "--count: has no effect without --photos; leave it out"),
+        (("--batch-size", "3"), "--batch-size: has no effect without --photos; leave it out"),
+        (("no.onnx",), "no.onnx: no such model file"),
+        (("--engine", "other.onnx"), "--engine other.onnx: MODEL"),
     ],
 )
 def test_wrong_flags_are_answered_in_one_sentence(tiny_model, arguments, words):
     assert words in refused(tiny_model.path, *arguments)
 
 
-def test_a_model_that_is_not_there_is_named(tmp_path):
+def test_a_missing_model_is_named(tmp_path):
     assert "no.onnx" in refused(tmp_path / "no.onnx")
+    assert "no.onnx" in refused("--engine", tmp_path / "no.onnx")
+
+
+def test_run_is_the_default_subcommand(tiny_model):
+    flags = ("--batch-sizes", "1", "--in-flight", "1", "--repeats", 1, "--seconds", 0.01, "--threads", 1, "--json")
+    for arguments in ((tiny_model.path,), ("run", tiny_model.path), ("run", "--engine", tiny_model.path)):
+        result = bench(*arguments, *flags)
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["models"][0]["model"] == str(tiny_model.path)

@@ -14,10 +14,9 @@ from tinymodel import LABELS, manifest, network, random_images, reference_scores
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.modelfile import write_model_file
 from mlzsl.runtime.bench.cli import main
-from mlzsl.runtime.bench.cores import counts_to_measure
-from mlzsl.runtime.bench.labels import cost_of_labels
-from mlzsl.runtime.bench.plan import fit_scaling, plan
-from mlzsl.runtime.bench.stages import DECODE, ENGINE, StageRates, Stages, summarize
+from mlzsl.runtime.bench.cores import cores_to_measure
+from mlzsl.runtime.bench.plan import cost_of_labels, fit_scaling, plan
+from mlzsl.runtime.bench.stages import DECODE, ENGINE, Stages, summarize
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 limits_cores = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
@@ -28,11 +27,11 @@ def run(*arguments: object):
 
 
 def stages(decode: float, engine: float, pipeline: float, on_cpu: bool = True) -> Stages:
-    return summarize(StageRates((decode,), (engine,), (pipeline,)), photos=64, batch_size=16, on_cpu=on_cpu)
+    return summarize([(decode, engine, pipeline)], photos=64, batch_size=16, on_cpu=on_cpu)
 
 
 @given(st.floats(0.1, 1e4), st.floats(0, 1), st.integers(2, 64), st.integers(1, 512))
-def test_a_stage_that_scales_by_the_law_is_foretold_exactly(single, serial, measured, cores):
+def test_a_stage_that_scales_by_the_law_is_predicted_exactly(single, serial, measured, cores):
     def law(n: int) -> float:
         return 1 / (serial / single + (1 - serial) / (n * single))  # a part runs on one core, the rest on n
 
@@ -41,7 +40,7 @@ def test_a_stage_that_scales_by_the_law_is_foretold_exactly(single, serial, meas
     assert fitted.at(cores) == pytest.approx(law(cores))
 
 
-def test_nothing_is_foretold_to_grow_faster_than_the_cores():
+def test_no_stage_is_predicted_to_scale_faster_than_the_cores():
     assert fit_scaling({1: 10.0, 2: 25.0}).at(8) == 80
     assert fit_scaling({1: 10.0}).at(8) == 80
 
@@ -52,10 +51,10 @@ def test_what_was_measured_is_predicted_from_fewer_cores():
     assert [row.from_cores for row in (one, two, four, eight)] == [(1,), (1,), (1, 2), (1, 2, 4)]
     assert one.pipeline == pytest.approx(20)  # 1 / (1/100 + 1/25)
     assert two.pipeline == pytest.approx(40)
-    assert two.off == pytest.approx(40 / 44 - 1)
+    assert two.relative_error == pytest.approx(40 / 44 - 1)
     assert four.engine == pytest.approx(100)  # two cores gave no reason to expect 80
     assert eight.measured is None
-    assert eight.off is None
+    assert eight.relative_error is None
     assert eight.engine < 200
     assert eight.limiting == ENGINE
 
@@ -82,22 +81,22 @@ def test_the_cost_of_labels_is_a_parabola_through_three_models(a, b, c):
     assert cost_of_labels(known, 500).seconds == pytest.approx(law(500), rel=1e-6)
     far = cost_of_labels(known, 5000)
     assert far.seconds == pytest.approx(law(5000), rel=1e-3)
-    assert far.outside
-    assert not cost_of_labels(known, 500).outside
+    assert far.extrapolated
+    assert not cost_of_labels(known, 500).extrapolated
     assert cost_of_labels({20: law(20), 81: law(81)}, 81).seconds == law(81)
 
 
-def test_labels_that_cannot_be_foretold_are_refused():
-    with pytest.raises(UsageError, match="one number does not tell"):
+def test_labels_that_cannot_be_predicted_are_refused():
+    with pytest.raises(UsageError, match="a fit needs two or more"):
         cost_of_labels({80: 0.1}, 500)
     with pytest.raises(UsageError, match="measure again"):
         cost_of_labels({80: 0.2, 100: 0.1}, 500)
 
 
 def test_one_core_half_and_all_are_measured():
-    assert counts_to_measure(1) == (1,)
-    assert counts_to_measure(2) == (1, 2)
-    assert counts_to_measure(16) == (1, 8, 16)
+    assert cores_to_measure(1) == (1,)
+    assert cores_to_measure(2) == (1, 2)
+    assert cores_to_measure(16) == (1, 8, 16)
 
 
 @limits_cores
@@ -109,23 +108,23 @@ def test_a_real_run_on_fewer_cores_with_other_labels(tiny_model, tmp_path):
     scores = reference_scores(images)[:, :2].astype(np.float32)
     write_model_file(few, network(labels=2), manifest(labels=LABELS[:2]), images, scores)
     result = run(
-        tiny_model.path, few, "--plan", "--photos", tmp_path, "--count", 10, "--repeats", 1, "--seconds", 0.01,
+        "plan", tiny_model.path, few, "--photos", tmp_path, "--count", 10, "--repeats", 1, "--seconds", 0.01,
         "--cores", "3,64", "--labels", 4, "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)["plan"]
-    assert [row["cores"] for row in found["cores"]] == sorted({*counts_to_measure(CORES), 3, 64})
+    assert [row["cores"] for row in found["cores"]] == sorted({*cores_to_measure(CORES), 3, 64})
     assert all(row["pipeline"] > 0 for row in found["cores"])
     assert found["labels"]["from_labels"] == [2, 6]
-    assert found["labels"]["outside"] is False
+    assert found["labels"]["extrapolated"] is False
 
 
 @limits_cores
 def test_a_plan_is_printed_beside_what_was_measured(tiny_model, tmp_path):
     Image.fromarray(random_images(1)[0]).save(tmp_path / "a.png")
-    result = run(tiny_model.path, "--plan", "--photos", tmp_path, "--count", 4, "--repeats", 1, "--quiet")
+    result = run("plan", tiny_model.path, "--photos", tmp_path, "--count", 4, "--repeats", 1, "--quiet")
     assert result.exit_code == 0, result.output
-    assert "off by" in result.stdout
+    assert "error" in result.stdout
     assert "%" in result.stdout
 
 
@@ -136,14 +135,15 @@ def test_wrong_use_is_answered_in_one_sentence(tiny_model, tmp_path):
     (tmp_path / "broken/b.jpg").write_bytes(b"")
     good = ("--photos", tmp_path / "a.png", "--count", 1)
     for code, arguments, words in (
-        (2, (tiny_model.path, "--plan"), "name photos to tag"),
-        (2, (tiny_model.path, "--plan", *good, "--threads", 1), "--plan sets the cores itself"),
-        (2, (tiny_model.path, tiny_model.path, "--plan", *good), "takes one MODEL"),
-        (2, (tiny_model.path, "--plan", *good, "--labels", 9, "--seconds", 0.01), "one number does not tell"),
-        (2, (tiny_model.path, tiny_model.path, "--plan", *good, "--labels", 9), "has 6 labels, as many as"),
-        (2, (tmp_path / "no.onnx", "--plan", *good), "no.onnx"),
-        (1, (tiny_model.path, "--plan", "--photos", tmp_path / "broken"), "photos could be read"),
-        (2, (tiny_model.path, "--cores", "4"), "--cores"),
+        (2, ("plan", tiny_model.path), "--photos: is missing"),
+        (2, ("plan", tiny_model.path, *good, "--threads", 1), "--threads: no such option"),
+        (2, ("plan", tiny_model.path, *good, "--seconds", 1), "--seconds: has no effect without --labels"),
+        (2, ("plan", tiny_model.path, tiny_model.path, *good), "takes one MODEL"),
+        (2, ("plan", tiny_model.path, *good, "--labels", 9, "--seconds", 0.01), "a fit needs two or more"),
+        (2, ("plan", tiny_model.path, tiny_model.path, *good, "--labels", 9), "has 6 labels, as many as another MODEL"),
+        (2, ("plan", tmp_path / "no.onnx", *good), "no.onnx"),
+        (1, ("plan", tiny_model.path, "--photos", tmp_path / "broken"), "photos could be read"),
+        (2, (tiny_model.path, "--cores", "4"), "--cores: no such option"),
     ):
         result = run(*arguments)
         assert result.exit_code == code, result.output

@@ -1,4 +1,4 @@
-"""`mlzsl-bench --plot`: what is drawn, read back from the file, and accuracy as certificates tell it."""
+"""`mlzsl-bench run --plot`: what is drawn, read back from the file, and accuracy as certificates state it."""
 
 import json
 import xml.etree.ElementTree as ElementTree
@@ -15,7 +15,7 @@ from mlzsl.engines.engine import ExecutionInfo
 from mlzsl.runtime.bench import plot as bench_plot
 from mlzsl.runtime.bench.benchmark import Memory, ModelBench, Settings, bench_model
 from mlzsl.runtime.bench.cli import main
-from mlzsl.runtime.bench.load import Load, Measured
+from mlzsl.runtime.bench.load import Load, LoadResult
 from mlzsl.runtime.bench.plot import Accuracy, accuracy_of, draw_plot
 from mlzsl.runtime.bench.statistics import Latency, Spread
 from mlzsl.runtime.verify.cli import main as verify
@@ -49,12 +49,11 @@ def ranked(seen: float, unseen: float) -> Check:
 
 def bench(name: str, precision: str, rate: float, *certificates: Certificate) -> ModelBench:
     loads = tuple(
-        Measured(Load(size, 2), Spread(rate * size, rate, rate * 20), Latency(9, 0.1, 0.2, 0.3), None)
-        for size in (1, 8)
+        LoadResult(Load(size, 2), Spread(rate * size, rate, rate * 20), Latency(9, 0.1, 0.2, 0.3), 1) for size in (1, 8)
     )
     made = replace(manifest(precision=precision), network_sha256="1" * 64, certificates=certificates)
     execution = ExecutionInfo("openvino", "1", "CPU", "cpu", precision)
-    return ModelBench(Path(name), made, execution, loads, None, Memory(None, None, 1))
+    return ModelBench(Path(name), made, execution, loads, None, Memory(1, 1, 1))
 
 
 @pytest.fixture
@@ -112,7 +111,7 @@ def test_accuracy_is_read_where_verify_has_written_it(tmp_path):
     found = accuracy_of(bench_model(model, settings, quiet=True, backend="onnxruntime", threads=1))
     assert found is not None
     assert found.photos == sum(1 for labels in targets.values() if labels)
-    assert found.levels["seen mAP"] == pytest.approx(100)  # the labels are those of its own scores
+    assert found.points["seen mAP"] == pytest.approx(100)  # the labels are those of its own scores
     assert accuracy_of(bench_model(model, settings, quiet=True, threads=1)) is None  # OpenVINO was not certified
 
 
@@ -121,7 +120,7 @@ def test_the_command_draws_a_picture_and_says_what_is_not_certified(tiny_model, 
     picture = tmp_path / "bench.png"
     result = CliRunner().invoke(main, [str(tiny_model.path), str(tiny_model.path), *arguments, "--plot", str(picture)])
     assert result.exit_code == 0, result.output
-    assert "tells no mAP" in result.stderr
+    assert "has no certificate with mAP" in result.stderr
     assert f"wrote {picture}" in result.stdout
     with Image.open(picture) as drawn:
         assert drawn.format == "PNG"

@@ -17,7 +17,7 @@ from mlzsl.engines.engine import ExecutionInfo
 from mlzsl.engines.opening import BACKENDS
 from mlzsl.runtime import Photo, Tagger
 from mlzsl.runtime.tagging import pipeline
-from mlzsl.runtime.tagging.pipeline import MOST_ERRORS_HELD_BACK, BatchEnds, tag_photos
+from mlzsl.runtime.tagging.pipeline import MAX_WAITING_ERRORS, BatchEnds, tag_photos
 from mlzsl.runtime.tags import choose_selection
 
 
@@ -106,7 +106,7 @@ def test_more_unreadable_photos_than_are_held_back(tmp_path, tiny_model):
     """The first photo waits for its batch to fill, and thousands of errors behind it must not pile up."""
     images = write_photos(tmp_path / "photos", 2)
     good, last = (str(tmp_path / f"photos/{place:03}.png") for place in range(2))
-    missing = [str(tmp_path / f"missing{i}.jpg") for i in range(2 * MOST_ERRORS_HELD_BACK + 7)]
+    missing = [str(tmp_path / f"missing{i}.jpg") for i in range(2 * MAX_WAITING_ERRORS + 7)]
     paths = [*missing[:10], good, *missing[10:], last]
     engine = CountingEngine(tiny_model)
     taken = 0
@@ -123,7 +123,7 @@ def test_more_unreadable_photos_than_are_held_back(tmp_path, tiny_model):
         result.append(photo)
         furthest = max(furthest, taken - len(result))
     assert [photo.path for photo in result] == paths
-    assert furthest <= MOST_ERRORS_HELD_BACK + 64
+    assert furthest <= MAX_WAITING_ERRORS + 64
     by_path = {photo.path: photo for photo in result}
     for place, path in enumerate((good, last)):
         scores = {tag.label: tag.score for tag in by_path[path].tags}
@@ -192,7 +192,7 @@ def test_bytes_ahead_are_bounded(tmp_path, tiny_model, monkeypatch):
         return furthest
 
     assert furthest_ahead() > 7
-    monkeypatch.setattr(pipeline, "MOST_BYTES_AHEAD", len(content) - 1)
+    monkeypatch.setattr(pipeline, "MAX_BYTES_AHEAD", len(content) - 1)
     assert furthest_ahead() <= 5
 
 

@@ -16,7 +16,7 @@ from mlzsl.engines.artifact.modelfile import read_manifest
 from mlzsl.engines.artifact.plan_manifest import read_plan_manifest, write_plan
 from mlzsl.runtime.tagging.cli import main as infer
 from mlzsl.runtime.thresholds.learning import FEW_PHOTOS, UNSEEN, thresholds_from_scores
-from mlzsl.runtime.thresholds.operating_point import BEST_F1, RECALL, Goal, choose_cut
+from mlzsl.runtime.thresholds.operating_point import BEST_F1, RECALL, Goal, choose_operating_point
 from mlzsl.runtime.verify.cli import main as verify
 
 PHOTOS = random_images(60, seed=3)
@@ -61,7 +61,7 @@ def test_thresholds_are_written_and_tagging_uses_them(here):
             assert entry["predicted"] == UNSEEN
             assert entry["low"] <= entry["threshold"] <= entry["high"]
         else:
-            chosen = choose_cut(SCORES[labelled, place], TRUTHS[labelled, place], Goal(BEST_F1))
+            chosen = choose_operating_point(SCORES[labelled, place], TRUTHS[labelled, place], Goal(BEST_F1))
             assert entry["threshold"] == pytest.approx(chosen.threshold, abs=1e-5)
             assert entry["f1"] == pytest.approx(chosen.f1)
             assert entry["predicted"] is None

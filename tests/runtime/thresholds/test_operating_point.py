@@ -12,10 +12,10 @@ from mlzsl.runtime.thresholds.operating_point import (
     BEST_F1,
     PRECISION,
     RECALL,
-    Cut,
     Goal,
-    choose_cut,
-    cut_at,
+    OperatingPoint,
+    choose_operating_point,
+    operating_point_at,
     parse_goal,
 )
 
@@ -45,7 +45,7 @@ def naive(threshold: float, photos: list[tuple[float, bool]]) -> tuple[int, floa
 
 @given(PHOTOS, st.sampled_from(GOALS))
 def test_no_other_threshold_serves_the_goal_better(photos, goal):
-    cut = choose_cut(*arrays(photos), goal)
+    cut = choose_operating_point(*arrays(photos), goal)
     count, precision, recall, f1 = naive(cut.threshold, photos)
     assert (cut.given, cut.precision, cut.recall) == (count, precision, recall)
     assert cut.f1 == pytest.approx(f1)
@@ -67,13 +67,13 @@ def test_no_other_threshold_serves_the_goal_better(photos, goal):
 
 @given(PHOTOS, st.sampled_from(GOALS))
 def test_the_order_of_the_photos_does_not_matter(photos, goal):
-    assert choose_cut(*arrays(photos), goal) == choose_cut(*arrays(photos[::-1]), goal)
+    assert choose_operating_point(*arrays(photos), goal) == choose_operating_point(*arrays(photos[::-1]), goal)
 
 
 @given(PHOTOS, st.sampled_from(GOALS))
 def test_a_threshold_lies_clear_of_the_scores_where_there_is_room(photos, goal):
     scores, targets = arrays(photos)
-    threshold = np.float32(choose_cut(scores, targets, goal).threshold)
+    threshold = np.float32(choose_operating_point(scores, targets, goal).threshold)
     above, below = scores[scores >= threshold].min(), scores[scores < threshold].max(initial=-1)
     if below >= 0 and np.nextafter(below, np.float32(1)) < above:
         assert below < threshold < above
@@ -83,29 +83,29 @@ def test_a_threshold_lies_clear_of_the_scores_where_there_is_room(photos, goal):
 def test_photos_of_equal_score_are_never_split():
     scores, targets = np.full(6, 0.5, np.float32), np.array([True, False, False, False, False, False])
     for goal in GOALS:
-        assert choose_cut(scores, targets, goal).given == 6
+        assert choose_operating_point(scores, targets, goal).given == 6
 
 
 def test_a_precision_out_of_reach_is_said_to_be():
     scores, targets = np.array([0.9, 0.8, 0.7, 0.6], np.float32), np.array([False, True, True, False])
-    cut = choose_cut(scores, targets, Goal(PRECISION, 0.9))
+    cut = choose_operating_point(scores, targets, Goal(PRECISION, 0.9))
     assert (cut.given, cut.reached) == (3, False)
-    assert choose_cut(scores, targets, Goal(PRECISION, 0.6)).reached
+    assert choose_operating_point(scores, targets, Goal(PRECISION, 0.6)).reached
 
 
 def test_a_label_that_no_photo_has_has_no_threshold_of_its_own():
     scores, targets = np.array([0.9, 0.1], np.float32), np.array([False, False])
     with pytest.raises(ValueError, match="no photo has the label"):
-        choose_cut(scores, targets, Goal(BEST_F1))
-    tried = cut_at(0.5, scores, targets)
+        choose_operating_point(scores, targets, Goal(BEST_F1))
+    tried = operating_point_at(0.5, scores, targets)
     assert (tried.given, tried.precision) == (1, 0)
     assert math.isnan(tried.recall)
     assert math.isnan(tried.f1)
 
 
 def test_a_threshold_that_no_photo_reaches_has_no_precision():
-    tried = cut_at(0.95, np.array([0.9, 0.1], np.float32), np.array([True, False]))
-    assert tried == Cut(tried.threshold, 0, pytest.approx(np.nan, nan_ok=True), 0, 0)
+    tried = operating_point_at(0.95, np.array([0.9, 0.1], np.float32), np.array([True, False]))
+    assert tried == OperatingPoint(tried.threshold, 0, pytest.approx(np.nan, nan_ok=True), 0, 0)
 
 
 @pytest.mark.parametrize(

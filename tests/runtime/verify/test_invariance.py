@@ -87,7 +87,7 @@ def test_nan_is_not_taken_for_the_same(engine, tiny_model):
 def test_an_engine_that_is_not_invariant_does_not_pass(engine, tiny_model):
     verification = verify(Altered(engine, WAYS["batch size"]), tiny_model.path)
     assert not verification.passed
-    assert [(check.name, found.name) for check, found in verification.beyond] == [("invariance", "other batch size")]
+    assert [(check.name, found.name) for check, found in verification.exceeded] == [("invariance", "other batch size")]
 
 
 def test_one_picture_is_enough(engine, tiny_model):
