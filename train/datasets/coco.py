@@ -1,108 +1,111 @@
 """MS-COCO: annotations/instances_train2014.json and instances_val2014.json beside the folders train2014 and val2014.
 
-Lin et al., "Microsoft COCO: Common Objects in Context", 2014. A photo carries the category of each of its instances,
-crowds included. Training photos are those of train2014, held-out ones those of val2014, as in the paper (section 4.1).
+Lin et al., "Microsoft COCO: Common Objects in Context", 2014. The labels of a photo are the categories of its
+instances, crowds included. Photos of train2014 are for training, those of val2014 held out, as in the paper
+(section 4.1).
 """
 
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.text import first_of
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.imaging.labelled_folder import name_within
 from mlzsl.imaging.photoset import PhotoSet
-from mlzsl.train.datasets.annotations import labelled_only, photos_below
-from mlzsl.train.datasets.source import Source, without_held_out
+from mlzsl.train.datasets.source import (
+    Source,
+    find_photos,
+    first_folder,
+    keep_labelled,
+    require_photos,
+    without_held_out,
+)
 
-YEARS = ("2014", "2017")  # the first whose training annotations are there
+YEARS = ("2014", "2017")  # in order of preference
 MAX_BYTES = 2**30  # of an instances file; that of train2014 has 448 MB
-EXPECTED = "expected the object of lists images, annotations and categories that MS-COCO ships"
-KEPT = {"images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name"}
+EXPECTED = "expected the object with the lists images, annotations and categories that MS-COCO ships"
+
+
+class Image(msgspec.Struct):
+    id: int
+    file_name: str
+
+
+class Annotation(msgspec.Struct):
+    image_id: int
+    category_id: int
+
+
+class Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class Instances(msgspec.Struct):
+    """The fields of an instances file that are read; the decoder skips segmentations, nine tenths of the file."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
 
 
 def load_coco(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
-    """Read MS-COCO from the folder that holds `annotations/`, the 2014 release or, failing that, 2017.
+    """Read MS-COCO from the folder that holds `annotations/`, the 2014 release or, if it is not there, 2017.
 
     Args:
         root: holds `annotations/instances_train2014.json`, `instances_val2014.json`, and the photos in `train2014/` and
             `val2014/`, or in folders of these names below `images/`.
-        labels: not needed here: the categories have names.
-        quiet: do not say what was left out.
+        labels: unused; the categories have names.
+        quiet: log nothing.
 
     Raises:
-        UsageError: a file is missing or unfit; an annotation names an image or category that is not there; a photo
-            that is named is missing.
+        UsageError: a file or a listed photo is missing, a file is invalid, or an annotation names an unknown image or
+            category.
     """
     for year in YEARS:
         training = root / "annotations" / f"instances_train{year}.json"
         if training.is_file():
             held_out = training.with_name(f"instances_val{year}.json")
-            trained = _load_split(root, training, f"train{year}", quiet)
+            training_photos = _load_split(root, training, f"train{year}", quiet)
             if not held_out.is_file():
-                return without_held_out(trained, held_out, quiet)
-            return Source(trained, _load_split(root, held_out, f"val{year}", quiet))
+                return without_held_out(training_photos, held_out, quiet)
+            return Source(training_photos, _load_split(root, held_out, f"val{year}", quiet))
     raise UsageError(f"{root}: no annotations/instances_train2014.json in it; {EXPECTED}.")
 
 
-def _load_split(root: Path, instances: Path, split: str, quiet: bool) -> PhotoSet:
-    content = _read(instances)
-    category_names = {row["id"]: row["name"] for row in content["categories"]}
-    file_names = {row["id"]: name_within(row["file_name"], instances) for row in content["images"]}
-    if len(set(file_names.values())) < len(content["images"]):
-        raise UsageError(f"{instances}: an image's id or file_name is there twice; expected each image once.")
-    carried: dict[int, set[str]] = {image: set() for image in file_names}
-    for number, row in enumerate(content["annotations"]):
-        if row["category_id"] not in category_names:
-            raise UsageError(
-                f"{instances}: annotation {number} has the category_id {row['category_id']}, which is not among its "
-                f"{len(category_names)} categories; the file is damaged or was edited: fetch it again."
-            )
-        if row["image_id"] not in carried:
-            raise UsageError(
-                f"{instances}: annotation {number} has the image_id {row['image_id']}, which is not among its "
-                f"{len(carried):,} images; the file is damaged or was edited: fetch it again."
-            )
-        carried[row["image_id"]].add(category_names[row["category_id"]])
-    folder = next((place for place in (root / split, root / "images" / split) if place.is_dir()), root / split)
-    present = photos_below(folder)
-    missing = sorted(name for image, name in file_names.items() if carried[image] and name not in present)
-    if missing:
-        raise UsageError(
-            f"{instances}: {len(missing):,} of its {len(file_names):,} photos are not in {folder}: "
-            f"{first_of(missing)}. Unpack {split}.zip there again."
-        )
-    by_name = sorted((name, image) for image, name in file_names.items())
-    photos = ((present.get(name, folder / name), frozenset(carried[image])) for name, image in by_name)
-    return labelled_only(f"MS-COCO {split}", photos, Counter(), quiet)
+def _load_split(root: Path, path: Path, split: str, quiet: bool) -> PhotoSet:
+    content = _read(path)
+    category_names = {category.id: category.name for category in content.categories}
+    file_names = {image.id: name_within(image.file_name, path) for image in content.images}
+    if len(set(file_names.values())) < len(content.images):
+        raise UsageError(f"{path}: lists an image's id or file_name twice; expected each image once.")
+    labels: dict[int, set[str]] = {image: set() for image in file_names}
+    for number, annotation in enumerate(content.annotations):
+        for field, known in (("category_id", category_names), ("image_id", file_names)):
+            if (value := getattr(annotation, field)) not in known:
+                raise UsageError(
+                    f"{path}: annotation {number} has the {field} {value}, which is not among the {len(known):,} that "
+                    "the file lists; it is damaged or was edited: fetch it again."
+                )
+        labels[annotation.image_id].add(category_names[annotation.category_id])
+    folder = first_folder(root, split, f"images/{split}")
+    found = find_photos(folder)
+    require_photos((name for id, name in file_names.items() if labels[id]), found, path, folder, f"{split}.zip")
+    by_name = sorted((name, id) for id, name in file_names.items())
+    photos = ((found.get(name, folder / name), labels[id]) for name, id in by_name)
+    return keep_labelled(f"MS-COCO {split}", photos, Counter(), quiet)
 
 
-def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+def _read(path: Path) -> Instances:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"{path}: larger than {MAX_BYTES // 2**20} MiB; {EXPECTED}.")
-        content = json.loads(path.read_bytes(), object_pairs_hook=_needed, parse_float=lambda _: 0)
+        return msgspec.json.decode(path.read_bytes(), type=Instances)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); {EXPECTED}.") from error
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}; {EXPECTED}.") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON ({error}); it may be cut short: fetch it again.") from error
-    fields: dict[str, dict[str, type]] = {
-        "images": {"id": int, "file_name": str},
-        "annotations": {"image_id": int, "category_id": int},
-        "categories": {"id": int, "name": str},
-    }
-    for name, kinds in fields.items():
-        rows = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(rows, list):
-            raise UsageError(f"{path}: no list {name!r} in it; {EXPECTED}.")
-        for number, row in enumerate(rows):
-            if not isinstance(row, dict) or any(type(row.get(key)) is not kind for key, kind in kinds.items()):
-                raise UsageError(f"{path}: entry {number} of {name} lacks {' or '.join(kinds)}; {EXPECTED}.")
-    return content
-
-
-def _needed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Without the outlines of objects, which are nine tenths of the file and would take gigabytes."""
-    return {name: value for name, value in pairs if name in KEPT}
+        raise UsageError(f"{path}: is not JSON ({error}), or was cut short: fetch it again.") from error

@@ -1,4 +1,4 @@
-"""What `--data` names: the generated set aside, a folder of ours or FORMAT:PATH of a dataset as its makers ship it."""
+"""The dataset formats that `--data` takes besides the synthetic set: a labelled folder, or FORMAT:PATH of a dataset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from mlzsl.train.datasets.voc import load_voc
 
 @dataclass(frozen=True)
 class Format:
-    """One way that labelled photos lie on a disk.
+    """A layout of labelled photos on disk.
 
     Attributes:
         load: (folder, label set, quiet) -> photos.
-        label_set: the labels that the format itself stands for, None where the user has to choose.
-        landmark: a path that only this format has, by which to recognize it; "" for none.
+        label_set: the format's own label set, or None if the user has to choose one.
+        landmark: a folder that only this format has, to recognize it by; "" for none.
     """
 
     load: Callable[[Path, LabelSet, bool], Source]
@@ -39,10 +39,10 @@ FORMATS = {
 
 
 def parse_data(spec: str) -> tuple[str, Path]:
-    """Split what `--data` says into a format and a path; a path alone is a folder with a labels.json.
+    """Split the value of `--data` into format and path; a path alone is a folder with a labels.json.
 
     Raises:
-        UsageError: an unknown format, or a folder that is a dataset in another format.
+        UsageError: an unknown format, or a folder that holds a dataset in another format.
     """
     name, colon, path = spec.partition(":")
     if colon and name in FORMATS:
@@ -54,14 +54,14 @@ def parse_data(spec: str) -> tuple[str, Path]:
         for other, format_ in FORMATS.items():
             if format_.landmark and (root / format_.landmark).is_dir():
                 raise UsageError(
-                    f"--data {spec}: no {LABELS} in it, but {format_.landmark}/; if this is the dataset in its own "
-                    f"format, say --data {other}:{spec}."
+                    f"--data {spec}: no {LABELS} in it, but {format_.landmark}/; for the dataset in its own "
+                    f"format, use --data {other}:{spec}."
                 )
     return "folder", root
 
 
 def default_labels(spec: str) -> str:
-    """The label set that the data of `--data` comes with.
+    """The name of the label set of the format in `--data`.
 
     Raises:
         UsageError: the format has none, or is unknown.
@@ -69,15 +69,15 @@ def default_labels(spec: str) -> str:
     name, _ = parse_data(spec)
     label_set = FORMATS[name].label_set
     if label_set is None:
-        raise UsageError(f"--data {spec}: {name} has no label set of its own; name the labels to use with --labels.")
+        raise UsageError(f"--data {spec}: {name} has no label set of its own; choose one with --labels.")
     return label_set
 
 
 def load_data(spec: str, labels: LabelSet, quiet: bool = False) -> Source:
-    """Read the photos that `--data` names, in their format.
+    """Read the photos of `--data` in their format.
 
     Raises:
-        UsageError: what is there is not what the format says; the sentence names the file and what to do.
+        UsageError: files are missing or do not follow the format.
     """
     name, root = parse_data(spec)
     return FORMATS[name].load(root, labels, quiet)

@@ -1,14 +1,20 @@
-"""What a dataset gives: photos to train on and, where it has a split of its own, photos held out."""
+"""What every loader returns, and what the loaders share: lists read with bounds, photos found below a folder."""
 
+import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import log
+from mlzsl.cli.text import first_of
+from mlzsl.imaging.decoding import is_image_name
 from mlzsl.imaging.photoset import PhotoSet
 
 HELD_OUT = 0.2
 OWN_SPLIT = "which has test photos of its own; leave it out"
+MAX_LIST_BYTES = 64 * 2**20  # of a list of photos or targets: over a million lines
 
 
 @dataclass(frozen=True)
@@ -16,8 +22,8 @@ class Source:
     """The photos of a dataset.
 
     Attributes:
-        training: the photos to train on, or all where there is no split.
-        held_out: the photos to test on; None leaves it to the user's share.
+        training: the training split, or all photos if the dataset has no split.
+        held_out: the test split, or None.
     """
 
     training: PhotoSet
@@ -41,6 +47,80 @@ class Source:
 
 
 def without_held_out(photos: PhotoSet, missing: Path, quiet: bool) -> Source:
-    """A source whose test split is not on this disk; says so."""
-    log(f"note: {missing} is not there: a share of the training photos is held out instead", quiet)
+    """Make a source without a test split, and report that its file `missing` is."""
+    log(f"note: {missing} does not exist; a share of the training photos is held out instead", quiet)
     return Source(photos)
+
+
+def first_folder(root: Path, *names: str) -> Path:
+    """The first of these folders below `root` that exists; the first of all if none does."""
+    return next((root / name for name in names if (root / name).is_dir()), root / names[0])
+
+
+def read_lines(path: Path, expected: str) -> list[str]:
+    """Read the stripped, non-blank lines of a UTF-8 file of at most MAX_LIST_BYTES; `expected` completes errors.
+
+    Raises:
+        UsageError: it cannot be read, is too large or is not UTF-8.
+    """
+    try:
+        if path.stat().st_size > MAX_LIST_BYTES:
+            raise UsageError(f"{path}: larger than {MAX_LIST_BYTES // 2**20} MiB; expected {expected}.")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); expected {expected}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 (byte {error.start}); expected {expected}.") from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def find_photos(folder: Path) -> dict[str, Path]:
+    """Find the image files below a folder, sorted by their POSIX path relative to it.
+
+    Raises:
+        UsageError: no such folder, or no photo in it.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; expected the photos of the dataset there.")
+    paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    found = {path.relative_to(folder).as_posix(): path for path in paths if is_image_name(path)}
+    if not found:
+        raise UsageError(f"{folder}: no photos in this folder; expected the photos of the dataset there.")
+    return dict(sorted(found.items()))
+
+
+def require_photos(needed: Iterable[str], found: dict[str, Path], listed: Path, folder: Path, archive: str) -> None:
+    """Check that the photos that a file lists are in the folder.
+
+    Raises:
+        UsageError: some are not; the error names the first of them and the archive to unpack again.
+    """
+    if missing := sorted(name for name in needed if name not in found):
+        raise UsageError(
+            f"{listed}: {len(missing):,} of its photos are not in {folder}: {first_of(missing)}. "
+            f"Unpack {archive} again."
+        )
+
+
+def keep_labelled(
+    name: str, photos: Iterable[tuple[Path, Iterable[str]]], skipped: Counter[str], quiet: bool
+) -> PhotoSet:
+    """Make a photo set of the photos that have a label, and log its size and what was skipped.
+
+    Args:
+        name: of the set.
+        photos: files and their labels, in order.
+        skipped: how often something was skipped, by reason ("rows of …"); photos without a label are added.
+        quiet: log nothing.
+
+    Raises:
+        UsageError: no photo has a label.
+    """
+    everything = [(path, frozenset(labels)) for path, labels in photos]
+    kept = [(path, labels) for path, labels in everything if labels]
+    skipped["photos without a label"] += len(everything) - len(kept)
+    reasons = [f"{count:,} {reason}" for reason, count in skipped.items() if count]
+    if not kept:
+        raise UsageError(f"{name}: no photo with a label is left ({', '.join(reasons) or 'the list is empty'}).")
+    log(f"{name}: {len(kept):,} photos" + (f"; skipped: {', '.join(reasons)}" if reasons else ""), quiet)
+    return PhotoSet(tuple(path for path, _ in kept), tuple(labels for _, labels in kept), name)

@@ -1,80 +1,79 @@
-"""Pascal VOC 2007: ImageSets/Main/<class>_<split>.txt, the ground truth of the challenge's own classification task.
+"""Pascal VOC 2007: ImageSets/Main/<class>_<split>.txt, the targets of the challenge's classification task.
 
-Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010. A line is a photo and 1 (it has the
-class), -1 (it has not) or 0 (only instances that are hard to recognize). The Annotations XML says the same of objects
-and is not read. A 0 does not count as a label here; how many there are is said. Training photos are trainval's.
+Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010. Each line has a photo and 1 (it shows the
+class), -1 (it does not) or 0 (only in instances marked difficult). A 0 is not a label here; how many there are is
+logged. The XML in Annotations/ is not read. Photos of trainval are for training, those of test held out.
 """
 
 from collections import Counter
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.text import first_of
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.imaging.labelled_folder import name_within
 from mlzsl.imaging.photoset import PhotoSet
-from mlzsl.train.datasets.annotations import labelled_only, photos_below, read_lines
-from mlzsl.train.datasets.source import Source, without_held_out
+from mlzsl.train.datasets.source import (
+    Source,
+    find_photos,
+    first_folder,
+    keep_labelled,
+    read_lines,
+    require_photos,
+    without_held_out,
+)
 
-FOLDERS = ("", "VOC2007", "VOCdevkit/VOC2007")  # below the path given
-LISTED = "a photo's number and 1, 0 or -1 a line"
+EXPECTED = "a photo's number and 1, 0 or -1 per line"
 
 
 def load_voc(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
     """Read Pascal VOC 2007 from the folder VOC2007, or from one that holds it.
 
     Args:
-        root: holds `ImageSets/Main/` and `JPEGImages/`.
-        labels: not needed here: the classes have names.
-        quiet: do not say what was left out.
+        root: holds `ImageSets/Main/` and `JPEGImages/`, or `VOC2007/` or `VOCdevkit/VOC2007/`.
+        labels: unused; the classes have names.
+        quiet: log nothing.
 
     Raises:
-        UsageError: a file is missing or unfit, lists differ, or a photo that is named is missing.
+        UsageError: a file or a listed photo is missing, or a file is invalid or differs from the list of photos.
     """
-    place = next((root / folder for folder in FOLDERS if (root / folder / "ImageSets" / "Main").is_dir()), None)
-    if place is None:
+    main = first_folder(root, *(f"{folder}/ImageSets/Main" for folder in (".", "VOC2007", "VOCdevkit/VOC2007")))
+    if not main.is_dir():
         raise UsageError(f"{root}: no ImageSets/Main in it; expected the folder VOC2007 as its archives unpack.")
-    present = photos_below(place / "JPEGImages")
-    training = _load_split(place, "trainval", present, quiet)
-    test = place / "ImageSets" / "Main" / "test.txt"
-    if not test.is_file():
-        return without_held_out(training, test, quiet)
-    return Source(training, _load_split(place, "test", present, quiet))
+    photos = main.parents[1] / "JPEGImages"
+    found = find_photos(photos)
+    training = _load_split(main, "trainval", photos, found, quiet)
+    if not (main / "test.txt").is_file():
+        return without_held_out(training, main / "test.txt", quiet)
+    return Source(training, _load_split(main, "test", photos, found, quiet))
 
 
-def _load_split(place: Path, split: str, present: dict[str, Path], quiet: bool) -> PhotoSet:
-    main = place / "ImageSets" / "Main"
+def _load_split(main: Path, split: str, folder: Path, found: dict[str, Path], quiet: bool) -> PhotoSet:
     listed = main / f"{split}.txt"
-    numbers = [name_within(line.split()[0], listed) for line in read_lines(listed, "a photo's number a line")]
+    numbers = [name_within(line.split()[0], listed) for line in read_lines(listed, "a photo's number per line")]
     files = {path.name.removesuffix(f"_{split}.txt"): path for path in sorted(main.glob(f"*_{split}.txt"))}
     if not files or len(set(numbers)) < len(numbers):
-        found = "a photo twice" if files else f"no files of classes beside it, such as dog_{split}.txt"
-        raise UsageError(f"{listed}: found {found}; expected VOC2007 as its archives unpack.")
-    carried: list[set[str]] = [set() for _ in numbers]
-    left_out: Counter[str] = Counter()
+        problem = "a photo twice" if files else f"no files of classes beside it, such as dog_{split}.txt"
+        raise UsageError(f"{listed}: found {problem}; expected VOC2007 as its archives unpack.")
+    require_photos((f"{number}.jpg" for number in numbers), found, listed, folder, "the archive")
+    labels: dict[str, list[str]] = {number: [] for number in numbers}
+    skipped: Counter[str] = Counter()
     for name, path in files.items():
-        for row, value in enumerate(_values(path, numbers, listed)):
+        for number, value in zip(numbers, _read_values(path, numbers, listed), strict=True):
             if value == "1":
-                carried[row].add(name)
-            left_out["labels of difficult instances only"] += value == "0"
-    missing = [number for number in numbers if f"{number}.jpg" not in present]
-    if missing:
-        raise UsageError(
-            f"{listed}: {len(missing):,} of its {len(numbers):,} photos are not in {place / 'JPEGImages'}: "
-            f"{first_of(missing)}. Unpack the archive again."
-        )
-    photos = [(present[f"{number}.jpg"], frozenset(names)) for number, names in zip(numbers, carried, strict=True)]
-    return labelled_only(f"VOC2007 {split}", photos, left_out, quiet)
+                labels[number].append(name)
+            skipped["labels of difficult instances only"] += value == "0"
+    photos = ((found[f"{number}.jpg"], names) for number, names in labels.items())
+    return keep_labelled(f"VOC2007 {split}", photos, skipped, quiet)
 
 
-def _values(path: Path, numbers: list[str], listed: Path) -> list[str]:
-    """The values of a class's file, whose photos must be those of the list in its order."""
-    rows = [line.split() for line in read_lines(path, LISTED)]
-    if unfit := next((row for row in rows if len(row) != 2 or row[1] not in ("1", "0", "-1")), None):
-        raise UsageError(f"{path}: found {' '.join(unfit)[:40]!r}; expected {LISTED}.")
+def _read_values(path: Path, numbers: list[str], listed: Path) -> list[str]:
+    """The values of a class's file, which must list the same photos in the same order."""
+    rows = [line.split() for line in read_lines(path, EXPECTED)]
+    if invalid := next((row for row in rows if len(row) != 2 or row[1] not in ("1", "0", "-1")), None):
+        raise UsageError(f"{path}: found {' '.join(invalid)[:40]!r}; expected {EXPECTED}.")
     if [number for number, _ in rows] != numbers:
         raise UsageError(
-            f"{path}: its {len(rows):,} photos are not the {len(numbers):,} of {listed.name} in that order; "
-            "they belong together line by line: unpack the archive again."
+            f"{path}: its {len(rows):,} photos are not the {len(numbers):,} of {listed.name} in the same order; unpack "
+            "the archive again."
         )
     return [value for _, value in rows]

@@ -1,4 +1,4 @@
-"""Datasets in the formats that their makers ship: small ones, written here, whole and broken."""
+"""Small datasets in the formats of their publishers, valid and invalid."""
 
 import json
 from collections.abc import Callable
@@ -84,14 +84,14 @@ def test_coco_photos_carry_the_categories_of_their_instances(coco: Path, capsys:
         "COCO_train2014_000000000025.jpg": {"bicycle"},
     }
     assert as_dict(source.held_out) == {"COCO_val2014_000000000042.jpg": {"dog"}}
-    assert "train2014: 2 photos; left out: 1 photos without a label" in capsys.readouterr().err
+    assert "train2014: 2 photos; skipped: 1 photos without a label" in capsys.readouterr().err
 
 
 def test_coco_without_its_test_split_holds_out_a_share(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (coco / "annotations/instances_val2014.json").unlink()
     training, held_out = load(f"coco:{coco}").split(0.5, seed=0)
     assert (len(training), len(held_out)) == (1, 1)
-    assert "instances_val2014.json is not there" in capsys.readouterr().err
+    assert "instances_val2014.json does not exist" in capsys.readouterr().err
 
 
 def test_a_share_is_refused_where_the_dataset_has_a_split(coco: Path) -> None:
@@ -110,14 +110,14 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     [
         (lambda c: c["annotations"][1].update(category_id=7), "annotation 1 has the category_id 7, which is not among"),
         (lambda c: c["annotations"][2].update(image_id=77), "annotation 2 has the image_id 77, which is not among"),
-        (lambda c: c["annotations"][0].pop("category_id"), "entry 0 of annotations lacks image_id or category_id"),
-        (lambda c: c["images"][1].update(file_name="gone.jpg"), r"1 of its 3 photos are not in .*train2014: gone\.jpg"),
+        (lambda c: c["annotations"][0].pop("category_id"), r"required field `category_id` - at `\$.annotations\[0\]`"),
+        (lambda c: c["images"][1].update(file_name="gone.jpg"), r"1 of its photos are not in .*train2014: gone\.jpg"),
         (lambda c: c["images"][0].update(file_name="../../etc/x.jpg"), "leads out of the folder"),
         (lambda c: c["images"][0].update(file_name="/etc/x.jpg"), "leads out of the folder"),
-        (lambda c: c["images"][0].update(id="9"), "entry 0 of images lacks id or file_name"),
-        (lambda c: c["images"][0].update(id=9), "is there twice"),
-        (lambda c: c.pop("categories"), "no list 'categories'"),
-        (lambda c: c.update(images={"9": "a.jpg"}), "no list 'images'"),
+        (lambda c: c["images"][0].update(id="9"), r"Expected `int`, got `str` - at `\$.images\[0\].id`"),
+        (lambda c: c["images"][0].update(id=9), "an image's id or file_name twice"),
+        (lambda c: c.pop("categories"), "required field `categories`"),
+        (lambda c: c.update(images={"9": "a.jpg"}), r"Expected `array`, got `object` - at `\$.images`"),
         (lambda c: c.update(annotations=[]), "no photo with a label is left"),
     ],
 )
@@ -131,7 +131,7 @@ def test_unfit_coco_annotations_are_refused(coco: Path, change: Callable[[Any], 
 def test_coco_annotations_that_are_no_such_json_are_refused(coco: Path, broken: str) -> None:
     path = coco / "annotations/instances_train2014.json"
     path.write_text(path.read_text()[:-40] if broken == "cut short" else broken)
-    with pytest.raises(UsageError, match=r"instances_train2014\.json: (not JSON|no list)"):
+    with pytest.raises(UsageError, match=r"instances_train2014\.json: (is not JSON|Expected `object`)"):
         load(f"coco:{coco}")
 
 
@@ -176,8 +176,8 @@ def test_nuswide_in_both_layouts(nuswide: Path, capsys: pytest.CaptureFixture[st
     assert as_dict(source.training) == {"0001_2124494179.jpg": {"sky", "airport"}}
     assert as_dict(source.held_out) == {"0004_2.jpg": {"sky", "zebra"}}
     said = capsys.readouterr().err
-    assert "NUS-WIDE Train: 1 photos; left out: 1 of the list's photos not in" in said
-    assert "NUS-WIDE Test: 1 photos; left out: 1 photos without a label" in said
+    assert "NUS-WIDE Train: 1 photos; skipped: 1 of the list's photos not in" in said
+    assert "NUS-WIDE Test: 1 photos; skipped: 1 photos without a label" in said
 
 
 def test_nuswide_lists_and_targets_of_different_length_are_refused(nuswide: Path) -> None:
@@ -191,9 +191,9 @@ def test_nuswide_lists_and_targets_of_different_length_are_refused(nuswide: Path
     ("name", "lines", "sentence"),
     [
         ("ImageList/TrainImagelist.txt", ["..\\..\\x.jpg", *TRAIN[1:]], "leads out of the folder"),
-        ("ConceptsList/Concepts81.txt", ["sky", "sky"], "a concept is there twice"),
+        ("ConceptsList/Concepts81.txt", ["sky", "sky"], "lists a concept twice"),
         ("ConceptsList/Concepts81.txt", ["../../passwd"], "leads out of the folder"),
-        ("ConceptsList/Concepts81.txt", ["unicorn"], "no ground truth: expected .*Labels_unicorn"),
+        ("ConceptsList/Concepts81.txt", ["unicorn"], "no targets found; expected .*Labels_unicorn"),
     ],
 )
 def test_unfit_nuswide_lists_are_refused(nuswide: Path, name: str, lines: list[str], sentence: str) -> None:
@@ -246,9 +246,7 @@ def test_voc_photos_carry_the_classes_of_the_challenge(
     assert as_dict(source.training) == {"000007.jpg": {"dog", "car"}}
     assert as_dict(source.held_out) == {"000001.jpg": {"sofa"}}
     said = capsys.readouterr().err
-    assert (
-        "VOC2007 trainval: 1 photos; left out: 1 labels of difficult instances only, 2 photos without a label" in said
-    )
+    assert "VOC2007 trainval: 1 photos; skipped: 1 labels of difficult instances only, 2 photos without a label" in said
 
 
 @pytest.mark.parametrize(
@@ -269,7 +267,7 @@ def test_unfit_voc_lists_are_refused(voc: Path, name: str, lines: list[str], sen
 
 def test_missing_voc_files_are_named(voc: Path) -> None:
     (voc / "VOCdevkit/VOC2007/JPEGImages/000007.jpg").unlink()
-    with pytest.raises(UsageError, match=r"trainval\.txt: 1 of its 3 photos are not in .*JPEGImages: 000007"):
+    with pytest.raises(UsageError, match=r"trainval\.txt: 1 of its photos are not in .*JPEGImages: 000007"):
         load(f"voc:{voc}")
     with pytest.raises(UsageError, match="no ImageSets/Main"):
         load(f"voc:{voc}/nowhere")
@@ -336,13 +334,13 @@ def test_unfit_open_images_folders_are_refused(open_images: Path) -> None:
     write(open_images / "oidv7-train-annotations-human-imagelabels.csv", "ImageID,LabelName")
     with pytest.raises(UsageError, match="no column Confidence"):
         load(f"openimages:{open_images}", PETS)
-    with pytest.raises(UsageError, match="no class is called like a label of voc20"):
+    with pytest.raises(UsageError, match="no class has the name of a label of voc20"):
         load(f"openimages:{open_images}", LabelSet("voc20", ("sofa",), ("sofa.n.01",)))
-    with pytest.raises(UsageError, match="name the labels to use with --labels"):
+    with pytest.raises(UsageError, match="choose one with --labels"):
         load(f"openimages:{open_images}")
 
 
-# What --data says
+# The value of --data
 
 
 def test_a_path_alone_is_a_folder_of_ours(tmp_path: Path) -> None:
@@ -355,7 +353,7 @@ def test_a_path_alone_is_a_folder_of_ours(tmp_path: Path) -> None:
 
 
 def test_a_dataset_that_is_not_named_as_such_is_recognized(coco: Path) -> None:
-    with pytest.raises(UsageError, match=rf"say --data coco:{coco}"):
+    with pytest.raises(UsageError, match=rf"use --data coco:{coco}"):
         load(str(coco))
 
 

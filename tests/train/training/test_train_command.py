@@ -92,7 +92,7 @@ def test_the_tables_are_printed(coco: Path) -> None:
         (("--system", "Fast0Tag", "--layers", 3), "--layers: system Fast0Tag has no such setting"),
         (("--system", "RGCN", "--vae-weight", 2, "--steps", 2), "--steps, --vae-weight: system RGCN has no such"),
         (("--data", "voc:/nowhere"), "/nowhere: no ImageSets/Main in it"),
-        (("--data", "openimages:/nowhere"), "name the labels to use with --labels"),
+        (("--data", "openimages:/nowhere"), "choose one with --labels"),
         (("--labels", "voc20"), "labels are not in the label set"),
         (("--held-out", 0.3), "--held-out 0.3: has no effect on MS-COCO train2014, which has test photos of its own"),
     ],
