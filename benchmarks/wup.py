@@ -26,8 +26,9 @@ from rich.table import Table
 from mlzsl.cli.progress import progress
 from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
-from mlzsl.graph.wordnet_format import LEXNAMES, write_wordnet
 from mlzsl.graph.wup import wup_adjacency, wup_similarity
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # for wordnet_format
 
 LABEL_SETS = ("coco80", "nuswide81", "imagenet1k")
 LEAST_RATIO = 200
@@ -68,6 +69,8 @@ def _arguments() -> argparse.Namespace:
 
 def _nltk_wordnet(folder: Path, wordnet: Path | None, taxonomy: Taxonomy) -> WordNetCorpusReader:
     """Open a WordNet with nltk: a given one (Debian's lacks `lexnames`), or our data in its format."""
+    from wordnet_format import LEXNAMES, write_wordnet
+
     corpus = folder / "corpora" / "wordnet"
     corpus.mkdir(parents=True)
     if wordnet:

@@ -71,13 +71,13 @@ class ClassGraph:
             adjacency=self.adjacency[np.ix_(kept, kept)],
         )
 
-    def stand_ins(self) -> tuple[str, ...]:
+    def fallbacks(self) -> tuple[str, ...]:
         """Return a sentence for each target whose vector is another name's; whoever trains should know."""
         return tuple(
             f"the label {label!r} has no vector of its own in {self.sources['embeddings']}; "
             f"that of its {origin.how} {origin.via!r} stands in."
             for label, origin in zip(self.targets, self.origins, strict=False)
-            if origin.stands_in
+            if origin.is_fallback
         )
 
 
@@ -106,16 +106,16 @@ def build_class_graph(
     """
     if not 0 <= threshold <= 1:
         raise UsageError(f"the WUP threshold is {threshold}; it must lie between 0 and 1.")
-    if strangers := sorted(set(seen) - set(labels.labels)):
-        raise UsageError(f"{', '.join(strangers)}: seen, but not in the label set {labels.name}.")
+    if unknown := sorted(set(seen) - set(labels.labels)):
+        raise UsageError(f"{', '.join(unknown)}: seen, but not in the label set {labels.name}.")
     taxonomy = Taxonomy.shipped()
-    kept = [place for place, synset in enumerate(external.synsets) if synset not in set(labels.synsets)]
+    kept = [index for index, synset in enumerate(external.synsets) if synset not in set(labels.synsets)]
     rest = LabelSet(
         external.name,
-        tuple(external.labels[place] for place in kept),
-        tuple(external.synsets[place] for place in kept),
+        tuple(external.labels[index] for index in kept),
+        tuple(external.synsets[index] for index in kept),
     )
-    embeddings.gather(labels, rest)
+    embeddings.preload(labels, rest)
     target_vectors = embeddings.embed(labels, "target")
     external_vectors = embeddings.embed(rest, "external")
     similar = wup_adjacency(taxonomy, labels.synsets + rest.synsets, threshold)

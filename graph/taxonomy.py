@@ -50,7 +50,7 @@ class Taxonomy:
         return len(self.offsets)
 
     def __contains__(self, synset: str) -> bool:
-        return synset in self.places
+        return synset in self.indices
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -63,9 +63,9 @@ class Taxonomy:
         )
 
     @functools.cached_property
-    def places(self) -> dict[str, int]:
+    def indices(self) -> dict[str, int]:
         """Where each synset name stands in the taxonomy's arrays."""
-        return {name: place for place, name in enumerate(self.names)}
+        return {name: index for index, name in enumerate(self.names)}
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -74,7 +74,7 @@ class Taxonomy:
         lemmas = "\n".join(self.lemma_lines).encode("utf-8")
         return sha256_of_bytes(*(array.astype("<i4").tobytes() for array in arrays), lemmas)
 
-    def place(self, synset: str) -> int:
+    def index(self, synset: str) -> int:
         """Return where a synset stands in the arrays.
 
         It may be named as `dog.n.01`, by any of its lemmas and that lemma's sense (`cellphone.n.01`), or by its
@@ -83,13 +83,13 @@ class Taxonomy:
         Raises:
             UnknownSynsetError: there is no such noun synset; the sentence names the nearest that exist.
         """
-        if synset in self.places:
-            return self.places[synset]
+        if synset in self.indices:
+            return self.indices[synset]
         if _WNID.fullmatch(synset):
             offset = int(synset[1:])
-            place = int(np.searchsorted(self.offsets, offset))
-            if place < len(self) and self.offsets[place] == offset:
-                return place
+            index = int(np.searchsorted(self.offsets, offset))
+            if index < len(self) and self.offsets[index] == offset:
+                return index
         if sense := _SENSE.fullmatch(synset.lower()):
             senses = self.senses_of_lemmas.get(sense[1], [])
             if 1 <= int(sense[2]) <= len(senses):
@@ -98,36 +98,36 @@ class Taxonomy:
 
     def name(self, synset: str) -> str:
         """Return the name of a synset given by name or wnid. Raises UnknownSynsetError."""
-        return self.names[self.place(synset)]
+        return self.names[self.index(synset)]
 
     def wnid(self, synset: str) -> str:
         """Return the ImageNet id of a synset, such as `n02084071`. Raises UnknownSynsetError."""
-        return f"n{self.offsets[self.place(synset)]:08d}"
+        return f"n{self.offsets[self.index(synset)]:08d}"
 
     def lemmas(self, synset: str) -> tuple[str, ...]:
         """Return a synset's lemmas (synonyms) in WordNet's order and spelling, blanks as `_`."""
-        return tuple(self.lemma_lines[self.place(synset)].split(" "))
+        return tuple(self.lemma_lines[self.index(synset)].split(" "))
 
     def gloss(self, synset: str) -> str:
         """Return the definition of a synset, without WordNet's examples."""
-        return _EXAMPLES.sub("", self.glosses[self.place(synset)]).strip("; ")
+        return _EXAMPLES.sub("", self.glosses[self.index(synset)]).strip("; ")
 
     def senses(self, lemma: str) -> tuple[str, ...]:
         """Return the noun synsets of a lemma, first sense first; none when WordNet lacks the lemma.
 
         Case does not matter, and a blank is the same as `_`.
         """
-        return tuple(self.names[place] for place in self.senses_of_lemmas.get(_as_key(lemma), ()))
+        return tuple(self.names[index] for index in self.senses_of_lemmas.get(_as_key(lemma), ()))
 
-    def parents(self, place: int) -> list[int]:
+    def parents(self, index: int) -> list[int]:
         """Return the places of a synset's direct hypernyms, in WordNet's order."""
-        parents: list[int] = self.hypernyms[self.hypernym_starts[place] : self.hypernym_starts[place + 1]].tolist()
+        parents: list[int] = self.hypernyms[self.hypernym_starts[index] : self.hypernym_starts[index + 1]].tolist()
         return parents
 
-    def ancestors(self, place: int) -> dict[int, int]:
+    def ancestors(self, index: int) -> dict[int, int]:
         """Return every hypernym of a synset, itself included, with the fewest steps up to it, nearest first."""
-        steps = {place: 0}
-        reached = [place]
+        steps = {index: 0}
+        reached = [index]
         for synset in reached:  # grows while it is walked: breadth first
             for parent in self.parents(synset):
                 if parent not in steps:
@@ -150,12 +150,12 @@ class Taxonomy:
         """For each lemma in lower case, the places of its synsets, first sense first."""
         numbered: dict[str, dict[int, int]] = {}
         senses = iter(self.lemma_senses.tolist())
-        for place, line in enumerate(self.lemma_lines):
+        for index, line in enumerate(self.lemma_lines):
             for lemma in line.lower().split(" "):
-                numbered.setdefault(lemma, {})[next(senses)] = place
+                numbered.setdefault(lemma, {})[next(senses)] = index
         return {
-            lemma: [places[sense] for sense in sorted(places)] if len(places) > 1 else list(places.values())
-            for lemma, places in numbered.items()
+            lemma: [indices[sense] for sense in sorted(indices)] if len(indices) > 1 else list(indices.values())
+            for lemma, indices in numbered.items()
         }
 
     @functools.cached_property

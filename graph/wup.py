@@ -50,10 +50,10 @@ def wup_adjacency(taxonomy: Taxonomy, synsets: Sequence[str], threshold: float) 
     Raises:
         UnknownSynsetError: a name that the taxonomy does not have.
     """
-    places = _places(taxonomy, synsets)
-    adjacency = np.empty((len(places), len(places)), np.bool_)
+    indices = _places(taxonomy, synsets)
+    adjacency = np.empty((len(indices), len(indices)), np.bool_)
     above = _value_of_codes(taxonomy) > threshold
-    for start, codes in _code_blocks(taxonomy, places, places):
+    for start, codes in _code_blocks(taxonomy, indices, indices):
         above.take(codes, out=adjacency[start : start + len(codes)], mode="clip")
     return adjacency
 
@@ -67,12 +67,12 @@ class _Members:
 
 
 def _places(taxonomy: Taxonomy, synsets: Sequence[str]) -> list[int]:
-    return [taxonomy.place(synset) for synset in synsets]
+    return [taxonomy.index(synset) for synset in synsets]
 
 
 def _code_blocks(taxonomy: Taxonomy, rows: list[int], columns: list[int]) -> Iterator[tuple[int, NDArray[np.uint16]]]:
     """Yield (first row, codes [rows of the block, columns]), a code standing for (depth of c, len(a) + len(b))."""
-    steps_up = {place: _steps_up(taxonomy, place) for place in {*rows, *columns}}
+    steps_up = {index: _steps_up(taxonomy, index) for index in {*rows, *columns}}
     below = _members(columns, steps_up)
     bases = (taxonomy.max_depths + 1) * _code_radix(taxonomy)  # what a code of each lowest common hypernym adds to
     rank = _rank_of_lowness(taxonomy, {ancestor for steps in steps_up.values() for ancestor in steps})
@@ -88,26 +88,26 @@ def _code_blocks(taxonomy: Taxonomy, rows: list[int], columns: list[int]) -> Ite
                 codes[left.nodes] = path
             else:
                 codes[np.ix_(left.nodes, right.nodes)] = path
-        for row, place in enumerate(block):
-            if place in below and _is_among_its_lowest(taxonomy, place, steps_up[place]):
-                codes[row, below[place].nodes] = np.uint16(bases[place]) + below[place].steps
+        for row, index in enumerate(block):
+            if index in below and _is_among_its_lowest(taxonomy, index, steps_up[index]):
+                codes[row, below[index].nodes] = np.uint16(bases[index]) + below[index].steps
         yield start, codes
 
 
-def _steps_up(taxonomy: Taxonomy, place: int) -> dict[int, int]:
+def _steps_up(taxonomy: Taxonomy, index: int) -> dict[int, int]:
     """Return len(x, c) for every hypernym c of a synset x: the shortest way over any hypernym they share."""
-    direct = taxonomy.ancestors(place)
+    direct = taxonomy.ancestors(index)
     if len(direct) <= max(direct.values()) + 1:  # a plain chain has no way round
         return direct
     return {c: min(direct[shared] + steps for shared, steps in taxonomy.ancestors(c).items()) for c in direct}
 
 
-def _members(places: list[int], steps_up: dict[int, dict[int, int]]) -> dict[int, _Members]:
+def _members(indices: list[int], steps_up: dict[int, dict[int, int]]) -> dict[int, _Members]:
     """Turn each node's steps up to its ancestors into each ancestor's nodes."""
     nodes: dict[int, list[int]] = {}
     steps: dict[int, list[int]] = {}
-    for node, place in enumerate(places):
-        for ancestor, count in steps_up[place].items():
+    for node, index in enumerate(indices):
+        for ancestor, count in steps_up[index].items():
             nodes.setdefault(ancestor, []).append(node)
             steps.setdefault(ancestor, []).append(count)
     return {
@@ -116,20 +116,20 @@ def _members(places: list[int], steps_up: dict[int, dict[int, int]]) -> dict[int
     }
 
 
-def _rank_of_lowness(taxonomy: Taxonomy, places: set[int]) -> dict[int, int]:
+def _rank_of_lowness(taxonomy: Taxonomy, indices: set[int]) -> dict[int, int]:
     """Return a rank for each synset: the greatest of several is nltk's choice of lowest common hypernym."""
-    by_name = sorted(places, key=lambda place: taxonomy.names[place], reverse=True)
-    by_depth = sorted(by_name, key=lambda place: int(taxonomy.min_depths[place]))
-    return {place: rank for rank, place in enumerate(by_depth)}
+    by_name = sorted(indices, key=lambda index: taxonomy.names[index], reverse=True)
+    by_depth = sorted(by_name, key=lambda index: int(taxonomy.min_depths[index]))
+    return {index: rank for rank, index in enumerate(by_depth)}
 
 
-def _is_among_its_lowest(taxonomy: Taxonomy, place: int, ancestors: dict[int, int]) -> bool:
+def _is_among_its_lowest(taxonomy: Taxonomy, index: int, ancestors: dict[int, int]) -> bool:
     """Whether nltk takes a synset itself as the lowest common hypernym with its own descendants.
 
     All hypernyms that it shares with a descendant are its own hypernyms, so this is a fact about it alone.
     """
     depths = taxonomy.min_depths
-    return bool(depths[place] == max(depths[ancestor] for ancestor in ancestors))
+    return bool(depths[index] == max(depths[ancestor] for ancestor in ancestors))
 
 
 def _code_radix(taxonomy: Taxonomy) -> int:

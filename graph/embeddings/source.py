@@ -35,7 +35,7 @@ class Origin:
     via: str  # the name whose vector it is, as it stands in the file
 
     @property
-    def stands_in(self) -> bool:
+    def is_fallback(self) -> bool:
         """Whether the vector is another name's."""
         return self.how in ("synonym", "hypernym")
 
@@ -59,7 +59,7 @@ class Embeddings(Protocol):
     def source(self) -> EmbeddingSource:
         """What the vectors are made from."""
 
-    def gather(self, *label_sets: LabelSet) -> None:
+    def preload(self, *label_sets: LabelSet) -> None:
         """Find in one go what `embed` will need for these sets; a large file is then read once, not twice."""
 
     def embed(self, labels: LabelSet, role: Role) -> EmbeddedLabels:

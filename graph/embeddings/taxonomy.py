@@ -37,23 +37,23 @@ class TaxonomyEmbeddings:
         sha256 = sha256_of_bytes(METHOD, self.taxonomy.sha256.encode())
         return EmbeddingSource(TAXONOMY, DIMENSION, sha256, path=None)
 
-    def gather(self, *label_sets: LabelSet) -> None:
+    def preload(self, *label_sets: LabelSet) -> None:
         """Nothing is to be read: vectors are computed."""
 
     def embed(self, labels: LabelSet, role: Role) -> EmbeddedLabels:
         directions: dict[int, NDArray[np.float64]] = {}
         vectors = np.empty((len(labels), DIMENSION), np.float32)
         for row, synset in enumerate(labels.synsets):
-            vectors[row] = self._vector(self.taxonomy.place(synset), directions)
+            vectors[row] = self._vector(self.taxonomy.index(synset), directions)
         return EmbeddedLabels(vectors, tuple(Origin("taxonomy", synset) for synset in labels.synsets))
 
     def find(self, label: str, synset: str) -> Origin | None:
         return Origin("taxonomy", self.taxonomy.name(synset))
 
-    def _vector(self, place: int, directions: dict[int, NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _vector(self, index: int, directions: dict[int, NDArray[np.float64]]) -> NDArray[np.float64]:
         """Return the unit vector of one synset, float64 [512]; `directions` keeps what was already drawn."""
         vector = np.zeros(DIMENSION)
-        for ancestor in self.taxonomy.ancestors(place):
+        for ancestor in self.taxonomy.ancestors(index):
             if ancestor not in directions:
                 weight = math.sqrt(_information_content(self.taxonomy, ancestor))
                 directions[ancestor] = weight * _signs(int(self.taxonomy.offsets[ancestor]))
@@ -61,8 +61,8 @@ class TaxonomyEmbeddings:
         return vector / float(np.linalg.norm(vector))
 
 
-def _information_content(taxonomy: Taxonomy, place: int) -> float:
-    return 1 - math.log(1 + int(taxonomy.hyponym_counts[place])) / math.log(1 + len(taxonomy))
+def _information_content(taxonomy: Taxonomy, index: int) -> float:
+    return 1 - math.log(1 + int(taxonomy.hyponym_counts[index])) / math.log(1 + len(taxonomy))
 
 
 def _signs(offset: int) -> NDArray[np.float64]:

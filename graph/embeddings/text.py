@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlzsl.cli.errors import UsageError
 from mlzsl.graph.embeddings.source import EmbeddedLabels, EmbeddingSource, How, Origin, Role
 from mlzsl.graph.embeddings.vectorfile import WordVectors, read_vectors
-from mlzsl.graph.labels.linking import UnplacedLabelError
+from mlzsl.graph.labels.linking import UnlinkedLabelError
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.graph.taxonomy import Taxonomy
 
@@ -40,7 +40,7 @@ class TextEmbeddings:
         found = self._read(frozenset())
         return EmbeddingSource(Path(self._path).name, found.dimension, found.sha256, self._path)
 
-    def gather(self, *label_sets: LabelSet) -> None:
+    def preload(self, *label_sets: LabelSet) -> None:
         """Read the file once for all words that these sets may need. Raises UsageError where a line is broken."""
         self._read(frozenset(self._words(label_sets)))
 
@@ -52,11 +52,11 @@ class TextEmbeddings:
             UnplacedLabelError: neither names nor synonyms nor hypernyms of some labels are in the file; the
                 sentence names the labels.
         """
-        self.gather(labels)
+        self.preload(labels)
         found = [self._vector(label, synset) for label, synset in zip(labels.labels, labels.synsets, strict=True)]
         if missing := [label for label, pair in zip(labels.labels, found, strict=True) if pair is None]:
             more = f" and {len(missing) - MOST_NAMED} more" * (len(missing) > MOST_NAMED)
-            raise UnplacedLabelError(
+            raise UnlinkedLabelError(
                 f"{self._path}: has no vector for the {role} label(s) {', '.join(missing[:MOST_NAMED])}{more}, nor "
                 "for their synonyms and hypernyms; choose a file with more words, or `taxonomy`."
             )
@@ -67,7 +67,7 @@ class TextEmbeddings:
         return EmbeddedLabels(vectors, tuple(origin for _, origin in pairs))
 
     def find(self, label: str, synset: str) -> Origin | None:
-        """Return how one label gets its vector, None where it gets none; `gather` its set before."""
+        """Return how one label gets its vector, None where it gets none; `preload` its set before."""
         pair = self._vector(label, synset)
         return pair and pair[1]
 
@@ -80,8 +80,8 @@ class TextEmbeddings:
     def _words(self, label_sets: tuple[LabelSet, ...]) -> Iterator[str]:
         """Yield every key that the vectors of these labels could come from."""
         names = {label for labels in label_sets for label in labels.labels}
-        places = {self._taxonomy.place(synset) for labels in label_sets for synset in labels.synsets}
-        for ancestor in {above for place in places for above in self._taxonomy.ancestors(place)}:
+        indices = {self._taxonomy.index(synset) for labels in label_sets for synset in labels.synsets}
+        for ancestor in {above for index in indices for above in self._taxonomy.ancestors(index)}:
             names.update(self._taxonomy.lemma_lines[ancestor].split(" "))
         for name in names:
             yield from _whole(name)
@@ -99,7 +99,7 @@ class TextEmbeddings:
     def _names(self, label: str, synset: str) -> Iterator[tuple[How | None, str]]:
         """Yield the names whose vectors a label may take, best first, each with what it would be for the label."""
         yield None, label
-        for ancestor, steps in self._taxonomy.ancestors(self._taxonomy.place(synset)).items():
+        for ancestor, steps in self._taxonomy.ancestors(self._taxonomy.index(synset)).items():
             for lemma in self._taxonomy.lemma_lines[ancestor].split(" "):
                 yield "hypernym" if steps else "synonym", lemma
 

@@ -30,12 +30,12 @@ PLURAL_ENDINGS = (
 )
 
 
-class UnplacedLabelError(UsageError):
+class UnlinkedLabelError(UsageError):
     """A label has no noun synset by the rule."""
 
 
 @dataclass(frozen=True)
-class Placement:
+class LinkedLabel:
     """Where a label stands in WordNet, and by which part of the rule."""
 
     synset: str  # canonical name, dog.n.01
@@ -43,9 +43,9 @@ class Placement:
     senses: int  # how many noun senses the name has in WordNet; 0 when a synset was written beside it
 
 
-def place_label(
+def link_label(
     taxonomy: Taxonomy, label: str, synset: str | None = None, known: Mapping[str, str] | None = None
-) -> Placement:
+) -> LinkedLabel:
     """Place one label in the taxonomy.
 
     Args:
@@ -59,18 +59,18 @@ def place_label(
         UnplacedLabelError: no part of the rule fits; the sentence names the nearest candidates.
     """
     if synset is not None:
-        return Placement(taxonomy.name(synset), "explicit", 0)
+        return LinkedLabel(taxonomy.name(synset), "explicit", 0)
     senses = _first_with_senses(taxonomy, _spellings(label))
     if known and (chosen := known.get(label.lower())):
-        return Placement(chosen, "known name", len(senses))
+        return LinkedLabel(chosen, "known name", len(senses))
     if senses:
-        return Placement(senses[0], "first sense", len(senses))
+        return LinkedLabel(senses[0], "first sense", len(senses))
     senses = _first_with_senses(taxonomy, (s for base in singulars(taxonomy, label) for s in _spellings(base)))
     if senses:
-        return Placement(senses[0], "singular", len(senses))
-    near = candidates(taxonomy, label)
+        return LinkedLabel(senses[0], "singular", len(senses))
+    near = suggest_synsets(taxonomy, label)
     hint = f"near are {', '.join(near)}; " if near else ""
-    raise UnplacedLabelError(
+    raise UnlinkedLabelError(
         f"the label {label!r} is no noun of WordNet; {hint}"
         f"write the synset after it, separated by a tab: {label}<TAB>{near[0] if near else 'dog.n.01'}."
     )
@@ -86,7 +86,7 @@ def singulars(taxonomy: Taxonomy, name: str) -> Iterator[str]:
             yield f"{before} {base}".strip()
 
 
-def candidates(taxonomy: Taxonomy, label: str) -> tuple[str, ...]:
+def suggest_synsets(taxonomy: Taxonomy, label: str) -> tuple[str, ...]:
     """Return up to four synsets that a name may have meant: typing errors, its head noun, other spellings."""
     lemma = "_".join(label.lower().split())
     alike = [f"{word}.n.01" for word in nearest(lemma, taxonomy.senses_of_lemmas, 3)]

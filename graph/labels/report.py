@@ -9,8 +9,8 @@ from mlzsl.graph.classgraph import THRESHOLD, ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.source import Embeddings, Origin
 from mlzsl.graph.embeddings.taxonomy import TaxonomyEmbeddings
 from mlzsl.graph.labels.files import LabelLine, read_label_file
-from mlzsl.graph.labels.linking import Placement
-from mlzsl.graph.labels.sets import NAMED_SETS, LabelSet, load_label_set, place_label_file
+from mlzsl.graph.labels.linking import LinkedLabel
+from mlzsl.graph.labels.sets import NAMED_SETS, LabelSet, link_label_file, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 
 
@@ -26,7 +26,7 @@ class LabelRow:
     vector: Origin | None  # None: the embeddings have nothing for it
     target_neighbours: int
     external_neighbours: int
-    external_twin: str | None  # the external class of the same synset, which the graph leaves out
+    duplicate_class: str | None  # the external class of the same synset, which the graph leaves out
     warnings: tuple[str, ...]  # what looks wrong but does not stop anybody
 
 
@@ -60,11 +60,11 @@ def report_labels(
     Raises:
         UsageError: the file cannot be read as text at all, or the embeddings file is broken.
     """
-    labels, placements, errors = _placed(name_or_path)
+    labels, linked, errors = _linked(name_or_path)
     external = external or load_label_set("imagenet1k")
     graph = build_class_graph(labels, (), external, TaxonomyEmbeddings(), threshold)
-    embeddings.gather(labels, external)
-    rows = _rows(labels, placements, embeddings, graph, external)
+    embeddings.preload(labels, external)
+    rows = _rows(labels, linked, embeddings, graph, external)
     errors += [
         f"{name_or_path}: the label {row.label!r} is out of vocabulary: {embeddings.source.name} has neither its "
         "name nor a synonym nor a hypernym; choose a file with more words, or `taxonomy`."
@@ -87,64 +87,62 @@ def report_labels(
     )
 
 
-def _placed(name_or_path: str) -> tuple[LabelSet, list[Placement], list[str]]:
+def _linked(name_or_path: str) -> tuple[LabelSet, list[LinkedLabel], list[str]]:
     """Return the labels that have a synset, how each got it, and a sentence for each line that is unfit."""
     if name_or_path in NAMED_SETS or not Path(name_or_path).exists():
         labels = load_label_set(name_or_path)
-        return labels, [Placement(synset, "explicit", 0) for synset in labels.synsets], []
+        return labels, [LinkedLabel(synset, "explicit", 0) for synset in labels.synsets], []
     file = read_label_file(name_or_path)
-    tried, errors = place_label_file(file)
-    pairs: list[tuple[LabelLine, Placement]] = [
-        (line, placement) for line, placement in zip(file.lines, tried, strict=True) if placement
+    tried, errors = link_label_file(file)
+    pairs: list[tuple[LabelLine, LinkedLabel]] = [
+        (line, found) for line, found in zip(file.lines, tried, strict=True) if found
     ]
-    placements = [placement for _, placement in pairs]
-    labels = LabelSet(
-        file.path, tuple(line.label for line, _ in pairs), tuple(placement.synset for placement in placements)
-    )
-    return labels, placements, errors
+    linked = [found for _, found in pairs]
+    labels = LabelSet(file.path, tuple(line.label for line, _ in pairs), tuple(each.synset for each in linked))
+    return labels, linked, errors
 
 
 def _rows(
     labels: LabelSet,
-    placements: Sequence[Placement],
+    linked: Sequence[LinkedLabel],
     embeddings: Embeddings,
     graph: ClassGraph,
     external: LabelSet,
 ) -> tuple[LabelRow, ...]:
     taxonomy = Taxonomy.shipped()
-    twins = dict(zip(external.synsets, external.labels, strict=True))
+    duplicates = dict(zip(external.synsets, external.labels, strict=True))
     with_synset: dict[str, list[str]] = {}
     for label, synset in zip(labels.labels, labels.synsets, strict=True):
         with_synset.setdefault(synset, []).append(label)
     rows = []
-    for node, (label, placement) in enumerate(zip(labels.labels, placements, strict=True)):
-        origin = embeddings.find(label, placement.synset)
+    for node, (label, link) in enumerate(zip(labels.labels, linked, strict=True)):
+        origin = embeddings.find(label, link.synset)
         neighbours = int(graph.target_neighbours[node]), int(graph.external_neighbours[node])
-        same = [other for other in with_synset[placement.synset] if other != label]
+        same = [other for other in with_synset[link.synset] if other != label]
         rows.append(
             LabelRow(
                 label=label,
-                synset=placement.synset,
-                gloss=taxonomy.gloss(placement.synset),
-                rule=placement.rule,
-                senses=placement.senses,
+                synset=link.synset,
+                gloss=taxonomy.gloss(link.synset),
+                rule=link.rule,
+                senses=link.senses,
                 vector=origin,
                 target_neighbours=neighbours[0],
                 external_neighbours=neighbours[1],
-                external_twin=twins.get(placement.synset),
-                warnings=tuple(_warnings(placement, origin, same, sum(neighbours))),
+                duplicate_class=duplicates.get(link.synset),
+                warnings=tuple(_warnings(link, origin, same, sum(neighbours))),
             )
         )
     return tuple(rows)
 
 
-def _warnings(placement: Placement, origin: Origin | None, same: list[str], neighbours: int) -> list[str]:
+def _warnings(linked: LinkedLabel, origin: Origin | None, same: list[str], neighbours: int) -> list[str]:
     warnings = []
-    if placement.rule in ("first sense", "singular") and placement.senses > 1:
-        warnings.append(f"ambiguous: the first of {placement.senses} senses")
+    if linked.rule in ("first sense", "singular") and linked.senses > 1:
+        warnings.append(f"ambiguous: the first of {linked.senses} senses")
     if origin is None:
         warnings.append("out of vocabulary")
-    elif origin.stands_in:
+    elif origin.is_fallback:
         warnings.append(f"out of vocabulary: its {origin.how} {origin.via!r} stands in")
     if same:
         warnings.append(f"duplicate: the same synset as {', '.join(same)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.graph.labels.files import LabelFile, read_label_file
-from mlzsl.graph.labels.linking import Placement, place_label
+from mlzsl.graph.labels.linking import LinkedLabel, link_label
 from mlzsl.graph.taxonomy import DATA, Taxonomy
 
 NAMED_SETS = ("coco80", "nuswide81", "voc20", "imagenet1k")
@@ -59,13 +59,13 @@ def load_label_set(name_or_path: str | Path) -> LabelSet:
     if not Path(name_or_path).exists():
         raise UsageError(_unknown(str(name_or_path)))
     file = read_label_file(name_or_path)
-    placements, problems = place_label_file(file)
+    linked, problems = link_label_file(file)
     if problems:
         raise UsageError(problems[0] + _others(len(problems) - 1, file.path))
-    return LabelSet(file.path, tuple(line.label for line in file.lines), tuple(p.synset for p in placements if p))
+    return LabelSet(file.path, tuple(line.label for line in file.lines), tuple(p.synset for p in linked if p))
 
 
-def place_label_file(file: LabelFile) -> tuple[list[Placement | None], list[str]]:
+def link_label_file(file: LabelFile) -> tuple[list[LinkedLabel | None], list[str]]:
     """Place every label of a file; None where that fails.
 
     Returns:
@@ -73,15 +73,15 @@ def place_label_file(file: LabelFile) -> tuple[list[Placement | None], list[str]
     """
     taxonomy = Taxonomy.shipped()
     known = known_names()
-    placements: list[Placement | None] = []
+    linked: list[LinkedLabel | None] = []
     problems = list(file.problems)
     for line in file.lines:
         try:
-            placements.append(place_label(taxonomy, line.label, line.synset, known))
+            linked.append(link_label(taxonomy, line.label, line.synset, known))
         except UsageError as error:
-            placements.append(None)
+            linked.append(None)
             problems.append((line.line, f"{file.path}, line {line.line}: {error}"))
-    return placements, [sentence for _, sentence in sorted(problems)]
+    return linked, [sentence for _, sentence in sorted(problems)]
 
 
 def known_names() -> Mapping[str, str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import nltk
 import pytest
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
+from wordnet_format import write_wordnet
 
 from mlzsl.graph.labels.sets import NAMED_SETS, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
-from mlzsl.graph.wordnet_format import write_wordnet
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def named_synsets() -> tuple[str, ...]:
 def random_nouns(taxonomy: Taxonomy) -> tuple[str, ...]:
     """Two hundred nouns from anywhere, and as many that have several hypernyms, where ties happen."""
     chance = random.Random(7)
-    branching = [name for place, name in enumerate(taxonomy.names) if len(taxonomy.parents(place)) > 1]
+    branching = [name for index, name in enumerate(taxonomy.names) if len(taxonomy.parents(index)) > 1]
     return (*chance.sample(taxonomy.names, 200), *chance.sample(branching, 200))
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
+from wordnet_format import write_wordnet
 
 from mlzsl.graph.taxonomy import DATA, Taxonomy, UnknownSynsetError
-from mlzsl.graph.wordnet_format import write_wordnet
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "build_taxonomy.py"
 TEXTS = ("lemmas.txt.xz", "glosses.txt.xz", "plurals.txt.xz")
@@ -19,36 +19,36 @@ TEXTS = ("lemmas.txt.xz", "glosses.txt.xz", "plurals.txt.xz")
 
 def test_all_noun_synsets_of_wordnet_are_there_under_one_root(taxonomy: Taxonomy) -> None:
     assert len(taxonomy) == len(set(taxonomy.names)) == 82_115
-    assert [taxonomy.names[place] for place in np.flatnonzero(taxonomy.min_depths == 0)] == ["entity.n.01"]
+    assert [taxonomy.names[index] for index in np.flatnonzero(taxonomy.min_depths == 0)] == ["entity.n.01"]
 
 
 def test_synsets_are_what_nltk_reads(
     taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusReader, random_nouns: tuple[str, ...]
 ) -> None:
     for name in random_nouns:
-        synset, place = nltk_wordnet.synset(name), taxonomy.place(name)
+        synset, index = nltk_wordnet.synset(name), taxonomy.index(name)
         hypernyms = synset.hypernyms() + synset.instance_hypernyms()
         assert synset.name() == name
         assert taxonomy.wnid(name) == f"n{synset.offset():08d}"
         assert list(taxonomy.lemmas(name)) == synset.lemma_names()
-        assert {taxonomy.names[parent] for parent in taxonomy.parents(place)} == {h.name() for h in hypernyms}
-        assert taxonomy.min_depths[place] == synset.min_depth()
-        assert taxonomy.max_depths[place] == synset.max_depth()
+        assert {taxonomy.names[parent] for parent in taxonomy.parents(index)} == {h.name() for h in hypernyms}
+        assert taxonomy.min_depths[index] == synset.min_depth()
+        assert taxonomy.max_depths[index] == synset.max_depth()
         assert taxonomy.gloss(name) == synset.definition()
 
 
 def test_ancestors_come_nearest_first_with_the_fewest_steps(taxonomy: Taxonomy) -> None:
     for name in ("dog.n.01", "person.n.01", "keyboard.n.01"):
-        steps = taxonomy.ancestors(taxonomy.place(name))
+        steps = taxonomy.ancestors(taxonomy.index(name))
         assert list(steps.values()) == sorted(steps.values())
-        assert steps[taxonomy.place("entity.n.01")] == taxonomy.min_depths[taxonomy.place(name)]
+        assert steps[taxonomy.index("entity.n.01")] == taxonomy.min_depths[taxonomy.index(name)]
 
 
 def test_hyponyms_are_counted_once_each(taxonomy: Taxonomy) -> None:
-    carnivores = taxonomy.place("carnivore.n.01")
-    below = sum(carnivores in taxonomy.ancestors(place) for place in range(len(taxonomy))) - 1
+    carnivores = taxonomy.index("carnivore.n.01")
+    below = sum(carnivores in taxonomy.ancestors(index) for index in range(len(taxonomy))) - 1
     assert taxonomy.hyponym_counts[carnivores] == below
-    assert taxonomy.hyponym_counts[taxonomy.place("entity.n.01")] == len(taxonomy) - 1
+    assert taxonomy.hyponym_counts[taxonomy.index("entity.n.01")] == len(taxonomy) - 1
 
 
 @pytest.mark.parametrize("name", ["dog.n.01", "n02084071", "domestic_dog.n.01", "Canis_familiaris.n.1"])
@@ -59,14 +59,14 @@ def test_a_synset_goes_by_name_wnid_or_any_lemma(taxonomy: Taxonomy, name: str) 
 @pytest.mark.parametrize("name", ["", "dog", "dog.n.00", "dog.n.08", "dog.v.01", "n00000001", "n2084071", ".n.01"])
 def test_an_unknown_synset_is_a_sentence(taxonomy: Taxonomy, name: str) -> None:
     with pytest.raises(UnknownSynsetError, match=r"no noun synset of WordNet 3\.0; .*\.$"):
-        taxonomy.place(name)
+        taxonomy.index(name)
 
 
 def test_the_nearest_synsets_are_named(taxonomy: Taxonomy) -> None:
     with pytest.raises(UnknownSynsetError, match=r"umbrella\.n\.01"):
-        taxonomy.place("umbrela.n.01")
+        taxonomy.index("umbrela.n.01")
     with pytest.raises(UnknownSynsetError, match=r"dog\.n\.01, frump\.n\.01"):
-        taxonomy.place("dog.n.42")
+        taxonomy.index("dog.n.42")
 
 
 def test_senses_do_not_mind_case_or_blanks(taxonomy: Taxonomy) -> None:

@@ -54,7 +54,7 @@ def test_equals_nltk_between_nouns_and_their_own_hypernyms_where_ties_are_broken
 ) -> None:
     pairs = []
     for noun in random_nouns:
-        for ancestor in taxonomy.ancestors(taxonomy.place(noun)):
+        for ancestor in taxonomy.ancestors(taxonomy.index(noun)):
             pairs += [(noun, taxonomy.names[ancestor]), (taxonomy.names[ancestor], noun)]
     assert_equals_nltk(taxonomy, nltk_wordnet, pairs)
     forth_and_back = np.array([wup_similarity(taxonomy, [a], [b])[0, 0] for a, b in pairs[:2000]]).reshape(-1, 2)

@@ -111,7 +111,7 @@ def open_subject(job: Job, systems: Iterable[str], folds: int | None = None, qui
     divisions, tested = _divided(source, job, folds, backbone, quiet)
     seen = tuple(label for label in labels.labels if label not in unseen)
     subject = Subject(job, labels, seen, backbone, embeddings, divisions, tested)
-    for sentence in subject.graph(job.threshold).stand_ins():
+    for sentence in subject.graph(job.threshold).fallbacks():
         log(f"note: {sentence}", quiet)
     return subject
 

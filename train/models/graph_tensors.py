@@ -79,7 +79,7 @@ def _is_a(synsets: tuple[str, ...]) -> Tensor:
     taxonomy = Taxonomy.shipped()
     nodes_of: dict[int, list[int]] = {}
     for node, synset in enumerate(synsets):
-        nodes_of.setdefault(taxonomy.place(synset), []).append(node)
+        nodes_of.setdefault(taxonomy.index(synset), []).append(node)
     pairs = set()
     for place, below in nodes_of.items():
         for ancestor in taxonomy.ancestors(place).keys() - {place}:

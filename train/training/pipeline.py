@@ -199,7 +199,7 @@ def _prepare(job: Job, quiet: bool) -> _Prepared:
     backbone = job_backbone(job, quiet)
     graph = build_class_graph(labels, seen, backbone.external, embeddings, threshold=job.threshold)
     log(_describe(graph), quiet)
-    for sentence in graph.stand_ins():
+    for sentence in graph.fallbacks():
         log(f"note: {sentence}", quiet)
     training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
     held_out = extract(backbone, held_out_photos, job.cache, quiet=quiet)
@@ -341,7 +341,7 @@ def check_inputs(job: Job, labels: LabelSet, embeddings: Embeddings) -> None:
         raise UsageError(f"--backbone-weights {job.backbone_weights}: no such file; expected .safetensors or .pth.")
     if job.data == SCENES and job.held_out is not None:
         raise UsageError(f"--held-out {job.held_out}: has no effect on --data scenes, {OWN_SPLIT}.")
-    embeddings.gather(labels, load_label_set("imagenet1k"))  # one reading of the file serves external classes as well
+    embeddings.preload(labels, load_label_set("imagenet1k"))  # one reading of the file serves external classes as well
     embeddings.embed(labels, "target")
 
 

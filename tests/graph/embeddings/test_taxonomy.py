@@ -49,10 +49,10 @@ def test_near_kinds_are_near_and_others_are_not(near: tuple[str, str], far: tupl
 
 def test_cosines_are_about_the_shared_information(taxonomy: Taxonomy) -> None:
     synsets = load_label_set("coco80").synsets
-    ancestors = [set(taxonomy.ancestors(taxonomy.place(synset))) for synset in synsets]
+    ancestors = [set(taxonomy.ancestors(taxonomy.index(synset))) for synset in synsets]
 
-    def information(places: set[int]) -> float:
-        return sum(1 - math.log(1 + taxonomy.hyponym_counts[p]) / math.log(1 + len(taxonomy)) for p in places)
+    def information(indices: set[int]) -> float:
+        return sum(1 - math.log(1 + taxonomy.hyponym_counts[p]) / math.log(1 + len(taxonomy)) for p in indices)
 
     expected = [[information(a & b) / math.sqrt(information(a) * information(b)) for b in ancestors] for a in ancestors]
     ours = vectors(*synsets)

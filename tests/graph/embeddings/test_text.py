@@ -12,7 +12,7 @@ from mlzsl.graph.embeddings import vectorfile
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import EmbeddedLabels, Origin
 from mlzsl.graph.embeddings.vectorfile import read_vectors
-from mlzsl.graph.labels.linking import UnplacedLabelError
+from mlzsl.graph.labels.linking import UnlinkedLabelError
 from mlzsl.graph.labels.sets import NAMED_SETS, LabelSet, load_label_set
 
 WriteVectors = Callable[..., Path]
@@ -61,7 +61,7 @@ def test_out_of_vocabulary_takes_the_first_synonym_then_the_nearest_hypernym(vec
     found = embed(path, ("sofa", "sofa.n.01"), ("dog", "dog.n.01"))
     assert found.vectors.tolist() == [[1, 0], [2, 2]]
     assert found.origin == (Origin("synonym", "lounge"), Origin("hypernym", "canine"))
-    assert [origin.stands_in for origin in found.origin] == [True, True]
+    assert [origin.is_fallback for origin in found.origin] == [True, True]
     assert found.counts() == {"synonym": 1, "hypernym": 1}
 
 
@@ -71,7 +71,7 @@ def test_half_a_name_is_not_a_name(vectors: WriteVectors) -> None:
 
 
 def test_a_label_with_nothing_at_all_is_an_error_that_names_it(vectors: WriteVectors) -> None:
-    with pytest.raises(UnplacedLabelError, match=r"target label\(s\) dog, sofa, nor for their synonyms"):
+    with pytest.raises(UnlinkedLabelError, match=r"target label\(s\) dog, sofa, nor for their synonyms"):
         embed(vectors({"xyz": (1, 2)}), ("dog", "dog.n.01"), ("sofa", "sofa.n.01"))
 
 
@@ -100,7 +100,7 @@ def test_the_file_is_read_once_for_all_sets(vectors: WriteVectors, monkeypatch: 
     monkeypatch.setattr("mlzsl.graph.embeddings.text.read_vectors", lambda *a: readings.append(a) or read_vectors(*a))
     embeddings = open_embeddings(str(vectors({"entity": (1, 2)})))
     coco, voc = load_label_set("coco80"), load_label_set("voc20")
-    embeddings.gather(coco, voc)
+    embeddings.preload(coco, voc)
     embeddings.embed(coco, "target")
     embeddings.embed(voc, "external")
     assert embeddings.source.dimension == 2
@@ -160,4 +160,4 @@ def test_the_kits_vectors_cover_the_named_sets(kit: Path) -> None:
         assert sum(origin.how == "words" for origin in origins) <= 2  # "crane bird", "maillot tank suit"
     coco = load_label_set("coco80")
     origins = open_embeddings(str(kit / "glove.300d.subset.txt")).embed(coco, "target").origin
-    assert [label for label, o in zip(coco.labels, origins, strict=True) if o.stands_in] == ["parking meter"]
+    assert [label for label, o in zip(coco.labels, origins, strict=True) if o.is_fallback] == ["parking meter"]

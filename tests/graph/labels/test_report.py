@@ -22,7 +22,7 @@ def test_a_row_shows_what_a_label_means() -> None:
     mouse = next(row for row in report.rows if row.label == "mouse")
     assert mouse.synset == "mouse.n.04"
     assert "cursor" in mouse.gloss
-    assert mouse.external_twin == "mouse"
+    assert mouse.duplicate_class == "mouse"
     assert mouse.target_neighbours > 0
     assert mouse.external_neighbours > 0
     assert (report.errors, len(report.rows), report.externals + report.externals_left_out) == ((), 80, 1000)

@@ -9,7 +9,7 @@ from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.graph.labels import files as labelfile
-from mlzsl.graph.labels.linking import UnplacedLabelError, place_label
+from mlzsl.graph.labels.linking import UnlinkedLabelError, link_label
 from mlzsl.graph.labels.sets import NAMED_SETS, UNSEEN, LabelSet, known_names, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 
@@ -84,13 +84,13 @@ def test_named_sets_have_the_labels_of_the_kits_lists(kit: Path) -> None:
     ],
 )
 def test_labels_are_placed_by_the_stated_rule(taxonomy: Taxonomy, label: str, synset: str, rule: str) -> None:
-    placement = place_label(taxonomy, label, known=known_names())
-    assert (placement.synset, placement.rule) == (synset, rule)
+    linked = link_label(taxonomy, label, known=known_names())
+    assert (linked.synset, linked.rule) == (synset, rule)
 
 
 def test_singulars_are_nltks(taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusReader) -> None:
     for plural in ("castles", "zebras", "buses", "knives", "mice", "foxes", "wolves", "benches", "women"):
-        assert place_label(taxonomy, plural).synset == taxonomy.senses(nltk_wordnet.morphy(plural, "n"))[0]
+        assert link_label(taxonomy, plural).synset == taxonomy.senses(nltk_wordnet.morphy(plural, "n"))[0]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_singulars_are_nltks(taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusRead
     [("umbrela", "umbrella.n.01"), ("flying squirl", "squirrel"), ("pink bicycle", "bicycle.n.01")],
 )
 def test_a_label_without_a_place_names_the_nearest(taxonomy: Taxonomy, label: str, candidate: str) -> None:
-    with pytest.raises(UnplacedLabelError) as error:
-        place_label(taxonomy, label)
+    with pytest.raises(UnlinkedLabelError) as error:
+        link_label(taxonomy, label)
     assert repr(label) in str(error.value)
     assert candidate in str(error.value)
 

@@ -152,7 +152,7 @@ def test_labels_above_one_another_are_found_in_wordnet() -> None:
     taxonomy = Taxonomy.shipped()
     for u, above in enumerate(labels.synsets):
         for v, below in enumerate(labels.synsets):
-            places = taxonomy.place(above), taxonomy.place(below)
+            places = taxonomy.index(above), taxonomy.index(below)
             related = places[0] in taxonomy.ancestors(places[1]) or places[1] in taxonomy.ancestors(places[0])
             assert ((labels.labels[u], labels.labels[v]) in pairs) == (related and places[0] != places[1])
 

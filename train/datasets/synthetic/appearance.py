@@ -114,8 +114,8 @@ APPEARANCES: tuple[tuple[tuple[str, ...], Appearance], ...] = (
 def appearance_of(synset: str) -> Appearance:
     """The appearance of a class by its synset; any colour if no entry of APPEARANCES lists a hypernym of it."""
     taxonomy = Taxonomy.shipped()
-    hypernyms = set(taxonomy.ancestors(taxonomy.place(synset)))
-    listed = (each for kinds, each in APPEARANCES if any(taxonomy.place(kind) in hypernyms for kind in kinds))
+    hypernyms = set(taxonomy.ancestors(taxonomy.index(synset)))
+    listed = (each for kinds, each in APPEARANCES if any(taxonomy.index(kind) in hypernyms for kind in kinds))
     return next(listed, Appearance((ANY,)))
 
 

@@ -51,34 +51,34 @@ def write_wordnet(taxonomy: Taxonomy, folder: str | Path, synsets: Iterable[str]
 
 
 def _closure(taxonomy: Taxonomy, synsets: Iterable[str]) -> list[int]:
-    places = {taxonomy.place(synset) for synset in synsets}
-    return sorted({ancestor for place in places for ancestor in taxonomy.ancestors(place)})
+    indices = {taxonomy.index(synset) for synset in synsets}
+    return sorted({ancestor for index in indices for ancestor in taxonomy.ancestors(index)})
 
 
-def _data(taxonomy: Taxonomy, places: Iterable[int]) -> bytes:
+def _data(taxonomy: Taxonomy, indices: Iterable[int]) -> bytes:
     """Put each line at the byte that its synset is known by, with blank lines between."""
     content = bytearray(PREAMBLE.encode("ascii"))
     offsets = taxonomy.offsets.tolist()
-    for place in places:
-        gap = offsets[place] - len(content)
+    for index in indices:
+        gap = offsets[index] - len(content)
         content += b" " * (gap - 1) + b"\n" if gap else b""
-        content += _line(taxonomy, place, offsets).encode("ascii")
+        content += _line(taxonomy, index, offsets).encode("ascii")
     return bytes(content)
 
 
-def _line(taxonomy: Taxonomy, place: int, offsets: list[int]) -> str:
-    lemmas = taxonomy.lemma_lines[place].split(" ")
+def _line(taxonomy: Taxonomy, index: int, offsets: list[int]) -> str:
+    lemmas = taxonomy.lemma_lines[index].split(" ")
     words = "".join(f"{lemma} 0 " for lemma in lemmas)
-    parents = taxonomy.parents(place)
+    parents = taxonomy.parents(index)
     pointers = "".join(f"@ {offsets[parent]:08d} n 0000 " for parent in parents)
     return (
-        f"{offsets[place]:08d} {NOUN_TOPS:02d} n {len(lemmas):02x} {words}"
-        f"{len(parents):03d} {pointers}| {taxonomy.glosses[place]}\n"
+        f"{offsets[index]:08d} {NOUN_TOPS:02d} n {len(lemmas):02x} {words}"
+        f"{len(parents):03d} {pointers}| {taxonomy.glosses[index]}\n"
     )
 
 
-def _index(taxonomy: Taxonomy, places: Iterable[int]) -> str:
-    lemmas = {lemma for place in places for lemma in taxonomy.lemma_lines[place].lower().split(" ")}
+def _index(taxonomy: Taxonomy, indices: Iterable[int]) -> str:
+    lemmas = {lemma for index in indices for lemma in taxonomy.lemma_lines[index].lower().split(" ")}
     offsets = taxonomy.offsets.tolist()
     lines = [PREAMBLE]
     for lemma in sorted(lemmas):
