@@ -62,7 +62,7 @@ def compare(model: Path, folder: Path, photos: Path, settings: Settings, batch: 
     for target in dict.fromkeys(target for _, _, target in RUNS if target):
         chosen = Settings(**vars(settings) | {"target": target})
         made = calibrate(model, [str(photos)], chosen, folder / f"{model.stem}.{target}.onnx")
-        files[target], kept[target] = made.path, len(made.ladder[-1].kept)
+        files[target], kept[target] = made.path, len(made.candidates[-1].kept)
     engines = {
         (backend, precision, target): open_engine(
             files[target], "cpu", backend, None if target else precision, settings.threads

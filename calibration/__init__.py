@@ -1,1 +1,1 @@
-"""Model files of less precision: an fp32 model file and photos in, the same network in fp16, bf16, INT8 or FP8 out."""
+"""Calibration: converts an fp32 model file to fp16, bf16, INT8 or FP8, and measures the accuracy drop on photos."""

@@ -1,25 +1,33 @@
-"""fp32 model file + photos -> a model file of another precision, with what it costs."""
+"""Calibration from start to end: an fp32 model file and photos in, a model file of another precision out."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import onnx
 
-from mlzsl.calibration.conversion import behind_weights, body_of, lowered, lowered_layers
-from mlzsl.calibration.drop import Drop
-from mlzsl.calibration.gauge import Gauge
-from mlzsl.calibration.network import Network, load_network
+from mlzsl.calibration.accuracy import AccuracyDrop, Evaluator
+from mlzsl.calibration.conversion import (
+    convert_layers,
+    convert_precision,
+    convolutional_nodes,
+    nodes_from_first_weights,
+)
+from mlzsl.calibration.mixed_precision import (
+    Candidate,
+    LayerSensitivity,
+    quantized_share,
+    rank_layers,
+    search_mixed_precision,
+)
+from mlzsl.calibration.network import Network, load_network, write_network
 from mlzsl.calibration.photos import Sample, sample_photos
-from mlzsl.calibration.qdq import PLACEMENTS, layers_of, points_of, quantized
+from mlzsl.calibration.qdq import LARGEST, QDQ_SCHEMES, insert_qdq, layers_of, quantized_tensors, scaled_weights
 from mlzsl.calibration.ranges import collect_ranges
 from mlzsl.calibration.record import SUFFIX, Record, check_record, read_record, write_record
-from mlzsl.calibration.rounding import Steps
-from mlzsl.calibration.sensitivity import Limits, Sensitivity, Step, climb, rank_layers, take_step
 from mlzsl.calibration.settings import QUANTIZED, Settings, check_settings, default_output
-from mlzsl.calibration.weights import rounded_weights
-from mlzsl.calibration.writing import write_calibrated
+from mlzsl.calibration.weight_rounding import Floats, Rounded, gptq_weights
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import sha256_of_file
 from mlzsl.cli.progress import progress
@@ -29,39 +37,39 @@ from mlzsl.engines.artifact.modelfile import read_manifest
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What a calibration made.
+    """The result of a calibration.
 
     Attributes:
         path: the model file.
         manifest: as written into it.
+        seconds: duration.
+        drop: accuracy drop of the file, None where nothing was measured.
         record: the calibration record beside it, None for fp16 and bf16.
-        layers: how many layers can be quantized.
-        ladder: what was tried, the last step is what was written; empty where nothing could be measured.
-        ranked: the layers, the one to keep first in front, where they had to be ranked.
-        drop: of what was written, None where nothing could be measured.
-        seconds: it took.
+        layers: number of layers that can be quantized.
+        candidates: those that were measured, the last one is in the file; empty where nothing was measured.
+        ranked: the layers by sensitivity, where they had to be ranked.
     """
 
     path: Path
     manifest: Manifest
-    record: Path | None
-    layers: int
-    ladder: tuple[Step, ...]
-    ranked: tuple[Sensitivity, ...]
-    drop: Drop | None
     seconds: float
+    drop: AccuracyDrop | None
+    record: Path | None = None
+    layers: int = 0
+    candidates: Sequence[Candidate] = ()
+    ranked: Sequence[LayerSensitivity] = ()
 
     def to_json(self) -> dict[str, object]:
-        """What was made, for machines."""
+        """The result for `--json`."""
         return {
             "model": str(self.path),
             "precision": self.manifest.precision,
             "quantized_for": self.manifest.quantized_for,
             "record": None if self.record is None else str(self.record),
             "layers": self.layers,
-            "ladder": [step.to_json() for step in self.ladder],
+            "candidates": [candidate.to_json() for candidate in self.candidates],
             "ranked": [asdict(entry) for entry in self.ranked],
-            "drop": None if self.drop is None else self.drop.to_json(),
+            "accuracy_drop": None if self.drop is None else self.drop.to_json(),
             "seconds": round(self.seconds, 2),
         }
 
@@ -77,20 +85,20 @@ def calibrate(
 ) -> Calibrated:
     """Write an fp32 model file in another precision.
 
-    Labels, preprocessing and golden sample stay: whoever runs the file can hold it against the PyTorch reference.
+    Labels, preprocessing and golden sample stay, so that the file can be verified against the PyTorch reference.
 
     Args:
         model: an fp32 file that `mlzsl-export` wrote.
         photos: files, folders or patterns; INT8 and FP8 need them, or a record.
-        settings: what to do.
-        output: where to; None for `default_output`.
-        check: photos to measure the drop on; None takes those of `photos` that do not calibrate.
-        record: ranges of an earlier calibration of the same model to use again.
-        quiet: say nothing.
+        settings: precision, backend and tolerances.
+        output: the file to write; None for `default_output`.
+        check: photos to measure the accuracy drop on; None takes those of `photos` that do not calibrate.
+        record: record of an earlier calibration of the model, whose ranges are reused.
+        quiet: show no progress.
 
     Raises:
-        UsageError: the model is not fp32, the photos or the record are unfit, or settings contradict each other.
-        FailureError: the network does not stand the precision, or the limits cannot be kept.
+        UsageError: the model is not fp32, photos or record are not valid, or settings contradict each other.
+        FailureError: values exceed the range of the precision, or the accuracy drop its limits.
     """
     started = time.perf_counter()
     manifest = read_manifest(model)
@@ -104,15 +112,16 @@ def calibrate(
             photos, check, manifest, count, settings.check_count, settings.seed, settings.threads, quiet
         )
     job = _Job(model, manifest, network, sample, settings, output, record, quiet)
-    made = _quantize(job) if settings.precision in QUANTIZED else _halve(job)
-    written = write_calibrated(output, made.network, model, settings, made.sources)
+    made = _quantize(job) if settings.precision in QUANTIZED else _convert(job)
+    sources = {} if made.record is None else {"calibration": sha256_of_file(made.record)}
+    written = write_network(output, made.network, model, settings.precision, settings.quantized_for, sources)
     seconds = time.perf_counter() - started
-    return Calibrated(output, written, made.record, made.layers, made.ladder, made.ranked, made.drop, seconds)
+    return Calibrated(output, written, seconds, made.drop, made.record, made.layers, made.candidates, made.ranked)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The arguments of `calibrate`, read; `sample` is None where there are no photos."""
+    """The arguments of `calibrate`, read; `sample` is None without photos."""
 
     model: Path
     manifest: Manifest
@@ -123,29 +132,28 @@ class _Job:
     record: Path | None
     quiet: bool
 
+    def evaluator(self, sample: Sample) -> Evaluator:
+        return Evaluator(self.network, self.model, sample.check, self.settings, self.quiet)
+
 
 @dataclass(frozen=True)
 class _Made:
-    """A network, and what `Calibrated` and its manifest say of it."""
+    """A network, and fields of `Calibrated`."""
 
     network: onnx.ModelProto
-    drop: Drop | None
-    sources: dict[str, str]
+    drop: AccuracyDrop | None
     record: Path | None = None
     layers: int = 0
-    ladder: tuple[Step, ...] = ()
-    ranked: tuple[Sensitivity, ...] = ()
+    candidates: list[Candidate] = field(default_factory=list)
+    ranked: list[LayerSensitivity] = field(default_factory=list)
 
 
-def _halve(job: _Job) -> _Made:
-    network, settings = job.network, job.settings
-    # bf16's 8 bits would tie many scores of the head, which is small: it stays in fp32.
-    nodes = body_of(network) if settings.precision == "bf16" else behind_weights(network)
-    made = lowered(network, settings.precision, nodes)
-    if job.sample is None:
-        return _Made(made, None, {})
-    gauge = Gauge.of(network, job.model, job.sample.check, settings, job.quiet)
-    return _Made(made, gauge.drop(made), {})
+def _convert(job: _Job) -> _Made:
+    precision = job.settings.precision
+    # The 8 significant bits of bf16 would tie many scores of the head, which is small: it stays in fp32.
+    nodes = convolutional_nodes(job.network) if precision == "bf16" else nodes_from_first_weights(job.network)
+    made = convert_precision(job.network, precision, nodes)
+    return _Made(made, None if job.sample is None else job.evaluator(job.sample).drop(made))
 
 
 def _quantize(job: _Job) -> _Made:
@@ -154,49 +162,48 @@ def _quantize(job: _Job) -> _Made:
     if not layers:
         raise UsageError(f"{job.model}: has no convolution that could be quantized; use --precision fp16.")
     assert settings.quantized_for is not None
-    placement = PLACEMENTS[settings.precision, settings.quantized_for]
+    scheme = QDQ_SCHEMES[settings.precision, settings.quantized_for]
     found = _ranges(job, layers)
 
-    weights: dict[str, Steps] = {}
-    if sample is not None:
-        photos = sample.calibration
-        weights = rounded_weights(network, layers, found.ranges, placement, photos, settings.threads, job.quiet)
+    def scaled(node: onnx.NodeProto) -> Floats:
+        return scaled_weights(network, node, found.ranges[node.input[0]], scheme)[0]
 
-    def alone(chosen: Sequence[str]) -> onnx.ModelProto:
-        return quantized(network, chosen, found.ranges, placement, weights)
+    weights: dict[str, Rounded] = {}
+    if sample is not None and scheme.integer_weights:
+        largest = LARGEST[scheme.weights]
+        weights = gptq_weights(network, layers, scaled, largest, sample.calibration, settings.threads, job.quiet)
 
     def quantize(chosen: Sequence[str]) -> onnx.ModelProto:
-        made, kept = alone(chosen), set(layers) - set(chosen)
-        return lowered_layers(Network(made), kept, placement.kept) if kept and placement.kept else made
+        return insert_qdq(network, chosen, found.ranges, scheme, weights)
 
-    steps: list[Step] = []
-    ranked: list[Sensitivity] = []
+    def mixed(kept: Sequence[str]) -> onnx.ModelProto:
+        made = quantize([layer for layer in layers if layer not in kept])
+        return convert_layers(Network(made), kept, scheme.kept) if kept and scheme.kept else made
+
+    candidates: list[Candidate] = []
+    ranked: list[LayerSensitivity] = []
     if sample is not None:
-        gauge = Gauge.of(network, job.model, sample.check, settings, job.quiet)
-        limits = Limits(settings.max_drop, settings.min_agreement)
-        steps.append(take_step(network, layers, (), quantize, gauge.drop))
-        if not limits.kept_by(steps[0].drop):
-            ranked = rank_layers(network, layers, alone, sample.calibration, settings.threads, job.quiet)
-            climb(network, ranked, quantize, gauge.drop, limits, steps, placement.kept is not None)
-    kept = steps[-1].kept if steps else ()
+        evaluator = job.evaluator(sample)
+
+        def evaluate(kept: tuple[str, ...]) -> Candidate:
+            share = quantized_share(network, [layer for layer in layers if layer not in kept])
+            return Candidate(kept, evaluator.drop(mixed(kept)), share, scheme.kept is not None)
+
+        candidates = [evaluate(())]
+        if not candidates[0].drop.within(settings):
+            ranked = rank_layers(network, layers, quantize, sample.calibration, settings.threads, job.quiet)
+            candidates = search_mixed_precision(candidates[0], ranked, evaluate, settings)
     path = job.output.with_suffix(SUFFIX)
     write_record(path, found)
-    return _Made(
-        quantize([layer for layer in layers if layer not in kept]),
-        steps[-1].drop if steps else None,
-        {"calibration": sha256_of_file(path)},
-        path,
-        len(layers),
-        tuple(steps),
-        tuple(ranked),
-    )
+    kept, drop = (candidates[-1].kept, candidates[-1].drop) if candidates else ((), None)
+    return _Made(mixed(kept), drop, path, len(layers), candidates, ranked)
 
 
 def _ranges(job: _Job, layers: Sequence[str]) -> Record:
-    """The ranges of every tensor that any placement stands pairs on: an earlier record's, or new ones."""
+    """The ranges of every tensor that any scheme quantizes: those of an earlier record, or new ones."""
     network, settings = job.network, job.settings
     tensors = sorted({
-        source for placement in PLACEMENTS.values() for source in points_of(network, layers, placement).values()
+        source for scheme in QDQ_SCHEMES.values() for source in quantized_tensors(network, layers, scheme).values()
     })  # fmt: skip
     if job.record is not None:
         found = read_record(job.record)
@@ -208,7 +215,7 @@ def _ranges(job: _Job, layers: Sequence[str]) -> Record:
     assert job.sample is not None
     photos = job.sample.calibration
     runs = len(photos) * (1 if settings.method == "minmax" else 2)
-    with progress("calibrating", runs, "photos", job.quiet) as bar:
+    with progress("collecting ranges", runs, "photos", job.quiet) as bar:
         ranges = collect_ranges(network, tensors, settings.method, photos.batches, bar, settings.threads)
     return Record(
         model_sha256=job.manifest.network_sha256,

@@ -11,75 +11,75 @@ from rich.console import Console
 from rich.table import Table
 
 from mlzsl.cli.command import command
-from mlzsl.cli.options import FiniteFloat, json_option, quiet_option
+from mlzsl.cli.options import FiniteFloat, json_option, model_file, quiet_option, refuse_unused
 
 if TYPE_CHECKING:
-    from mlzsl.calibration.sensitivity import Sensitivity, Step
+    from mlzsl.calibration.calibrate import Calibrated
 
 SHOWN = 10  # of the ranked layers
-COLUMNS = ("kept float", "mAP lost, points", "best labels that stay", "multiply-adds quantized", "estimated speed")
 
 
 @command("mlzsl-calibrate")
-@click.argument("model", default="model.onnx", type=click.Path(path_type=Path))
+@model_file
 @click.option(
     "--photos",
     multiple=True,
     metavar="PHOTOS",
-    help="Files, folders or patterns of photos like those that will be tagged. Some of them calibrate, others measure "
-    "the drop; a folder with a labels.json also gives the drop of mAP.",
+    help="Files, folders or patterns of photos like those to be tagged. Some calibrate, others measure the accuracy "
+    "drop; a folder with a labels.json also gives the drop of mAP.",
 )
 @click.option(
     "--precision",
     default="int8",
     type=click.Choice(["fp16", "bf16", "int8", "fp8"]),
-    help="What to write. fp16 and bf16 need no photos, but are measured where there are some.",
+    help="The precision to write. fp16 and bf16 need no photos; with photos their accuracy drop is measured.",
 )
 @click.option(
     "--for",
     "target",
     type=click.Choice(["openvino", "tensorrt", "onnxruntime"]),
-    help="What will run an INT8 file: each fuses other placements of the quantization.  [default: openvino]",
+    help="The backend that will run an INT8 file: each fuses other QDQ patterns.  [default: openvino]",
 )
 @click.option(
     "--method",
     default="mse",
     type=click.Choice(["mse", "entropy", "percentile", "minmax"]),
-    help="How a tensor's range is chosen from the values seen.",
+    help="How a tensor's range is chosen from its values.",
 )
 @click.option("--count", default=256, type=click.IntRange(1), metavar="N", help="Photos that calibrate, at most.")
 @click.option(
     "--check",
     metavar="PHOTOS",
-    help="Measure the drop on these photos.  [default: photos of --photos that do not calibrate]",
+    help="Measure the accuracy drop on these photos.  [default: photos of --photos that do not calibrate]",
 )
 @click.option("--check-count", default=256, type=click.IntRange(1), metavar="N", help="Photos that measure, at most.")
-@click.option("--seed", default=0, type=click.IntRange(0, 2**31 - 1), help="Of the choice of photos.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**31 - 1), help="Seed of the choice of photos.")
 @click.option(
     "--max-drop",
     default=1.0,
     type=FiniteFloat(0),
     metavar="POINTS",
-    help="Keep the most sensitive layers in float until at most so many points of mAP are lost, seen or unseen, where "
-    "the photos have labels.",
+    help="Keep the most sensitive layers in float until at most this many points of mAP, seen or unseen, are lost on "
+    "photos with labels.",
 )
 @click.option(
     "--min-agreement",
     default=97.5,
     type=FiniteFloat(0, 100),
     metavar="PERCENT",
-    help="Keep them also until so many of the best 3 labels stay the same.",
+    help="Keep the most sensitive layers in float until the top-3 agreement is at least this high as well.",
 )
 @click.option(
     "--record",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Use the ranges of an earlier calibration of this model again, such as model.int8.calibration.json.",
+    help="Reuse the ranges of an earlier calibration of the model, such as model.int8.calibration.json.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="The model file to write.  [default: MODEL with the precision before .onnx]",
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads at most.  [default: every core]")
@@ -103,10 +103,10 @@ def main(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Write the fp32 MODEL in another precision, and measure what that costs.
+    """Convert the fp32 file MODEL to fp16, bf16, INT8 or FP8, and measure the accuracy drop.
 
-    The result is again a model file: the precision stands in its graph, so every engine runs what was measured. INT8
-    and FP8 quantize the convolutions; their ranges come from photos and are kept beside the file, to be used again.
+    The result is a model file as well: the precision is stated in its graph, so every engine runs what was measured.
+    INT8 and FP8 quantize the convolutions; their ranges come from photos and are kept in a record beside the file.
 
     \b
     Examples:
@@ -116,55 +116,45 @@ def main(
       mlzsl-calibrate model.onnx --precision fp8 --record model.int8.calibration.json
       mlzsl-calibrate model.onnx --precision fp16
     """
-    from mlzsl.calibration.calibrate import calibrate  # onnx is heavy: --help must not wait for it
-    from mlzsl.calibration.settings import Settings
+    from mlzsl.calibration.calibrate import calibrate  # imports onnx, which --help need not wait for
+    from mlzsl.calibration.settings import QUANTIZED, Settings
 
+    if precision not in QUANTIZED:
+        refuse_unused(f"with --precision {precision}", "method", "count", "max_drop", "min_agreement")
+    if not photos:
+        refuse_unused("without --photos", "count", "check_count", "seed", "max_drop", "min_agreement")
     settings = Settings(precision, target, method, count, check_count, seed, max_drop, min_agreement, threads)
     made = calibrate(model, photos, settings, output, check, record, quiet=quiet or as_json)
     if as_json:
         click.echo(json.dumps(made.to_json(), indent=2))
     elif not quiet:
-        console = Console(highlight=False)
-        if made.ranked:
-            console.print(_ranking(made.ranked))
-        if made.ladder:
-            console.print(_ladder(made.ladder, made.layers))
-        if made.drop is not None:
-            console.print(_lines(f"What {precision} costs", made.drop.lines()))
-        beside = f" and {made.record}" if made.record else ""
-        click.echo(f"wrote {made.path}{beside} in {made.seconds:.0f} s; next: mlzsl-verify {made.path}")
+        _print(made)
 
 
-def _ranking(ranked: tuple[Sensitivity, ...]) -> Table:
-    table = Table(
-        "layer",
-        "mean score difference, quantized alone",
-        "multiply-adds",
-        title="Layers worth keeping",
-        title_justify="left",
-    )
-    for entry in ranked[:SHOWN]:
-        table.add_row(entry.layer, f"{entry.harm:.1e}", f"{entry.share:.1%}")
-    return table
-
-
-def _ladder(steps: tuple[Step, ...], layers: int) -> Table:
-    table = Table(title=f"{layers} layers", title_justify="left")
-    for heading in COLUMNS:
-        table.add_column(heading, justify="right")
-    for step in steps:
-        table.add_row(
-            str(len(step.kept)),
-            f"{step.drop.points:.2f}" if step.drop.mAP else "not known",
-            f"{step.drop.agreement.top_agreement:.1%}",
-            f"{step.quantized_share:.0%}",
-            f"{step.speed:.1f} x fp32",
-        )
-    return table
-
-
-def _lines(title: str, lines: list[tuple[str, str]]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
-    for line in lines:
-        table.add_row(*line)
-    return table
+def _print(made: Calibrated) -> None:
+    console = Console(highlight=False)
+    if made.ranked:
+        table = Table("layer", "sensitivity", "multiply-adds", title="Most sensitive layers", title_justify="left")
+        for entry in made.ranked[:SHOWN]:
+            table.add_row(entry.layer, f"{entry.sensitivity:.1e}", f"{entry.share:.1%}")
+        console.print(table)
+    if made.candidates:
+        table = Table(title=f"{made.layers} layers", title_justify="left")
+        for heading in ("in float", "mAP lost, points", "top-k agreement", "multiply-adds quantized", "est. speedup"):
+            table.add_column(heading, justify="right")
+        for candidate in made.candidates:
+            table.add_row(
+                str(len(candidate.kept)),
+                f"{candidate.drop.points:.2f}" if candidate.drop.mAP else "no labels",
+                f"{candidate.drop.agreement.top_agreement:.1%}",
+                f"{candidate.quantized_share:.0%}",
+                f"{candidate.speedup:.1f} x fp32",
+            )
+        console.print(table)
+    if made.drop is not None:
+        table = Table(title=f"Accuracy drop of {made.manifest.precision}", title_justify="left", show_header=False)
+        for line in made.drop.lines():
+            table.add_row(*line)
+        console.print(table)
+    beside = f" and {made.record}" if made.record else ""
+    click.echo(f"wrote {made.path}{beside} in {made.seconds:.0f} s; next: mlzsl-verify {made.path}")

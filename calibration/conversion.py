@@ -1,7 +1,7 @@
-"""fp32 -> fp16 or bf16: which nodes compute in half precision, and the casts between them and the rest.
+"""Precision conversion, fp32 to fp16 or bf16: some nodes compute in half precision, with casts at the boundaries.
 
-What stands before the first weights stays fp32: it maps pixels 0 to 255 to normalized ones, where rounding the scale
-would change every picture's contrast.
+Nodes before the first weights stay in fp32: they map pixels of 0 to 255 to normalized values, where a rounded scale
+would change every image's contrast.
 """
 
 from collections.abc import Collection
@@ -15,28 +15,29 @@ from mlzsl.calibration.network import Network, Node, reading, rebuilt
 from mlzsl.cli.errors import FailureError
 
 WEIGHTED = ("Conv", "MatMul", "Gemm")
-HALF = {
+FUSED = ("Add", "Relu", "MaxPool")  # follow a convolution in its precision
+HALF_PRECISIONS = {
     "fp16": (TensorProto.FLOAT16, np.dtype(np.float16)),
     "bf16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
 }
-BF16_OPSET = 22  # where ONNX gives bf16 to Conv and MaxPool
+BF16_OPSET = 22  # the first with bf16 for Conv and MaxPool
 
 
-def behind_weights(network: Network) -> set[str]:
-    """The names of the nodes that compute from what the first weights gave, and of those that hold weights."""
-    behind: set[str] = set()
+def nodes_from_first_weights(network: Network) -> set[str]:
+    """The names of the nodes with weights, and of those that depend on one."""
+    found: set[str] = set()
     outputs: set[str] = set()
     for node in network.nodes:
         if node.op_type in WEIGHTED or any(name in outputs for name in node.input):
-            behind.add(node.name)
+            found.add(node.name)
             outputs.update(node.output)
-    return behind
+    return found
 
 
-def body_of(network: Network) -> set[str]:
-    """The nodes of the convolutional part: behind the first weights, up to the last convolution and its Relu and Add.
+def convolutional_nodes(network: Network) -> set[str]:
+    """The names of the nodes from the first weights up to the last convolution, its Add, Relu and MaxPool included.
 
-    What a node behind a convolution reads and no convolution reads after it is the head.
+    The nodes behind are the head.
     """
     feeds_convolution: set[str] = set()
     for node in reversed(network.nodes):
@@ -49,37 +50,35 @@ def body_of(network: Network) -> set[str]:
     }
     written = {name for node in network.nodes if node.name in names for name in node.output}
     for node in network.nodes:
-        if node.op_type in ("Add", "Relu", "MaxPool") and all(
-            name in written or name in network.constants for name in node.input
-        ):
+        if node.op_type in FUSED and all(name in written or name in network.constants for name in node.input):
             names.add(node.name)
             written.update(node.output)
-    return names & behind_weights(network)
+    return names & nodes_from_first_weights(network)
 
 
-def lowered_layers(network: Network, layers: Collection[str], precision: str) -> onnx.ModelProto:
-    """The network with some layers in half precision, and what stands behind them up to the next layer or pair."""
+def convert_layers(network: Network, layers: Collection[str], precision: str) -> onnx.ModelProto:
+    """Convert some layers and the Add, Relu and MaxPool nodes that follow them; arguments as `convert_precision`."""
     names = set(layers)
     written = {node.output[0] for node in network.nodes if node.name in names}
     for node in network.nodes:
-        if node.op_type in ("Add", "Relu", "MaxPool") and any(name in written for name in node.input):
+        if node.op_type in FUSED and any(name in written for name in node.input):
             names.add(node.name)
             written.add(node.output[0])
-    return lowered(network, precision, names)
+    return convert_precision(network, precision, names)
 
 
-def lowered(network: Network, precision: str, nodes: Collection[str]) -> onnx.ModelProto:
-    """The network with some of its nodes in half precision; its input and output keep their types.
+def convert_precision(network: Network, precision: str, nodes: Collection[str]) -> onnx.ModelProto:
+    """Convert some nodes to half precision; the network's input and output keep their types.
 
     Args:
         network: in fp32.
-        precision: a key of HALF.
-        nodes: the names of those that compute in it.
+        precision: a key of HALF_PRECISIONS.
+        nodes: names of the nodes to convert.
 
     Raises:
-        FailureError: a weight is too large for it.
+        FailureError: a weight exceeds the range of the precision.
     """
-    kind, dtype = HALF[precision]
+    kind, dtype = HALF_PRECISIONS[precision]
     floats = _float32_tensors(network)
     model = network.model
     half: set[str] = set()  # tensors that are in half precision in the new network
@@ -87,25 +86,23 @@ def lowered(network: Network, precision: str, nodes: Collection[str]) -> onnx.Mo
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     casts: set[str] = set()
 
+    def cast(name: str, converted: str, to: int) -> str:
+        if converted not in casts:
+            casts.add(converted)
+            made.append(helper.make_node("Cast", [name], [converted], f"{converted}/cast", to=to))
+        return converted
+
     def as_half(name: str) -> str:
         if name not in floats or name in half:
             return name
         converted = f"{name}/{precision}"
-        if name in network.constants:
-            constants.setdefault(converted, _converted(network, name, converted, dtype))
-        elif converted not in casts:
-            casts.add(converted)
-            made.append(helper.make_node("Cast", [name], [converted], f"{converted}/cast", to=kind))
+        if name not in network.constants:
+            return cast(name, converted, kind)
+        constants.setdefault(converted, _converted(network, name, converted, dtype))
         return converted
 
     def as_float(name: str) -> str:
-        if name not in half:
-            return name
-        converted = f"{name}/fp32"
-        if converted not in casts:
-            casts.add(converted)
-            made.append(helper.make_node("Cast", [name], [converted], f"{converted}/cast", to=TensorProto.FLOAT))
-        return converted
+        return cast(name, f"{name}/fp32", TensorProto.FLOAT) if name in half else name
 
     outputs = {output.name for output in model.graph.output}
     for node in network.nodes:
@@ -114,12 +111,10 @@ def lowered(network: Network, precision: str, nodes: Collection[str]) -> onnx.Mo
             continue
         node = reading(node, [as_half(name) for name in node.input])
         made.append(node)
-        for place, name in enumerate(node.output):
+        for index, name in enumerate(node.output):
             if name in outputs:
-                node.output[place] = f"{name}/{precision}"
-                made.append(
-                    helper.make_node("Cast", [node.output[place]], [name], f"{name}/cast", to=TensorProto.FLOAT)
-                )
+                node.output[index] = f"{name}/{precision}"
+                cast(node.output[index], name, TensorProto.FLOAT)
             elif name in floats:
                 half.add(name)
     result = rebuilt(network, made, constants.values())
@@ -139,5 +134,5 @@ def _converted(network: Network, name: str, converted: str, dtype: np.dtype[np.g
     with np.errstate(over="ignore"):
         values = network.array(name).astype(dtype)
     if not np.isfinite(values.astype(np.float32)).all():
-        raise FailureError(f"weight {name} is too large for {dtype.name}; use --precision bf16.")
+        raise FailureError(f"weight {name} exceeds the range of {dtype.name}; use --precision bf16.")
     return numpy_helper.from_array(values, converted)

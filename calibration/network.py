@@ -1,7 +1,8 @@
-"""An ONNX network read for surgery: who writes each tensor, who reads it, and what it is worth where it is constant."""
+"""The ONNX graph that calibration edits: read from a model file, rebuilt with other nodes, written as a model file."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,19 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.engines.artifact.modelfile import read_model_file, write_model_file
 
 Node = onnx.NodeProto
 Array = npt.NDArray[np.generic]
 
 
 class Network:
-    """A view of a model's graph; it is never changed, new models are made from it.
+    """A read-only view of a model's graph; `rebuilt` makes a new model from it.
 
     Attributes:
-        model: the ONNX model.
+        model: the ONNX model, every node with a unique name.
         constants: its initializers by name.
         writer: the node that writes a tensor; graph inputs and initializers have none.
         readers: the nodes that read a tensor, in the graph's order.
@@ -36,7 +39,7 @@ class Network:
 
     @property
     def nodes(self) -> list[Node]:
-        """The nodes, each after those that write what it reads."""
+        """The nodes in topological order."""
         return list(self.model.graph.node)
 
     def array(self, name: str) -> Array:
@@ -45,20 +48,9 @@ class Network:
         return value
 
     def past_relu(self, tensor: str) -> str:
-        """The tensor itself, or the output of the Relu that alone reads it: what a kernel of both would write."""
+        """The output of the Relu that is the tensor's only reader, else the tensor: what a fused kernel writes."""
         readers = self.readers[tensor]
         return readers[0].output[0] if len(readers) == 1 and readers[0].op_type == "Relu" else tensor
-
-    def before_relu(self, tensor: str) -> Node | None:
-        """The node that computes a tensor, seen through a Relu that alone reads it."""
-        node = self.writer.get(tensor)
-        if node is not None and node.op_type == "Relu" and len(self.readers[node.input[0]]) == 1:
-            return self.writer.get(node.input[0])
-        return node
-
-    def scores_are_written_by(self) -> Node:
-        """The node that writes the network's one output."""
-        return self.writer[self.model.graph.output[0].name]
 
 
 def load_network(path: Path) -> Network:
@@ -70,11 +62,64 @@ def load_network(path: Path) -> Network:
     try:
         return Network(onnx.load(path, load_external_data=False))
     except Exception as error:  # protobuf's own errors have no common ancestor
-        raise UsageError(f"{path}: cannot be parsed as ONNX ({error}); re-export it with mlzsl-export.") from error
+        message = f"{path}: cannot be parsed as ONNX ({reason_of(error)}); re-export it with mlzsl-export."
+        raise UsageError(message) from error
+
+
+def write_network(
+    path: Path,
+    made: onnx.ModelProto,
+    model: Path,
+    precision: str,
+    quantized_for: str | None,
+    sources: dict[str, str],
+) -> Manifest:
+    """Check a network and write it with the labels, preprocessing and golden sample of the fp32 model file.
+
+    Args:
+        path: the model file to write.
+        made: the network.
+        model: the fp32 model file; the manifest names it by its `network_sha256`, which certificates do not change.
+        precision, quantized_for: fields of the manifest.
+        sources: SHA-256 by name, added to the manifest's.
+    """
+    onnx.checker.check_model(made, full_check=True)
+    manifest, golden = read_model_file(model)
+    changed = replace(
+        manifest,
+        precision=precision,
+        quantized_for=quantized_for,
+        sources=manifest.sources | {"fp32": manifest.network_sha256} | sources,
+    )
+    return write_model_file(path, made.SerializeToString(), changed, golden.images, golden.scores)
+
+
+def rebuilt(network: Network, nodes: Iterable[Node], constants: Iterable[onnx.TensorProto]) -> onnx.ModelProto:
+    """The model with other nodes and initializers, unused initializers left out.
+
+    Recorded shapes and types of intermediate tensors are dropped, as they may have changed.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(network.model)
+    nodes = list(nodes)
+    read = {name for node in nodes for name in node.input}
+    used = [tensor for tensor in constants if tensor.name in read]
+    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(used)
+    return model
+
+
+def reading(node: Node, names: Sequence[str]) -> Node:
+    """A copy of a node with other inputs."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.input[:] = names
+    return copy
 
 
 def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy where every node has a name of its own, as ONNX does not ask for: the name of what it writes."""
+    """A copy in which every node has a unique name: its own, or that of its output where it is missing or shared."""
     named = onnx.ModelProto()
     named.CopyFrom(model)
     known = Counter(node.name for node in named.graph.node)
@@ -82,27 +127,3 @@ def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
         if not node.name or known[node.name] > 1:
             node.name = node.output[0]
     return named
-
-
-def rebuilt(network: Network, nodes: Iterable[Node], constants: Iterable[onnx.TensorProto]) -> onnx.ModelProto:
-    """The model with other nodes and initializers, those of the old ones dropped that nothing reads.
-
-    What is known of the shapes of tensors inside is dropped with them: they may have another type now.
-    """
-    model = onnx.ModelProto()
-    model.CopyFrom(network.model)
-    nodes = list(nodes)
-    read = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in constants if tensor.name in read]
-    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(kept)
-    return model
-
-
-def reading(node: Node, names: Sequence[str]) -> Node:
-    """A copy of a node that reads other tensors."""
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.input[:] = names
-    return copy

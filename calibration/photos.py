@@ -1,4 +1,4 @@
-"""Which photos calibrate and which measure what it cost: never the same ones, chosen by a rule that can be repeated."""
+"""The photos of a calibration: a reproducible split into those that calibrate and those that measure accuracy."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,41 +19,43 @@ from mlzsl.imaging.finding import find_images
 from mlzsl.imaging.labelled_folder import LABELS, load_folder
 
 BATCH_SIZE = 8
-LARGEST_SHARE = 1 / 2  # of few photos that calibrate; the rest measures, and few measure badly
-FEW = 32
+LARGEST_SHARE = 1 / 2  # of few photos, that calibrate; the rest measures
+FEW = 32  # photos; fewer give unreliable ranges
+
+Targets = npt.NDArray[np.bool_]  # [n, L], labels in the manifest's order
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Decoded photos, and what is truly in them where somebody has said so.
+    """Decoded photos, with their labels where there is a labels.json.
 
     Attributes:
         images: uint8 [n, S, S, 3].
-        targets: bool [n, L], labels in the manifest's order; None without a labels.json.
+        targets: bool [n, L]; None without a labels.json.
     """
 
     images: Images
-    targets: npt.NDArray[np.bool_] | None = None
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batches(self) -> Iterator[Images]:
-        """The images in their order, a few at a time."""
+        """The images in order, BATCH_SIZE at a time."""
         return (self.images[first : first + BATCH_SIZE] for first in range(0, len(self), BATCH_SIZE))
 
     def first(self, count: int) -> "Photos":
-        """At most `count` of them."""
+        """The first `count` photos, or all."""
         return Photos(self.images[:count], None if self.targets is None else self.targets[:count])
 
     def sha256(self) -> str:
-        """Of the pixels as the network sees them, in this order."""
+        """SHA-256 of the images in order."""
         return sha256_of_bytes(*(image.tobytes() for image in self.images))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The photos of one calibration: `calibration` gives ranges, `check` measures."""
+    """The photos of one calibration: `calibration` for the ranges, `check` for the accuracy drop."""
 
     calibration: Photos
     check: Photos
@@ -71,23 +73,22 @@ def sample_photos(
 ) -> Sample:
     """Choose and decode photos.
 
-    The rule: the photos as `find_images` orders them (where labels are wanted and a folder has a labels.json, those
-    that it names, by name) are shuffled with NumPy's PCG64 of `seed`; the first `count` that can be read calibrate,
-    the next `check_count` measure. Where there are few, at most half of them calibrate. The same pixels are never taken
-    twice.
+    Photos in the order of `find_images` (or, in a folder with a labels.json, those that it lists, by name) are shuffled
+    with NumPy's PCG64 of `seed`; the first `count` readable ones calibrate, the next `check_count` measure. Of few
+    photos at most half calibrate. Duplicate images are used once.
 
     Args:
         inputs: files, folders or patterns.
         check: a file, folder or pattern to measure on instead of the rest.
-        manifest: gives the preprocessing and the labels.
+        manifest: of the model: preprocessing and labels.
         count: photos that calibrate, at most; may be 0.
         check_count: photos that measure, at most.
         seed: of the shuffle.
-        threads: how many decode at once; None takes every core.
-        quiet: say nothing of photos that could not be read.
+        threads: decoding threads; None takes every core.
+        quiet: do not log unreadable photos.
 
     Raises:
-        UsageError: there are no photos, or none for one of the two purposes can be read.
+        UsageError: there are no photos, or no readable ones to calibrate or to measure on.
     """
     preprocessing = Preprocessing.from_json(manifest.preprocessing)
     if check is None:
@@ -102,17 +103,20 @@ def sample_photos(
     rest = shuffled[used:] if check is None else others.shuffled(seed)
     measuring, _ = reader.read(rest, check_count)
     if reader.unreadable:
-        log(f"{reader.unreadable} photos cannot be read and are left out; the first: {reader.first_reason}", quiet)
+        log(f"{reader.unreadable} photos cannot be read and are skipped; the first: {reader.first_reason}", quiet)
     if count and not calibration:
-        raise UsageError(f"--photos {' '.join(inputs)}: {_none_readable(len(found.paths), reader)}")
+        raise UsageError(
+            f"--photos {' '.join(inputs)}: none of {len(found.paths)} photos can be read ({reader.first_reason}); name "
+            "readable photos."
+        )
     if not measuring:
         where = f"--check {check}: " if check is not None else f"--photos {' '.join(inputs)}: "
         raise UsageError(
-            f"{where}no photo is left to measure the drop on, beside the {len(calibration)} that calibrate; "
+            f"{where}no photo is left to measure the accuracy drop on, besides the {len(calibration)} that calibrate; "
             "name more photos."
         )
     if count and len(calibration) < FEW:
-        log(f"only {len(calibration)} photos calibrate: ranges of some hundred are more reliable", quiet)
+        log(f"only {len(calibration)} photos calibrate; a few hundred give more reliable ranges", quiet)
     return Sample(found.photos(calibration), others.photos(measuring))
 
 
@@ -121,53 +125,52 @@ class _Listed:
     """Paths, and the targets of each where they are known."""
 
     paths: list[str]
-    targets: npt.NDArray[np.bool_] | None
+    targets: Targets | None
 
     def shuffled(self, seed: int) -> list[tuple[int, str]]:
         order = np.random.Generator(np.random.PCG64(seed)).permutation(len(self.paths))
-        return [(place, self.paths[place]) for place in order.tolist()]
+        return [(index, self.paths[index]) for index in order.tolist()]
 
     def photos(self, decoded: list[tuple[int, Images]]) -> Photos:
-        places = [place for place, _ in decoded]
-        targets = None if self.targets is None else self.targets[places]
+        targets = None if self.targets is None else self.targets[[index for index, _ in decoded]]
         return Photos(np.array([image for _, image in decoded], dtype=np.uint8), targets)
 
 
 def _labelled(inputs: list[str], manifest: Manifest, quiet: bool) -> _Listed:
-    """Find photos; their targets where the one input is a folder with a labels.json of labels that the model knows."""
+    """Find photos, with targets where the only input is a folder with a labels.json that has labels of the model."""
     folder = Path(inputs[0])
     if len(inputs) != 1 or not (folder / LABELS).is_file():
         return _Listed(list(find_images(inputs)), None)
     labelled = load_folder(folder, quiet=quiet)
     names = [label.name for label in manifest.labels]
-    targets = np.array([[name in carried for name in names] for carried in labelled.labels])
+    targets = np.array([[name in labels for name in names] for labels in labelled.labels])
     return _Listed([str(path) for path in labelled.paths], targets if targets.any() else None)
 
 
 class _Reader:
-    """Decodes photos in threads, each picture once, and counts those that cannot be read."""
+    """Decodes photos in threads, duplicates once, and counts unreadable ones."""
 
     def __init__(self, preprocessing: Preprocessing, threads: int) -> None:
         self.unreadable = 0
         self.first_reason = ""
         self._preprocessing, self._threads = preprocessing, threads
-        self._known: set[str] = set()
+        self._digests: set[str] = set()
 
     def read(self, paths: list[tuple[int, str]], count: int) -> tuple[list[tuple[int, Images]], int]:
-        """The first `count` that can be read, with their places, and how many paths that took."""
+        """The first `count` readable photos with their indices, and the number of paths used."""
         decoded: list[tuple[int, Images]] = []
         used = 0
         with ThreadPoolExecutor(self._threads) as pool:
             while used < len(paths) and len(decoded) < count:
                 chunk = paths[used : used + count - len(decoded)]
                 used += len(chunk)
-                for (place, path), image in zip(chunk, pool.map(self._decode, chunk), strict=True):
+                for (index, path), image in zip(chunk, pool.map(self._decode, chunk), strict=True):
                     if isinstance(image, UnreadableImage):
                         self.unreadable += 1
                         self.first_reason = self.first_reason or f"{path}: {image}"
-                    elif (digest := sha256_of_bytes(image.tobytes())) not in self._known:
-                        self._known.add(digest)
-                        decoded.append((place, image))
+                    elif (digest := sha256_of_bytes(image.tobytes())) not in self._digests:
+                        self._digests.add(digest)
+                        decoded.append((index, image))
         return decoded, used
 
     def _decode(self, entry: tuple[int, str]) -> Images | UnreadableImage:
@@ -175,7 +178,3 @@ class _Reader:
             return load_image(Path(entry[1]), self._preprocessing)
         except UnreadableImage as error:
             return error
-
-
-def _none_readable(count: int, reader: _Reader) -> str:
-    return f"not one of {count} photos can be read ({reader.first_reason}); name photos that can."

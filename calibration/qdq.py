@@ -1,15 +1,15 @@
-"""Where Q/DQ pairs stand: a pair of QuantizeLinear and DequantizeLinear states in the graph that a tensor is INT8.
+"""QDQ insertion: QuantizeLinear/DequantizeLinear pairs that state in the graph which tensors are INT8 or FP8.
 
-A backend fuses an operator into an integer kernel where the pairs around it are those that it looks for, and computes
-the pairs one by one, slower than fp32, where they are not. Known here are the placements for
+A backend fuses an operator into an integer kernel where the pairs around it match its patterns, and otherwise computes
+the pairs one by one, slower than fp32. The schemes:
 
-`tensorrt`     A pair on what a convolution reads, and on the residual input of the Add behind it; int8, zero point 0,
-               float bias. Relu and Add stay between convolution and the next pair, as TensorRT fuses all three.
-`openvino`     The same places; uint8, any zero point. Behind a Relu uint8 has twice the steps of int8.
-`onnxruntime`  As `openvino`, and a pair behind every convolution, Add and MaxPool, int32 bias. The lower bound of a
-               uint8 behind a Relu is the Relu, which ONNX Runtime then leaves out.
+`tensorrt`     A pair on the input of each convolution and on the residual input of the Add behind it; int8, zero point
+               0, float bias. Relu and Add stay between the convolution and the next pair: TensorRT fuses all three.
+`openvino`     The same tensors; uint8, any zero point. After a Relu uint8 has twice the resolution of int8.
+`onnxruntime`  As `openvino`, and a pair after each convolution, Add and MaxPool, int32 bias. The lower bound of uint8
+               after a Relu is the Relu itself, which ONNX Runtime then removes.
 
-Weights are int8 in all, a scale for each output channel, zero point 0. From the pooling on nothing is quantized.
+Weights are int8 with a scale per output channel and zero point 0. From the global pooling on nothing is quantized.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,40 +22,44 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mlzsl.calibration.network import Network, Node, reading, rebuilt
-from mlzsl.calibration.rounding import Steps, rounded_keeping_sums
+from mlzsl.calibration.weight_rounding import Rounded, round_preserving_sums
 
-Range = tuple[float, float]  # the lowest and highest value of a tensor that are to be told apart
+Range = tuple[float, float]  # lowest and highest value of a tensor; values outside are clipped
 
 SMALLEST_SCALE = 2.0**-100
 LARGEST_INT32 = 2**31 - 1
-ROUNDED = (TensorProto.INT8,)  # types of weights whose steps are whole numbers
 LARGEST: dict[int, int] = {TensorProto.INT8: 127, TensorProto.INT32: LARGEST_INT32, TensorProto.FLOAT8E4M3FN: 448}
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Types of quantized tensors, and around what the pairs stand.
+class QDQScheme:
+    """The pairs that a backend expects: types and positions.
 
     Attributes:
         activations: type of quantized activations, a `TensorProto` type.
         weights: type of quantized weights.
-        everywhere: pairs stand behind operators as well, and everybody reads the quantized tensor.
-        integer_bias: the bias is int32 in the scale of the products.
-        kept: precision of layers that are not quantized, a key of `lowering.HALF`; None for fp32.
+        after_operators: pairs also follow operators, and every reader reads the quantized tensor.
+        integer_bias: biases are int32, in the scale of the products.
+        kept: precision of layers that are not quantized, a key of `conversion.HALF_PRECISIONS`; None for fp32.
     """
 
     activations: int
     weights: int
-    everywhere: bool = False
+    after_operators: bool = False
     integer_bias: bool = False
     kept: str | None = None
 
+    @property
+    def integer_weights(self) -> bool:
+        """Whether weights are rounded to integers, and not to FP8."""
+        return self.weights == TensorProto.INT8
 
-PLACEMENTS = {
-    ("int8", "tensorrt"): Placement(TensorProto.INT8, TensorProto.INT8, kept="fp16"),
-    ("int8", "openvino"): Placement(TensorProto.UINT8, TensorProto.INT8, kept="bf16"),
-    ("int8", "onnxruntime"): Placement(TensorProto.UINT8, TensorProto.INT8, everywhere=True, integer_bias=True),
-    ("fp8", "tensorrt"): Placement(TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FN, kept="fp16"),
+
+QDQ_SCHEMES = {
+    ("int8", "tensorrt"): QDQScheme(TensorProto.INT8, TensorProto.INT8, kept="fp16"),
+    ("int8", "openvino"): QDQScheme(TensorProto.UINT8, TensorProto.INT8, kept="bf16"),
+    ("int8", "onnxruntime"): QDQScheme(TensorProto.UINT8, TensorProto.INT8, after_operators=True, integer_bias=True),
+    ("fp8", "tensorrt"): QDQScheme(TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FN, kept="fp16"),
 }
 
 
@@ -64,29 +68,28 @@ def layers_of(network: Network) -> list[str]:
     return [node.name for node in network.nodes if node.op_type == "Conv" and node.input[1] in network.constants]
 
 
-def points_of(network: Network, layers: Collection[str], placement: Placement) -> dict[str, str]:
-    """The tensors that pairs stand on, each with the tensor whose range it has (itself, but behind a MaxPool).
+def quantized_tensors(network: Network, layers: Collection[str], scheme: QDQScheme) -> dict[str, str]:
+    """The tensors that get a pair, each with the tensor that its range is taken from: itself, except after a MaxPool.
 
     Args:
         network: the fp32 network.
-        layers: the names of those to quantize.
-        placement: what for.
+        layers: names of the layers to quantize.
+        scheme: of the backend.
     """
-    convolutions = [node for node in network.nodes if node.name in layers]
-    points = {node.input[0]: node.input[0] for node in convolutions}
-    if not placement.everywhere:
-        return points | {skip: skip for skip in _residuals(network, layers).values()}
+    tensors = {node.input[0]: node.input[0] for node in network.nodes if node.name in layers}
+    if not scheme.after_operators:
+        return tensors | {skip: skip for skip in _residuals(network, layers).values()}
     for node in network.nodes:
-        if node.name in layers or (node.op_type == "Add" and all(name in points for name in node.input)):
-            behind = network.past_relu(node.output[0])
-            points[behind] = behind
-        elif node.op_type == "MaxPool" and node.input[0] in points:  # it can select among integers as they are
-            points[node.output[0]] = points[node.input[0]]
-    return points
+        if node.name in layers or (node.op_type == "Add" and all(name in tensors for name in node.input)):
+            output = network.past_relu(node.output[0])
+            tensors[output] = output
+        elif node.op_type == "MaxPool" and node.input[0] in tensors:  # selects among the integers, so needs no range
+            tensors[node.output[0]] = tensors[node.input[0]]
+    return tensors
 
 
 def _residuals(network: Network, layers: Collection[str]) -> dict[str, str]:
-    """Of every Add behind a quantized convolution, by its output, the input that is not fused with it."""
+    """For every Add behind a quantized convolution, by its output, the input that is not fused with it."""
     residuals = {}
     for node in network.nodes:
         if node.op_type == "Add" and not any(name in network.constants for name in node.input):
@@ -96,33 +99,33 @@ def _residuals(network: Network, layers: Collection[str]) -> dict[str, str]:
     return residuals
 
 
-def quantized(
+def insert_qdq(
     network: Network,
     layers: Collection[str],
     ranges: Mapping[str, Range],
-    placement: Placement,
-    weights: Mapping[str, Steps] = MappingProxyType({}),
+    scheme: QDQScheme,
+    weights: Mapping[str, Rounded] = MappingProxyType({}),
 ) -> onnx.ModelProto:
-    """The network with Q/DQ pairs around `layers`.
+    """The network with QDQ pairs around `layers`.
 
     Args:
         network: the fp32 network.
-        layers: the names of those to quantize.
-        ranges: of every tensor that `points_of` names.
-        placement: what for.
-        weights: of layers in whole steps, [channels, ...]; those of others are rounded so that filters keep their sums.
+        layers: names of the layers to quantize.
+        ranges: of the tensors in the values of `quantized_tensors`.
+        scheme: of the backend.
+        weights: rounded weights by layer, [channels, ...]; others are rounded by `round_preserving_sums`.
     """
-    points = points_of(network, layers, placement)
-    scales = {point: _Scale.of(ranges[source], placement.activations) for point, source in points.items()}
+    tensors = quantized_tensors(network, layers, scheme)
+    scales = {name: _Scale.of(ranges[source], scheme.activations) for name, source in tensors.items()}
     residuals = _residuals(network, layers)
     constants = list(network.model.graph.initializer)
     nodes: list[Node] = []
     for node in network.nodes:
         if node.name in layers:
-            of_input = ranges[points[node.input[0]]]
-            made = _convolution(network, node, of_input, placement, weights.get(node.name))
-        elif placement.everywhere:
-            made = _Made([_reading(node, points)])
+            input_range = ranges[tensors[node.input[0]]]
+            made = _convolution(network, node, input_range, scheme, weights.get(node.name))
+        elif scheme.after_operators:
+            made = _Made([_reading(node, tensors)])
         else:
             made = _Made([_reading(node, {residuals.get(node.output[0], "")})])
         for output in node.output:
@@ -143,7 +146,7 @@ class _Scale:
 
     @classmethod
     def of(cls, bounds: Range, kind: int) -> "_Scale":
-        """The scale of an activation; zero always has an exact q, as padding must."""
+        """The scale of an activation; 0 always has an exact q, as padding needs it."""
         low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
         if kind == TensorProto.UINT8:
             scale = max((high - low) / 255, SMALLEST_SCALE)
@@ -152,7 +155,7 @@ class _Scale:
         return cls(np.array(max(scale, SMALLEST_SCALE), np.float32), 0, kind)
 
     def constants(self, tensor: str) -> list[onnx.TensorProto]:
-        """The operands of Q and DQ, by the names that `_pair` gives them."""
+        """The scale and zero point of a pair, named as `_pair` reads them."""
         zeros = np.full(self.scale.shape, self.zero_point).astype(helper.tensor_dtype_to_np_dtype(self.kind))
         return [
             numpy_helper.from_array(self.scale, f"{tensor}/scale"),
@@ -162,7 +165,7 @@ class _Scale:
 
 @dataclass(frozen=True)
 class _Made:
-    """New nodes, and the constants that they read."""
+    """New nodes and their constants."""
 
     nodes: list[Node]
     constants: list[onnx.TensorProto] = field(default_factory=list)
@@ -172,74 +175,69 @@ class _Made:
 
 
 def _pair(tensor: str, scale: _Scale) -> _Made:
-    operands = [f"{tensor}/scale", f"{tensor}/zero_point"]
-    nodes = [
-        helper.make_node("QuantizeLinear", [tensor, *operands], [f"{tensor}/quantized"], f"{tensor}/quantize"),
-        _dequantize(tensor),
-    ]
-    return _Made(nodes, scale.constants(tensor))
+    inputs = [tensor, f"{tensor}/scale", f"{tensor}/zero_point"]
+    quantize = helper.make_node("QuantizeLinear", inputs, [f"{tensor}/quantized"], f"{tensor}/quantize")
+    return _Made([quantize, _dequantize(tensor)], scale.constants(tensor))
 
 
 def _dequantize(tensor: str) -> Node:
-    """Scales of weights are one a channel, along axis 0; those of activations are scalars, where axis is not used."""
+    """Scales of weights are per channel, along axis 0; those of activations are scalars, which ignore the axis."""
     inputs = [f"{tensor}/quantized", f"{tensor}/scale", f"{tensor}/zero_point"]
     return helper.make_node("DequantizeLinear", inputs, [dequantized(tensor)], f"{tensor}/dequantize", axis=0)
 
 
 def dequantized(tensor: str) -> str:
-    """What a tensor that pairs stand on is called behind them."""
+    """The name of a tensor after its pair."""
     return f"{tensor}/dequantized"
 
 
 def _reading(node: Node, tensors: Collection[str]) -> Node:
-    """The node, reading what stands behind the pairs of `tensors`."""
+    """The node, reading `tensors` after their pairs."""
     return reading(node, [dequantized(name) if name in tensors else name for name in node.input])
 
 
-def weights_in_steps(
-    network: Network, node: Node, of_input: Range, placement: Placement
+def scaled_weights(
+    network: Network, node: Node, input_range: Range, scheme: QDQScheme
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """A convolution's weights in steps, not rounded, [channels, ...], and how large each channel's step is, [channels].
+    """A convolution's weights divided by their scales, not rounded, [channels, ...], and the scales, [channels].
 
     Args:
         network: the fp32 network.
         node: the convolution.
-        of_input: the range of what it reads.
-        placement: what for.
+        input_range: range of its input.
+        scheme: of the backend.
     """
-    values = network.array(node.input[1]).astype(np.float32)  # [channels, ...]
-    per_channel = np.abs(values).reshape(len(values), -1).max(axis=1) / LARGEST[placement.weights]
-    if placement.integer_bias and len(node.input) > 2:  # a channel of tiny weights must not make its bias overflow
+    values = network.array(node.input[1]).astype(np.float32)  # channels, ...
+    per_channel = np.abs(values).reshape(len(values), -1).max(axis=1) / LARGEST[scheme.weights]
+    if scheme.integer_bias and len(node.input) > 2:  # with tiny weights the int32 bias would overflow
         bias = network.array(node.input[2]).astype(np.float64)
-        step_of_input = _Scale.of(of_input, placement.activations).scale
-        per_channel = np.maximum(per_channel, np.abs(bias) / (step_of_input * LARGEST_INT32))
+        input_scale = _Scale.of(input_range, scheme.activations).scale
+        per_channel = np.maximum(per_channel, np.abs(bias) / (input_scale * LARGEST_INT32))
     scale = np.maximum(per_channel, SMALLEST_SCALE).astype(np.float32)
     return values / scale.reshape((-1,) + (1,) * (values.ndim - 1)), scale
 
 
-def _convolution(network: Network, node: Node, of_input: Range, placement: Placement, steps: Steps | None) -> _Made:
-    """A convolution that reads a quantized tensor, with quantized weights: `steps`, or rounded without photos."""
+def _convolution(network: Network, node: Node, input_range: Range, scheme: QDQScheme, rounded: Rounded | None) -> _Made:
+    """A convolution with quantized weights that reads a quantized tensor."""
     biases = list(node.input[2:])
-    in_steps, scale = weights_in_steps(network, node, of_input, placement)
-    of_weight = _Scale(scale, 0, placement.weights)
-    if steps is None and placement.weights in ROUNDED:
-        steps = rounded_keeping_sums(in_steps, LARGEST[placement.weights])
-    made = _constant(f"{node.name}/weight", in_steps if steps is None else steps, of_weight)
+    scaled, scale = scaled_weights(network, node, input_range, scheme)
+    if rounded is None and scheme.integer_weights:
+        rounded = round_preserving_sums(scaled, LARGEST[scheme.weights])
+    weight_scale = _Scale(scale, 0, scheme.weights)
+    made = _constant(f"{node.name}/weight", scaled if rounded is None else rounded, weight_scale)
     reads = [dequantized(node.input[0]), dequantized(f"{node.name}/weight"), *biases]
-    if biases and placement.integer_bias:
+    if biases and scheme.integer_bias:
         bias = network.array(biases[0]).astype(np.float64)
-        step_of_input = _Scale.of(of_input, placement.activations).scale
-        of_bias = _Scale((step_of_input * scale).astype(np.float32), 0, TensorProto.INT32)
-        made += _constant(f"{node.name}/bias", bias / of_bias.scale, of_bias)
+        input_scale = _Scale.of(input_range, scheme.activations).scale
+        bias_scale = _Scale((input_scale * scale).astype(np.float32), 0, TensorProto.INT32)
+        made += _constant(f"{node.name}/bias", bias / bias_scale.scale, bias_scale)
         reads[2] = dequantized(f"{node.name}/bias")
     return made + _Made([reading(node, reads)])
 
 
-def _constant(name: str, in_steps: npt.NDArray[np.floating], scale: _Scale) -> _Made:
-    """A constant as its quantized values and one DequantizeLinear along axis 0."""
-    kind = helper.tensor_dtype_to_np_dtype(scale.kind)
+def _constant(name: str, scaled: npt.NDArray[np.floating], scale: _Scale) -> _Made:
+    """A constant as its quantized values and a DequantizeLinear along axis 0."""
     limit = LARGEST[scale.kind]
-    rounded = in_steps if scale.kind == TensorProto.FLOAT8E4M3FN else np.rint(in_steps)
-    values = np.clip(rounded, -limit, limit).astype(kind)
-    quantized_values = numpy_helper.from_array(values, f"{name}/quantized")
-    return _Made([_dequantize(name)], [quantized_values, *scale.constants(name)])
+    rounded = scaled if scale.kind == TensorProto.FLOAT8E4M3FN else np.rint(scaled)
+    values = np.clip(rounded, -limit, limit).astype(helper.tensor_dtype_to_np_dtype(scale.kind))
+    return _Made([_dequantize(name)], [numpy_helper.from_array(values, f"{name}/quantized"), *scale.constants(name)])

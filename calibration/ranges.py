@@ -1,9 +1,8 @@
-"""The ranges of a network's tensors on calibration photos: min-max, percentile, entropy, least squares.
+"""Ranges of a network's tensors on calibration photos, by min-max, percentile, entropy or mean squared error.
 
-Min-max takes every value seen. The others clip outliers and take the rest finer: percentile leaves out the largest
-ten-thousandth of a tensor's magnitudes, entropy chooses the bound for which the quantized distribution of magnitudes
-diverges least from the original one (Migacz, "8-bit inference with TensorRT", 2017), and mse the bound for which the
-squares of rounding and clipping errors have the smallest sum.
+`minmax` covers every value. The others clip outliers for a finer resolution: `percentile` clips the largest 0.01 % of a
+tensor's magnitudes, `entropy` minimizes the Kullback-Leibler divergence of the quantized from the original distribution
+of magnitudes (Migacz, "8-bit inference with TensorRT", 2017), and `mse` the squared errors of rounding and clipping.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,26 +17,26 @@ from mlzsl.cli.errors import FailureError
 from mlzsl.cli.progress import Progress
 from mlzsl.engines.artifact.modelfile import Images
 
-BINS = 2048  # of a histogram of magnitudes
+BINS = 2048  # of the histogram of magnitudes
 LEVELS = 128  # of an 8-bit magnitude
 PERCENTILE = 99.99
 
 Counts = npt.NDArray[np.int64]  # [BINS]
-Batches = Callable[[], Iterable[Images]]  # the same batches each time that it is called
+Batches = Callable[[], Iterable[Images]]  # returns the same batches on every call
 METHODS = ("mse", "entropy", "percentile", "minmax")
 
 
 def collect_ranges(
     network: Network, tensors: Sequence[str], method: str, batches: Batches, bar: Progress, threads: int | None = None
 ) -> dict[str, Range]:
-    """Run the network on photos and bound the values of some of its tensors.
+    """Run the network on photos and choose the ranges of some of its tensors.
 
     Args:
         network: in fp32.
-        tensors: whose ranges.
+        tensors: names of the tensors.
         method: one of METHODS.
-        batches: gives the photos, uint8 [n, S, S, 3]; called once for min-max, else twice.
-        bar: told of every photo, each time that it is run.
+        batches: returns the photos, uint8 [n, S, S, 3]; called once for min-max, else twice.
+        bar: advanced by every photo, each time that it is run.
         threads: CPU threads at most.
 
     Raises:
@@ -46,13 +45,15 @@ def collect_ranges(
     run = open_network(network.model, tensors, threads)
     lows, highs = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
     for images in batches():
-        for place, values in enumerate(run(images)):
-            lows[place] = min(lows[place], values.min())  # a NaN among the values is one here
-            highs[place] = max(highs[place], values.max())
+        outputs = run(images)
+        lows = np.minimum(lows, [values.min() for values in outputs])  # NaN stays NaN
+        highs = np.maximum(highs, [values.max() for values in outputs])
         bar.advance(len(images))
     broken = [name for name, low, high in zip(tensors, lows, highs, strict=True) if not np.isfinite(high - low)]
     if broken:
-        raise FailureError(f"tensor {broken[0]} of the network is not finite on these photos; the model is broken.")
+        raise FailureError(
+            f"tensor {broken[0]} of the network is NaN or infinite on these photos; export the model again."
+        )
     bounds = np.maximum(-lows, highs)
     if method != "minmax":
         counts = _count_magnitudes(run, bounds, batches, bar)
@@ -64,7 +65,7 @@ def collect_ranges(
 
 
 def _count_magnitudes(run: Run, largest: npt.NDArray[np.float64], batches: Batches, bar: Progress) -> list[Counts]:
-    """A histogram over [0, largest] of each tensor's magnitudes, zeros left out: every scale has them exactly."""
+    """Histogram over [0, largest] of each tensor's magnitudes, without zeros, which every scale represents exactly."""
     counts = [np.zeros(BINS, np.int64) for _ in largest]
     for images in batches():
         for row, bound, values in zip(counts, largest, run(images), strict=True):
@@ -77,7 +78,7 @@ def _count_magnitudes(run: Run, largest: npt.NDArray[np.float64], batches: Batch
 
 
 def percentile_bound(counts: Counts) -> float:
-    """The share of the histogram's range below which PERCENTILE percent of the magnitudes lie."""
+    """The fraction of the histogram's range below which PERCENTILE percent of the magnitudes lie."""
     if not counts.any():
         return 1.0
     reached = np.searchsorted(np.cumsum(counts), PERCENTILE / 100 * counts.sum())
@@ -85,11 +86,10 @@ def percentile_bound(counts: Counts) -> float:
 
 
 def entropy_bound(counts: Counts) -> float:
-    """The share of the histogram's range where clipping loses least information.
+    """The fraction of the histogram's range at which clipping has the smallest Kullback-Leibler divergence.
 
-    For every bound, P is the histogram clipped there, and Q what is left of it with LEVELS levels: the counts of the
-    bins that share a level are spread evenly over those of them that are not empty. The bound with the smallest
-    Kullback-Leibler divergence Σ P log(P/Q) is taken.
+    For every bound, P is the histogram clipped there, and Q its quantization to LEVELS levels: the counts of the bins
+    of a level are spread evenly over its non-empty bins. The divergence is Σ P log(P/Q).
     """
     if not counts.any():
         return 1.0
@@ -108,15 +108,15 @@ def _divergence(counts: Counts, bins: int) -> float:
     widths = np.bincount(level, weights=filled, minlength=LEVELS)
     spread = np.where(filled, (sums / np.maximum(widths, 1))[level], 0.0)
     P, Q = clipped / clipped.sum(), spread / max(spread.sum(), 1.0)
-    here = P > 0
-    return float((P[here] * np.log(P[here] / np.maximum(Q[here], 1e-12))).sum())
+    positive = P > 0
+    return float((P[positive] * np.log(P[positive] / np.maximum(Q[positive], 1e-12))).sum())
 
 
 def mse_bound(counts: Counts) -> float:
-    """The share of the histogram's range where the squared errors of rounding and of clipping add up to least.
+    """The fraction of the histogram's range with the smallest sum of squared rounding and clipping errors.
 
-    Rounding to n steps within a bound b errs by (b / n)² / 12 in the mean square, clipping by the distance. n is that
-    of a uint8 behind a Relu, what most tensors are.
+    Rounding to n levels within a bound b has a mean squared error of (b / n)² / 12, clipping the squared distance. n is
+    that of uint8 after a Relu, as most tensors are.
     """
     if not counts.any():
         return 1.0

@@ -1,17 +1,17 @@
-"""What a calibration is asked to do, and whether that can be done."""
+"""The settings of a calibration, and the checks that need neither photos nor an engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlzsl.calibration.conversion import HALF
-from mlzsl.calibration.qdq import PLACEMENTS
+from mlzsl.calibration.conversion import HALF_PRECISIONS
+from mlzsl.calibration.qdq import QDQ_SCHEMES
 from mlzsl.calibration.ranges import METHODS
 from mlzsl.cli.errors import UsageError
-from mlzsl.engines.artifact.manifest import FUSED_BY, Manifest
+from mlzsl.engines.artifact.manifest import QUANTIZED_FOR, Manifest
 
 QUANTIZED = ("int8", "fp8")
-PRECISIONS = (*HALF, *QUANTIZED)
+PRECISIONS = (*HALF_PRECISIONS, *QUANTIZED)
 DEFAULT_TARGET = {"int8": "openvino", "fp8": "tensorrt"}
 
 
@@ -21,13 +21,13 @@ class Settings:
 
     Attributes:
         precision: one of PRECISIONS.
-        target: whose placement of Q/DQ pairs, one of FUSED_BY; None takes DEFAULT_TARGET, and fp16 and bf16 have none.
+        target: backend of an INT8 or FP8 file, one of QUANTIZED_FOR; None takes DEFAULT_TARGET.
         method: how ranges are chosen, one of `ranges.METHODS`.
         count: photos that calibrate, at most.
-        check_count: photos that the drop is measured on, at most.
+        check_count: photos that the accuracy drop is measured on, at most.
         seed: of the choice of photos.
         max_drop: points of mAP that may be lost on labelled photos, seen or unseen.
-        min_agreement: how many of the best 3 labels must stay, in percent.
+        min_agreement: lowest top-3 agreement, in percent.
         threads: CPU threads at most; None takes every core.
     """
 
@@ -43,7 +43,7 @@ class Settings:
 
     @property
     def quantized_for(self) -> str | None:
-        """The target, decided."""
+        """The backend of an INT8 or FP8 file; None for fp16 and bf16."""
         return self.target or DEFAULT_TARGET.get(self.precision)
 
 
@@ -63,36 +63,37 @@ def check_settings(
     check: str | None,
     record: Path | None,
 ) -> None:
-    """Refuse what contradicts itself; arguments as `calibrate.calibrate`.
+    """Refuse contradicting settings; arguments as `calibrate.calibrate`.
 
     Raises:
-        UsageError: one sentence, which names the flag.
+        UsageError: the sentence names the flag.
     """
     precision, target = settings.precision, settings.quantized_for
     if manifest.precision != "fp32":
         raise UsageError(
-            f"{model}: is a file of precision {manifest.precision}; calibration starts from the fp32 file that "
-            "mlzsl-export wrote, name that one."
+            f"{model}: is a file of precision {manifest.precision}, expected fp32; name the file that mlzsl-export "
+            "wrote."
         )
     for flag, value, known in (
         ("--precision", precision, PRECISIONS),
         ("--method", settings.method, METHODS),
-        ("--for", target or FUSED_BY[0], FUSED_BY),
+        ("--for", target or QUANTIZED_FOR[0], QUANTIZED_FOR),
     ):
         if value not in known:
-            raise UsageError(f"{flag} {value}: unknown; there are {', '.join(known)}.")
+            raise UsageError(f"{flag} {value}: unknown, expected one of {', '.join(known)}.")
+    if output.suffix != ".onnx":
+        raise UsageError(f"--output {output}: expected a name that ends in .onnx; use {output.with_suffix('.onnx')}.")
     if output.resolve() == model.resolve():
-        raise UsageError(f"--output {output}: is the model itself; name another file.")
+        raise UsageError(f"--output {output}: is the fp32 model file itself; name another file.")
     if precision not in QUANTIZED:
         if settings.target is not None or record is not None:
             flag = "--for" if settings.target is not None else "--record"
-            raise UsageError(f"{flag}: an {precision} file has no Q/DQ pairs and no ranges; leave the flag out.")
-    elif (precision, target) not in PLACEMENTS:
-        raise UsageError(f"--precision {precision} --for {target}: only TensorRT runs it; leave out --for.")
+            raise UsageError(f"{flag}: has no effect on an {precision} file, which has no QDQ pairs; leave it out.")
+    elif (precision, target) not in QDQ_SCHEMES:
+        raise UsageError(f"--precision {precision} --for {target}: only TensorRT runs {precision}; leave out --for.")
     elif not photos and record is None:
         raise UsageError(
-            f"--precision {precision}: needs photos like those that will be tagged, to see which values occur; "
-            "name some hundred with --photos images/."
+            f"--precision {precision}: needs a few hundred photos like those to be tagged; add --photos images/."
         )
     if not photos and check is not None:
-        raise UsageError("--check: the drop is measured beside calibration photos; name them with --photos images/.")
+        raise UsageError("--check: needs calibration photos as well; add --photos images/.")

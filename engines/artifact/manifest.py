@@ -17,7 +17,7 @@ from mlzsl.imaging import Preprocessing
 
 SCHEMA_VERSION = 2
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
-FUSED_BY = ("tensorrt", "openvino", "onnxruntime")
+QUANTIZED_FOR = ("tensorrt", "openvino", "onnxruntime")
 REMEDY = "re-export it with mlzsl-export"
 
 
@@ -54,7 +54,7 @@ class Manifest:
         network_sha256: of the model file's bytes without our own metadata.
         golden_sha256: of the golden sample.
         certificates: what engines were found to be worth on this network, one an engine and precision.
-        quantized_for: which of FUSED_BY the Q/DQ pairs of an INT8 or FP8 file are placed for; None in other files.
+        quantized_for: which of QUANTIZED_FOR the Q/DQ pairs of an INT8 or FP8 file are placed for; None in other files.
     """
 
     schema_version: int
@@ -158,8 +158,8 @@ def _read(record: object) -> Manifest:
     if fields["precision"] not in PRECISIONS:
         raise UnfitError(f"precision is {shown(fields['precision'])}, not one of {', '.join(PRECISIONS)}")
     quantized_for = fields.get("quantized_for")
-    if quantized_for is not None and quantized_for not in FUSED_BY:
-        raise UnfitError(f"quantized_for is {shown(quantized_for)}, not null or one of {', '.join(FUSED_BY)}")
+    if quantized_for is not None and quantized_for not in QUANTIZED_FOR:
+        raise UnfitError(f"quantized_for is {shown(quantized_for)}, not null or one of {', '.join(QUANTIZED_FOR)}")
     sources = object_of("sources", fields["sources"])
     return Manifest(
         schema_version=SCHEMA_VERSION,

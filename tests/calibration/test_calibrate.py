@@ -1,4 +1,4 @@
-"""From an fp32 file and photos to files of less precision that engines run, and what they cost."""
+"""Calibration from an fp32 file and photos to files of lower precision that engines run, with their accuracy drop."""
 
 import dataclasses
 import json
@@ -12,10 +12,10 @@ from residualmodel import LAYERS, fragile_network, residual_network, write_resid
 from tinymodel import manifest, random_images, write_tiny_model
 from tinymodel import network as tiny_network
 
+from mlzsl.calibration.accuracy import accuracy_drop
 from mlzsl.calibration.calibrate import calibrate
-from mlzsl.calibration.drop import compare
+from mlzsl.calibration.mixed_precision import Candidate, LayerSensitivity, multiply_adds, search_mixed_precision
 from mlzsl.calibration.record import read_record
-from mlzsl.calibration.sensitivity import Limits, Sensitivity, climb, multiply_adds, take_step
 from mlzsl.calibration.settings import Settings
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_file
@@ -225,28 +225,29 @@ def test_a_stale_record_is_refused_and_nothing_is_written(model, photos, tmp_pat
 # Keeping layers float.
 
 
-def test_the_ladder_keeps_the_worst_layers_until_the_limits_hold(tmp_path, photos):
+def test_the_search_keeps_the_most_sensitive_layers_in_float_until_the_drop_is_within_the_settings(tmp_path, photos):
     fragile = write_residual_model(tmp_path / "fragile.onnx", fragile_network())
     limits = settings(method="minmax", min_agreement=97)
     result = calibrate(fragile.path, [str(photos)], limits, quiet=True)
-    counts = [len(step.kept) for step in result.ladder]
+    counts = [len(candidate.kept) for candidate in result.candidates]
     assert counts == [0, 2], "two layers are an eighth of the multiply-adds, three are more"
-    assert set(result.ladder[-1].kept) <= {"first", "skip"}, "those that read the spoilt tensor"
-    agreements = [step.drop.agreement.top_agreement for step in result.ladder]
+    assert set(result.candidates[-1].kept) <= {"first", "skip"}, "those that read the spoilt tensor"
+    agreements = [candidate.drop.agreement.top_agreement for candidate in result.candidates]
     assert max(agreements[:-1]) < 0.97 <= agreements[-1]
-    assert result.drop == result.ladder[-1].drop
-    shares = [step.quantized_share for step in result.ladder]
+    assert result.drop == result.candidates[-1].drop
+    shares = [candidate.quantized_share for candidate in result.candidates]
     assert shares[0] == 1
     assert shares == sorted(shares, reverse=True)
-    assert [step.speed for step in result.ladder] == sorted((step.speed for step in result.ladder), reverse=True)
+    speedups = [candidate.speedup for candidate in result.candidates]
+    assert speedups == sorted(speedups, reverse=True)
     assert {entry.layer for entry in result.ranked} == set(LAYERS)
     assert sum(entry.share for entry in result.ranked) == pytest.approx(1)
-    worths = [entry.harm**2 / entry.share for entry in result.ranked]
-    assert worths == sorted(worths, reverse=True)
+    per_mac = [entry.sensitivity**2 / entry.share for entry in result.ranked]
+    assert per_mac == sorted(per_mac, reverse=True)
     constants = {tensor.name for tensor in onnx.load(result.path).graph.initializer}
     for layer in LAYERS:
-        assert (f"{layer}.weight/bf16" in constants) == (layer in result.ladder[-1].kept)
-        assert (f"{layer}/weight/quantized" in constants) == (layer not in result.ladder[-1].kept)
+        assert (f"{layer}.weight/bf16" in constants) == (layer in result.candidates[-1].kept)
+        assert (f"{layer}/weight/quantized" in constants) == (layer not in result.candidates[-1].kept)
 
 
 def test_the_share_of_a_layer_is_its_multiply_adds(network):
@@ -255,19 +256,20 @@ def test_the_share_of_a_layer_is_its_multiply_adds(network):
     assert multiply_adds(network) == {layer: places[layer] * weights[layer] for layer in LAYERS}
 
 
-def test_limits_that_cannot_be_kept_are_a_failure_that_says_how_near_it_came(network):
-    """However many layers stay float, the scores of this measure are those of the worst network."""
-    thrice = np.tile(np.arange(6, dtype=np.float32), (30, 1)) / 6
-    worst = compare(thrice[:, ::-1], thrice, manifest())
+def test_a_search_without_success_fails_with_the_drop_that_it_reached():
+    """Every candidate has the scores of the worst network."""
+    scores = np.tile(np.arange(6, dtype=np.float32), (30, 1)) / 6
+    worst = accuracy_drop(scores[:, ::-1], scores, manifest())
+    tried = [Candidate((), worst, 1.0)]
 
-    def quantize(layers):
-        return network.model
+    def evaluate(kept):
+        tried.append(Candidate(kept, worst, 1 - 0.2 * len(kept)))
+        return tried[-1]
 
-    ranked = [Sensitivity(layer, 1.0, 0.2) for layer in LAYERS]
-    steps = [take_step(network, LAYERS, (), quantize, lambda model: worst)]
-    with pytest.raises(FailureError, match=r"with 2 of 5 layers in float .* 0.0% of the best labels stay, beyond"):
-        climb(network, ranked, quantize, lambda model: worst, Limits(100, 50), steps)
-    assert [len(step.kept) for step in steps] == [0, 1, 2]
+    ranked = [LayerSensitivity(layer, 1.0, 0.2) for layer in LAYERS]
+    with pytest.raises(FailureError, match=r"with 2 of 5 layers in float, .* top-3 agreement is 0.0%; .* exceeded"):
+        search_mixed_precision(tried[0], ranked, evaluate, settings(min_agreement=50))
+    assert [len(candidate.kept) for candidate in tried] == [0, 1, 2]
 
 
 # Bad input.
@@ -276,12 +278,12 @@ def test_limits_that_cannot_be_kept_are_a_failure_that_says_how_near_it_came(net
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "--precision int8: needs photos"),
-        ({"precision": "fp8"}, "--precision fp8: needs photos"),
-        ({"precision": "int4"}, "--precision int4: unknown; there are fp16, bf16, int8, fp8"),
+        ({}, "--precision int8: needs a few hundred photos"),
+        ({"precision": "fp8"}, "--precision fp8: needs a few hundred photos"),
+        ({"precision": "int4"}, "--precision int4: unknown, expected one of fp16, bf16, int8, fp8"),
         ({"method": "guess"}, "--method guess: unknown"),
         ({"target": "tvm"}, "--for tvm: unknown"),
-        ({"precision": "fp16", "target": "tensorrt"}, "--for: an fp16 file has no Q/DQ pairs"),
+        ({"precision": "fp16", "target": "tensorrt"}, "--for: has no effect on an fp16 file"),
         ({"precision": "fp8", "target": "openvino"}, "--precision fp8 --for openvino: only TensorRT"),
     ],
     ids=str,
@@ -292,7 +294,7 @@ def test_what_cannot_be_asked_for_is_refused(model, changes, expected):
 
 
 def test_a_calibrated_file_is_not_calibrated_again(model, photos):
-    with pytest.raises(UsageError, match=r"model\.int8\.onnx: is a file of precision int8; .* the fp32 file"):
+    with pytest.raises(UsageError, match=r"model\.int8\.onnx: is a file of precision int8, expected fp32"):
         calibrate(made(model, photos).path, [str(photos)], ANYTHING, quiet=True)
 
 
@@ -303,19 +305,19 @@ def test_a_file_without_a_manifest_is_refused(tmp_path, photos):
 
 
 def test_the_model_itself_is_not_overwritten(model, photos):
-    with pytest.raises(UsageError, match="is the model itself"):
+    with pytest.raises(UsageError, match="is the fp32 model file itself"):
         calibrate(model.path, [str(photos)], ANYTHING, model.path, quiet=True)
 
 
 def test_photos_that_cannot_be_read_are_said_so(model, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(UsageError, match=r"not one of 1 photos can be read \(.*broken\.jpg"):
+    with pytest.raises(UsageError, match=r"none of 1 photos can be read \(.*broken\.jpg"):
         calibrate(model.path, [str(tmp_path / "photos")], ANYTHING, quiet=True)
 
 
 def test_a_single_photo_leaves_none_to_measure_on(model, photos):
-    with pytest.raises(UsageError, match="no photo is left to measure the drop on"):
+    with pytest.raises(UsageError, match="no photo is left to measure the accuracy drop on"):
         calibrate(model.path, [str(photos / "00.png")], ANYTHING, quiet=True)
 
 

@@ -1,4 +1,4 @@
-"""Q/DQ pairs stand where docs/precision.md says, and compute what the formulas of quantization say."""
+"""QDQ insertion: pairs on the tensors that docs/precision.md lists, computing the formulas of quantization."""
 
 import numpy as np
 import onnx
@@ -8,7 +8,7 @@ from residualmodel import LAYERS, scores_of
 from tinymodel import random_images
 
 from mlzsl.calibration.network import Network
-from mlzsl.calibration.qdq import PLACEMENTS, layers_of, points_of, quantized
+from mlzsl.calibration.qdq import QDQ_SCHEMES, insert_qdq, layers_of, quantized_tensors
 from mlzsl.calibration.session import open_network
 
 RANGES = {
@@ -20,13 +20,13 @@ EVERY = [*BOTH, ("int8", "onnxruntime")]
 
 
 def make(network: Network, key: tuple[str, str], layers: tuple[str, ...] = LAYERS) -> onnx.ModelProto:
-    made = quantized(network, layers, RANGES, PLACEMENTS[key])
+    made = insert_qdq(network, layers, RANGES, QDQ_SCHEMES[key])
     onnx.checker.check_model(made, full_check=True)
     return made
 
 
 def pairs(model: onnx.ModelProto) -> dict[str, set[str]]:
-    """Each tensor that a QuantizeLinear reads, with the nodes that read what stands behind its pair."""
+    """Each tensor that a QuantizeLinear reads, with the nodes that read it after its pair."""
     behind = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     restored = {
         node.output[0]: behind[node.input[0]]
@@ -45,19 +45,19 @@ def constant(model: onnx.ModelProto, name: str) -> np.ndarray:
     return numpy_helper.to_array(next(tensor for tensor in model.graph.initializer if tensor.name == name))
 
 
-def test_the_layers_are_the_convolutions_in_the_order_of_the_graph(network):
+def test_the_layers_are_the_convolutions_in_graph_order(network):
     assert layers_of(network) == list(LAYERS)
 
 
 @pytest.mark.parametrize("key", BOTH)
-def test_for_tensorrt_and_openvino_pairs_stand_before_convolutions_and_on_the_residual(network, key):
+def test_tensorrt_and_openvino_have_pairs_before_convolutions_and_on_the_residual(network, key):
     assert pairs(make(network, key)) == {
         "planes": {"stem"}, "pooled": {"first", "skip"}, "first_relu": {"second"},
         "skip": {"sum"}, "sum_relu": {"last"},
     }  # fmt: skip
 
 
-def test_for_onnx_runtime_every_operator_of_the_body_stands_between_pairs(network):
+def test_onnx_runtime_has_pairs_around_every_operator_up_to_the_pooling(network):
     assert pairs(make(network, ("int8", "onnxruntime"))) == {
         "planes": {"stem"}, "stem_relu": {"pooled"}, "pooled": {"first", "skip"}, "first_relu": {"second"},
         "second": {"sum"}, "skip": {"sum"}, "sum_relu": {"last"}, "last_relu": {"mean"},
@@ -84,15 +84,15 @@ def test_types_are_those_of_the_backend(network, key):
 
 
 @pytest.mark.parametrize("key", EVERY)
-def test_scores_are_those_of_the_operators_one_by_one(network, key):
-    """ONNX Runtime fuses the pairs, the evaluator of the onnx package runs them as they stand."""
+def test_fused_scores_equal_those_of_the_operators_one_by_one(network, key):
+    """ONNX Runtime fuses the pairs, the reference evaluator of the onnx package does not."""
     images, model = random_images(4, seed=1), make(network, key)
     run = open_network(model, threads=1)
     np.testing.assert_allclose(run(images)[0], scores_of(model, images), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("key", EVERY)
-def test_weights_come_back_within_a_step(network, key):
+def test_dequantized_weights_are_within_a_scale_of_the_original(network, key):
     model = make(network, key)
     for layer in LAYERS:
         scale = constant(model, f"{layer}/weight/scale").reshape(-1, 1, 1, 1)
@@ -101,7 +101,7 @@ def test_weights_come_back_within_a_step(network, key):
 
 
 @pytest.mark.parametrize("key", EVERY)
-def test_a_layer_that_is_kept_has_its_own_weights(network, key):
+def test_a_layer_that_is_not_quantized_keeps_its_weights(network, key):
     model = make(network, key, ("stem", "second", "last"))
     readers = {node.name: list(node.input) for node in model.graph.node}
     assert readers["first"][1:] == ["first.weight", "first.bias"]
@@ -111,13 +111,13 @@ def test_a_layer_that_is_kept_has_its_own_weights(network, key):
     np.testing.assert_allclose(kept(images)[0], fp32(images)[0], atol=0.1, rtol=0)
 
 
-def test_fp8_has_its_own_type_everywhere(network):
+def test_fp8_quantizes_every_tensor_to_fp8(network):
     model = make(network, ("fp8", "tensorrt"))
     zeros = [tensor for tensor in model.graph.initializer if tensor.name.endswith("zero_point")]
     assert {tensor.data_type for tensor in zeros} == {TensorProto.FLOAT8E4M3FN}
     assert len(zeros) == 5 + len(LAYERS)
 
 
-def test_ranges_of_a_max_pooling_are_those_of_what_it_reads(network):
-    points = points_of(network, LAYERS, PLACEMENTS["int8", "onnxruntime"])
-    assert points["pooled"] == "stem_relu"
+def test_a_max_pooling_has_the_range_of_its_input(network):
+    tensors = quantized_tensors(network, LAYERS, QDQ_SCHEMES["int8", "onnxruntime"])
+    assert tensors["pooled"] == "stem_relu"

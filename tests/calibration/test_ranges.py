@@ -1,4 +1,4 @@
-"""Ranges are what each method promises, held against plain loops over the values themselves."""
+"""The ranges of each method against plain loops over the values."""
 
 import numpy as np
 import pytest
@@ -30,19 +30,19 @@ def values(network: Network) -> dict[str, np.ndarray]:
     """All values of the tensors on the photos."""
     run = open_network(network.model, TENSORS, 1)
     parts = [run(images) for images in batches()]
-    return {name: np.concatenate([part[place] for part in parts]).ravel() for place, name in enumerate(TENSORS)}
+    return {name: np.concatenate([part[index] for part in parts]).ravel() for index, name in enumerate(TENSORS)}
 
 
 def found(network: Network, method: str) -> dict[str, tuple[float, float]]:
     return collect_ranges(network, TENSORS, method, batches, Bar(), 1)
 
 
-def test_minmax_is_the_smallest_and_the_largest_value(network, values):
+def test_minmax_covers_the_smallest_and_the_largest_value(network, values):
     for name, bounds in found(network, "minmax").items():
         assert bounds == (values[name].min(), values[name].max())
 
 
-def test_percentile_leaves_out_one_magnitude_in_ten_thousand(network, values):
+def test_percentile_clips_one_magnitude_in_ten_thousand(network, values):
     for name, (low, high) in found(network, "percentile").items():
         magnitudes = np.abs(values[name][values[name] != 0])
         expected = np.quantile(magnitudes, 0.9999)
@@ -50,7 +50,7 @@ def test_percentile_leaves_out_one_magnitude_in_ten_thousand(network, values):
         assert max(-low, high) == pytest.approx(expected, abs=2 * bin_width)
 
 
-def test_mse_errs_less_in_the_mean_square_than_any_other_bound(network, values):
+def test_mse_has_the_smallest_squared_error_of_all_bounds(network, values):
     def squared_error(name: str, bound: float) -> float:
         magnitudes = np.abs(values[name])
         step = bound / (2 * LEVELS)
@@ -63,15 +63,15 @@ def test_mse_errs_less_in_the_mean_square_than_any_other_bound(network, values):
 
 
 def divergence(counts: list[int], bins: int) -> float:
-    """Kullback-Leibler, bin by bin as TensorRT's slides tell it."""
+    """Kullback-Leibler divergence bin by bin, as in Migacz 2017."""
     P = [float(count) for count in counts[:bins]]
     P[-1] += sum(counts[bins:])
     Q = [0.0] * bins
     for level in range(LEVELS):
-        members = [place for place in range(bins) if place * LEVELS // bins == level]
-        filled = [place for place in members if counts[place]]
-        for place in filled:
-            Q[place] = sum(counts[member] for member in members) / len(filled)
+        members = [index for index in range(bins) if index * LEVELS // bins == level]
+        filled = [index for index in members if counts[index]]
+        for index in filled:
+            Q[index] = sum(counts[member] for member in members) / len(filled)
     total = 0.0
     for p, q in zip(P, Q, strict=True):
         if p:
@@ -79,7 +79,7 @@ def divergence(counts: list[int], bins: int) -> float:
     return total
 
 
-def test_entropy_takes_the_bound_that_loses_least_information():
+def test_entropy_has_the_smallest_divergence_of_all_bounds():
     rng = np.random.default_rng(0)
     counts = np.bincount(np.minimum(np.abs(rng.laplace(0, 90, 20_000)).astype(int), BINS - 1), minlength=BINS)
     candidates = range(LEVELS, BINS + 1, LEVELS // 8)
@@ -92,7 +92,7 @@ def test_a_tensor_of_zeros_has_a_range(bound):
     assert bound(np.zeros(BINS, np.int64)) == 1.0
 
 
-def test_clipping_keeps_to_the_values_seen(network, values):
+def test_ranges_lie_within_the_values(network, values):
     for method in ("mse", "entropy", "percentile"):
         for name, (low, high) in found(network, method).items():
             assert values[name].min() <= low <= 0 <= high <= values[name].max()
@@ -104,11 +104,11 @@ def test_progress_counts_every_photo_of_both_passes(network):
     assert bar.done == 2 * 20
 
 
-def test_a_tensor_that_is_not_finite_is_said_to_be_so(network):
+def test_a_tensor_with_nan_is_an_error_that_names_it(network):
     broken = Network(network.model)
     index = next(i for i, tensor in enumerate(broken.model.graph.initializer) if tensor.name == "stem.bias")
     array = np.array(broken.array("stem.bias"))
     array[0] = np.nan
     broken.model.graph.initializer[index].raw_data = array.tobytes()
-    with pytest.raises(FailureError, match="tensor pooled of the network is not finite"):
+    with pytest.raises(FailureError, match="tensor pooled of the network is NaN or infinite"):
         collect_ranges(broken, ["pooled"], "minmax", batches, Bar(), 1)
