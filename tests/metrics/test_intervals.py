@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlzsl.cli.errors import FailureError
-from mlzsl.metrics.intervals import interval, measures_of_draws, resampled
-from mlzsl.metrics.summary import MEASURES, chance_of, measures_of
+from mlzsl.metrics.intervals import bootstrap_interval, bootstrap_metrics, resampled_metrics
+from mlzsl.metrics.summary import METRIC_NAMES, chance_metrics, compute_metrics
 
 SEEN = np.array([True, True, True, False, False, False, False])
 Scored = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
@@ -30,21 +30,21 @@ def test_draws_count_like_photos_that_are_repeated(seed: int, count: int, levels
     generator = np.random.default_rng(seed)
     scores, targets = photos(generator, count, (0.5, 0.2, 0.1, 0.4, 0.2, 0.05, 0.0), levels)
     draws = np.stack([np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(4)])
-    values = measures_of_draws(scores, targets, SEEN, draws)
-    assert tuple(values) == MEASURES
+    values = resampled_metrics(scores, targets, SEEN, draws)
+    assert tuple(values) == METRIC_NAMES
     for row, times in enumerate(draws):
-        repeated = measures_of(np.repeat(scores, times, axis=0), np.repeat(targets, times, axis=0), SEEN)
-        for name in MEASURES:
+        repeated = compute_metrics(np.repeat(scores, times, axis=0), np.repeat(targets, times, axis=0), SEEN)
+        for name in METRIC_NAMES:
             assert values[name][row] == pytest.approx(repeated[name], abs=1e-12, nan_ok=True), name
 
 
 def test_the_same_seed_draws_the_same_photos_however_many_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, targets = photos(np.random.default_rng(1), 40, (0.3,) * 7)
-    whole = resampled(scores, targets, SEEN, 30, seed=5)
-    monkeypatch.setattr("mlzsl.metrics.intervals.DRAWN_AT_ONCE", 7 * 40)
-    parts = resampled(scores, targets, SEEN, 30, seed=5)
-    assert all(np.allclose(whole[name], parts[name], rtol=0, atol=1e-12) for name in MEASURES)
-    other = resampled(scores, targets, SEEN, 30, seed=6)
+    whole = bootstrap_metrics(scores, targets, SEEN, 30, seed=5)
+    monkeypatch.setattr("mlzsl.metrics.intervals.MAX_COUNTS", 7 * 40)
+    parts = bootstrap_metrics(scores, targets, SEEN, 30, seed=5)
+    assert all(np.allclose(whole[name], parts[name], rtol=0, atol=1e-12) for name in METRIC_NAMES)
+    other = bootstrap_metrics(scores, targets, SEEN, 30, seed=6)
     assert not np.array_equal(whole["unseen mAP"], other["unseen mAP"])
 
 
@@ -52,14 +52,14 @@ def test_an_interval_holds_the_level_and_nearly_always_the_expected_one() -> Non
     generator = np.random.default_rng(0)
     rates = (0.3, 0.1, 0.03, 0.3, 0.1, 0.03, 0.02)
     names = ("seen mAP", "unseen mAP", "unseen miAP", "generalized F1@3")
-    samples = [measures_of(*photos(generator, 120, rates), SEEN) for _ in range(300)]
+    samples = [compute_metrics(*photos(generator, 120, rates), SEEN) for _ in range(300)]
     expected = {name: np.mean([sample[name] for sample in samples]) for name in names}
     held = dict.fromkeys(names, 0)
     for seed in range(100):
         scores, targets = photos(generator, 120, rates)
-        level, values = measures_of(scores, targets, SEEN), resampled(scores, targets, SEEN, 100, seed)
+        level, values = compute_metrics(scores, targets, SEEN), bootstrap_metrics(scores, targets, SEEN, 100, seed)
         for name in names:
-            low, high = interval(level[name], values[name])
+            low, high = bootstrap_interval(level[name], values[name])
             assert low < level[name] < high
             held[name] += bool(low <= expected[name] <= high)
     assert min(held.values()) >= 85, held
@@ -68,10 +68,10 @@ def test_an_interval_holds_the_level_and_nearly_always_the_expected_one() -> Non
 def test_what_cannot_be_measured_has_no_interval() -> None:
     scores, targets = photos(np.random.default_rng(1), 20, (0.3,) * 7)
     targets[:, ~SEEN] = False
-    values = resampled(scores, targets, SEEN, 10, seed=0)
+    values = bootstrap_metrics(scores, targets, SEEN, 10, seed=0)
     for name in ("unseen mAP", "unseen miAP", "conventional F1@5"):
         assert np.isnan(values[name]).all()
-        assert all(math.isnan(end) for end in interval(math.nan, values[name]))
+        assert all(math.isnan(end) for end in bootstrap_interval(math.nan, values[name]))
     assert not np.isnan(values["seen mAP"]).any()
 
 
@@ -79,12 +79,12 @@ def test_broken_scores_are_refused() -> None:
     scores, targets = photos(np.random.default_rng(1), 20, (0.3,) * 7)
     scores[3, 2] = np.nan
     with pytest.raises(FailureError, match="hold NaN"):
-        resampled(scores, targets, SEEN, 10, seed=0)
+        bootstrap_metrics(scores, targets, SEEN, 10, seed=0)
 
 
 def test_chance_is_what_random_scores_reach() -> None:
     generator = np.random.default_rng(3)
     _, targets = photos(generator, 60, (0.3, 0.1, 0.2, 0.3, 0.1, 0.2, 0.1))
-    trials = [measures_of(generator.random(targets.shape), targets, SEEN) for _ in range(400)]
-    for name, level in chance_of(targets, SEEN).items():
+    trials = [compute_metrics(generator.random(targets.shape), targets, SEEN) for _ in range(400)]
+    for name, level in chance_metrics(targets, SEEN).items():
         assert level == pytest.approx(np.mean([trial[name] for trial in trials]), abs=0.01), name

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mlzsl.cli.errors import FailureError
-from mlzsl.metrics.top_k import evaluate_top, expected_hits
+from mlzsl.metrics.top_k import evaluate_top_k, expected_hits
 
 IMAGES, LABELS = 30, 12
 
@@ -36,7 +36,7 @@ def naive_levels(scores: np.ndarray, targets: np.ndarray, k: int) -> tuple[float
 @pytest.mark.parametrize("k", [1, 3, 5, 40])
 def test_levels_equal_counting_one_by_one(seed: int, k: int) -> None:
     scores, targets, seen = scores_targets_seen(seed)
-    found = evaluate_top(scores, targets, seen, depths=(k,))
+    found = evaluate_top_k(scores, targets, seen, ks=(k,))
     for way, chosen in (("conventional", ~seen), ("generalized", np.ones(LABELS, bool))):
         at_k = found[way][0]
         assert (at_k.precision, at_k.recall, at_k.F1) == pytest.approx(
@@ -49,7 +49,7 @@ def test_generalized_ranks_seen_labels_against_unseen_ones() -> None:
     scores = np.array([[0.9, 0.8, 0.1, 0.2]])
     targets = np.array([[False, False, False, True]])
     seen = np.array([True, True, False, False])
-    found = evaluate_top(scores, targets, seen, depths=(1,))
+    found = evaluate_top_k(scores, targets, seen, ks=(1,))
     assert found["conventional"][0].F1 == 1.0
     assert found["generalized"][0].F1 == 0.0  # a seen label takes the place
 
@@ -70,12 +70,12 @@ def test_ties_count_as_the_mean_over_every_way_to_break_them(data: st.DataObject
 def test_images_without_a_label_do_not_count_and_nothing_is_null_in_json() -> None:
     scores, targets, seen = scores_targets_seen(0)
     targets[:, ~seen] = False
-    found = evaluate_top(scores, targets, seen)
+    found = evaluate_top_k(scores, targets, seen)
     assert [at_k.images for at_k in found["conventional"]] == [0, 0]
     assert math.isnan(found["conventional"][0].F1)
     assert json.loads(json.dumps(found["conventional"][0].to_json(), allow_nan=False))["F1"] is None
     assert found["generalized"][0].images == targets.any(axis=1).sum()
-    everything_seen = evaluate_top(scores, targets, np.ones(LABELS, bool))
+    everything_seen = evaluate_top_k(scores, targets, np.ones(LABELS, bool))
     assert everything_seen["conventional"][1].images == 0
 
 
@@ -83,4 +83,4 @@ def test_scores_that_cannot_be_ranked_are_refused() -> None:
     scores, targets, seen = scores_targets_seen(1)
     scores[3, 3] = np.nan
     with pytest.raises(FailureError, match="NaN"):
-        evaluate_top(scores, targets, seen)
+        evaluate_top_k(scores, targets, seen)

@@ -11,8 +11,8 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import Progress, log, progress
 from mlzsl.graph.classgraph import ClassGraph
 from mlzsl.metrics.average_precision import Bools, Floats
-from mlzsl.metrics.intervals import interval, resampled
-from mlzsl.metrics.summary import MEASURES, measures_of
+from mlzsl.metrics.intervals import bootstrap_interval, bootstrap_metrics
+from mlzsl.metrics.summary import METRIC_NAMES, compute_metrics
 from mlzsl.train.experiments.data import Subject
 from mlzsl.train.experiments.runs import Run, run_once
 from mlzsl.train.models.registry import settings_of
@@ -72,7 +72,7 @@ class Outcome:
     """What one system, as it was set, came to.
 
     Attributes:
-        levels: by measure, in the order of `MEASURES`.
+        levels: by measure, in the order of `METRIC_NAMES`.
         seconds: of all its trainings; less than they took, if not `whole`.
         whole: whether none of them was broken off.
     """
@@ -138,7 +138,7 @@ def _summed_up(experiment: Experiment, subject: Subject, setup: Setup, runs: lis
             pooled[division.places] = run.scores
         scores.append(pooled)
         if experiment.resamples:
-            draws.append(resampled(pooled, targets, seen, experiment.resamples, experiment.job.training.seed))
+            draws.append(bootstrap_metrics(pooled, targets, seen, experiment.resamples, experiment.job.training.seed))
             bar.advance()
     all_runs = [run for of_seed in runs for run in of_seed]
     return Outcome(
@@ -162,15 +162,15 @@ def levels_of(
     Returns:
         by measure.
     """
-    measured = [measures_of(of_seed, targets, seen) for of_seed in scores]
+    measured = [compute_metrics(of_seed, targets, seen) for of_seed in scores]
     levels = {}
-    for name in MEASURES:
+    for name in METRIC_NAMES:
         each = tuple(values[name] for values in measured)
         deviation = float(np.std(each, ddof=1)) if len(each) > 1 else math.nan
         mean = float(np.mean(each))
         low, high = math.nan, math.nan
         if draws:
-            low, high = interval(mean, np.mean([of_seed[name] for of_seed in draws], axis=0))
+            low, high = bootstrap_interval(mean, np.mean([of_seed[name] for of_seed in draws], axis=0))
         levels[name] = Level(mean, deviation, low, high, each)
     return levels
 

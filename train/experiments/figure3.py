@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.metrics.summary import MEASURES
+from mlzsl.metrics.summary import METRIC_NAMES
 from mlzsl.train.experiments.data import Subject, open_subject
 from mlzsl.train.experiments.experiment import Experiment, Outcome, Setup, check_systems, run_all
 from mlzsl.train.experiments.plots import plot_levels
@@ -96,7 +96,7 @@ def write_figure(figure: Figure, folder: Path) -> tuple[Path, Path]:
     rows: list[list[Any]] = [
         [value, figure.edges[value], name, *level_fields(outcome.levels[name])]
         for value, outcome in figure.outcomes.items()
-        for name in MEASURES
+        for name in METRIC_NAMES
     ]
     write_csv(table, columns, rows)
     plot_levels(

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlzsl.metrics.summary import MEASURES, chance_of
+from mlzsl.metrics.summary import METRIC_NAMES, chance_metrics
 from mlzsl.train.datasets.registry import parse_data
 from mlzsl.train.experiments.data import open_subject
 from mlzsl.train.experiments.experiment import Experiment, Level, Outcome, Setup, check_systems, run_all
@@ -69,7 +69,7 @@ def make_table1(experiment: Experiment, systems: tuple[str, ...] = tuple(MODELS)
     graph = subject.graph(experiment.job.threshold)
     setups = [Setup(name, partial(experiment.job_of, name), graph) for name in systems]
     rows = run_all(experiment, subject, setups, quiet)
-    chance = chance_of(subject.targets(graph), graph.seen)
+    chance = chance_metrics(subject.targets(graph), graph.seen)
     format_ = "" if experiment.job.data == SCENES else parse_data(experiment.job.data)[0]
     dataset = DATASETS.get(format_, "NUS-WIDE" if subject.labels.name == "nuswide81" else "MS-COCO")
     return Table1(experiment, title(experiment, subject, rows.values()), rows, chance, dataset, format_ in DATASETS)
@@ -133,7 +133,7 @@ def _csv_rows(table: Table1) -> list[list[Any]]:
     ]
     for system, outcome in table.rows.items():
         papers = paper_levels(table.dataset, system)
-        for name in MEASURES:
+        for name in METRIC_NAMES:
             level: Level = outcome.levels[name]
             theirs = [papers[name], table.dataset] if name in papers else ["", ""]
             rows.append([system, name, *level_fields(level), *theirs])

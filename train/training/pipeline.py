@@ -18,7 +18,7 @@ from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set
 from mlzsl.imaging.labelled_folder import check_labels
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.metrics.average_precision import Metrics, evaluate
-from mlzsl.metrics.top_k import evaluate_top
+from mlzsl.metrics.top_k import evaluate_top_k
 from mlzsl.train.backbones.backbone import Backbone, open_backbone
 from mlzsl.train.backbones.pretraining import pretrain_small_backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
@@ -175,7 +175,7 @@ def run(job: Job, quiet: bool = False, processes: Processes = ALONE) -> Outcome:
         "settings": asdict(job.training),
         "history": history,
         "metrics": {part: values.to_json() for part, values in metrics.items()},
-        "top": {way: [at_k.to_json() for at_k in row] for way, row in evaluate_top(scores, targets, seen).items()},
+        "top": {way: [at_k.to_json() for at_k in row] for way, row in evaluate_top_k(scores, targets, seen).items()},
         "seconds": round(trained_after, 1),
         "device": device_name(device),
         "processes": processes.count,

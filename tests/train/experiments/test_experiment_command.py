@@ -14,7 +14,7 @@ from resnetmodel import write_resnet18_weights
 from safetensors import safe_open
 
 from mlzsl.cli.main import main
-from mlzsl.metrics.summary import MEASURES
+from mlzsl.metrics.summary import METRIC_NAMES
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 from mlzsl.train.experiments import runs
 from mlzsl.train.experiments.paper import TABLE_1
@@ -75,8 +75,8 @@ def test_table1_has_all_systems_with_means_deviations_and_intervals(photos: Path
     columns = ["system", "measure", "mean", "deviation", "low", "high", "seed 42", "seed 43", "paper", "paper's data"]
     assert list(rows[0]) == columns
     assert [(row["system"], row["measure"]) for row in rows] == [
-        *(("chance", name) for name in MEASURES[:4]),
-        *((system, name) for system in MODELS for name in MEASURES),
+        *(("chance", name) for name in METRIC_NAMES[:4]),
+        *((system, name) for system in MODELS for name in METRIC_NAMES),
     ]
     for row in rows[4:]:
         each = [float(row["seed 42"]), float(row["seed 43"])]
@@ -234,7 +234,7 @@ def test_layers_makes_figure_3a(photos: Path, here: Path) -> None:
     rows = rows_of(here / "results/layers.csv")
     columns = ["layers", "edges", "measure", "mean", "deviation", "low", "high", "seed 42", "seed 43"]
     assert list(rows[0]) == columns
-    assert [(row["layers"], row["measure"]) for row in rows] == [(n, name) for n in "13" for name in MEASURES]
+    assert [(row["layers"], row["measure"]) for row in rows] == [(n, name) for n in "13" for name in METRIC_NAMES]
     assert len({row["edges"] for row in rows}) == 1
     assert is_a_plot(here / "results/layers.png")
     # Two layers are what table1 trains, so the third point adds one run to those that are there.
