@@ -21,11 +21,11 @@ from rich.table import Table
 
 from mlzsl.export.cost_sheet import multiply_adds
 from mlzsl.export.folding.fold import fold
-from mlzsl.export.unfolded_head import written
+from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import load_label_set
-from mlzsl.train.models.graph_tensors import graph_tensors
+from mlzsl.train.models.model import graph_tensors
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -45,7 +45,7 @@ def main(labels: str, embeddings: str, features: int, batch: int, repeats: int, 
     graph = build_class_graph(label_set, label_set.labels, load_label_set("imagenet1k"), open_embeddings(embeddings))
     tensors = graph_tensors(graph)
     model = RGCNPosVAE(RGCNPosVAEConfig(features, tensors.embeddings.shape[1])).eval()
-    heads = {"as written": written(model, tensors), "folded": fold(model, tensors)}
+    heads = {"as written": unfolded_head(model, tensors), "folded": fold(model, tensors)}
     x = torch.rand(batch, features)
     logits = 3 * torch.randn(batch, 1000)
     with torch.inference_mode():

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from mlzsl.cli.progress import progress
 from mlzsl.export.cost_sheet import multiply_adds
 from mlzsl.export.folding.fold import FOLDINGS
-from mlzsl.export.unfolded_head import written
+from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
-from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
+from mlzsl.train.models.model import GraphTensors, graph_tensors
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 
 COLUMNS = ("labels", "nodes", "joined", "head", "M multiply-adds", "of backbone", "MB", "ms an image", "speed-up")
@@ -62,7 +62,7 @@ class EveryEdgeOne(nn.Module):
     """A + I in place of learned edge weights."""
 
     def forward(self, graph: GraphTensors) -> Tensor:
-        weights = torch.eye(graph.nodes)
+        weights = torch.eye(graph.num_nodes)
         weights[graph.edges[0], graph.edges[1]] = 1
         return weights
 
@@ -139,7 +139,7 @@ def measure(connection: Connection, count: int, batch: int, seconds: float, thre
     model.edge_weights = EveryEdgeOne()
     heads = {}
     with torch.inference_mode():
-        for name, make in (("folded", FOLDINGS[model.name]), ("as written", written)):
+        for name, make in (("folded", FOLDINGS[model.name]), ("as written", unfolded_head)):
             try:
                 head = make(model, graph)
                 head(x, logits)  # what it needs while it runs must fit as well
@@ -152,8 +152,8 @@ def measure(connection: Connection, count: int, batch: int, seconds: float, thre
         name: Cost(multiply_adds(head, x, logits) // batch, constants(head), 1000 * times[name] / batch)
         for name, head in heads.items()
     }
-    pairs = graph.nodes * (graph.nodes - 1)
-    connection.send(Row(graph.nodes, graph.edges.shape[1] / pairs, costs))
+    pairs = graph.num_nodes * (graph.num_nodes - 1)
+    connection.send(Row(graph.num_nodes, graph.edges.shape[1] / pairs, costs))
 
 
 def tensors_of(count: int) -> GraphTensors:

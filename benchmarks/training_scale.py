@@ -26,11 +26,10 @@ from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_adjacency
-from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.registry import MODELS, create_model, settings_of
-from mlzsl.train.training.devices import check_precision, device_name, graph_on, open_device
-from mlzsl.train.training.train_step import Stepper
-from mlzsl.train.training.trainer import TrainingData
+from mlzsl.train.training.devices import check_precision, device_name, open_device
+from mlzsl.train.training.trainer import Trainer, TrainingConfig, TrainingData
 
 EXTERNALS = 984  # as in the paper; in our graph of coco80 they are 978, as 22 classes are some label's synset
 LABELS_A_PHOTO = 2.3  # of the 64 seen ones: COCO photos carry 2.9 of 80 in the mean
@@ -115,17 +114,18 @@ def measure(setting: Setting) -> Figures:
     torch.manual_seed(0)
     device = open_device(setting.device)
     check_precision(setting.precision, device)
-    graph = graph_on(paper_sized_graph(), device)
-    data = random_data(setting.photos, setting.features, graph.targets).to(device)
+    graph = paper_sized_graph().to(device)
+    data = random_data(setting.photos, setting.features, graph.num_targets).to(device)
     known = {"feature_dim": setting.features, "embedding_dim": graph.embeddings.shape[1]}
     needed = settings_of(setting.model)
     config = MODELS[setting.model].config_class(**{key: known[key] for key in known if key in needed})
     model = create_model(setting.model, asdict(config)).to(device).train()
-    stepper = Stepper(model, graph, torch.optim.Adam(model.parameters(), lr=5e-4), setting.precision)
+    trainer = Trainer(model, graph, data, TrainingConfig(precision=setting.precision))
+    _, noise = trainer.generators(epoch=0)
     seconds, processor_seconds = [], []
     for step, chosen in enumerate(torch.randperm(setting.photos).split(setting.batch)[: WARM_UP + setting.steps]):
         started, processor_started = time.perf_counter(), time.process_time()
-        stepper.take(data.features, data.external_probabilities, data.targets, chosen)  # reads the losses: all is done
+        trainer.train_step(chosen, noise)  # reads the losses: the device is done
         if step >= WARM_UP:
             seconds.append(time.perf_counter() - started)
             processor_seconds.append(time.process_time() - processor_started)

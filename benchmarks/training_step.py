@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import UNSEEN, load_label_set
-from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
 from mlzsl.train.models.layers import ConcatLinear
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
 from mlzsl.train.models.registry import MODELS, create_model, settings_of
 
 WITHOUT_STEPS = ("training-free", "evidence")
@@ -46,9 +45,9 @@ def main(labels: str, features: int, batch: int, steps: int, threads: int, chose
     embeddings = open_embeddings("taxonomy")
     graph = graph_tensors(build_class_graph(label_set, seen, load_label_set("imagenet1k"), embeddings).training())
     x, p = torch.rand(batch, features), graph.external_probabilities(3 * torch.randn(batch, 1000))
-    targets = (torch.rand(batch, graph.targets) < 0.05).float()
+    targets = (torch.rand(batch, graph.num_targets) < 0.05).float()
     table = Table(
-        title=f"{graph.targets} labels + {graph.nodes - graph.targets} external classes, batch {batch}, "
+        title=f"{graph.num_targets} labels + {graph.num_nodes - graph.num_targets} external classes, batch {batch}, "
         f"{features} features, {threads} threads, median of {steps}",
         title_justify="left",
     )

@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.export.reference import open_same_embeddings, testing_graph
-from mlzsl.export.unfolded_head import written
+from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.backbones.backbone import Backbone, features_and_logits
 from mlzsl.train.checkpoint import load_checkpoint
-from mlzsl.train.models.graph_tensors import graph_tensors
+from mlzsl.train.models.model import graph_tensors
 
 Images = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
@@ -46,13 +46,13 @@ class HalfScorer(nn.Module):
     def __init__(self, scorer: Scorer, kind: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
         self.kind = kind  # bfloat16 or float16
-        self.normalize, self.reading = scorer.backbone.normalize, scorer.backbone.reading
+        self.normalize, self.pooling = scorer.backbone.normalize, scorer.backbone.pooling
         self.network = copy.deepcopy(scorer.backbone.network).to(kind)
         self.head = copy.deepcopy(scorer.head).to(kind)
 
     def forward(self, images: Tensor) -> Tensor:
         pictures = self.normalize(images).to(self.kind)
-        scores: Tensor = self.head(*features_and_logits(self.network, pictures, self.reading))
+        scores: Tensor = self.head(*features_and_logits(self.network, pictures, self.pooling))
         return scores.float()
 
 
@@ -146,4 +146,4 @@ def open_scorer(checkpoint: Path, manifest: Manifest, embeddings: str | None, de
         "manifest", tuple(label.name for label in manifest.labels), tuple(label.synset for label in manifest.labels)
     )
     graph = testing_graph(trained, labels, open_same_embeddings(trained.embeddings, embeddings))
-    return Scorer(trained.backbone, written(trained.model, graph_tensors(graph))).eval().to(device)
+    return Scorer(trained.backbone, unfolded_head(trained.model, graph_tensors(graph))).eval().to(device)

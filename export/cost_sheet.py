@@ -29,7 +29,7 @@ class CostSheet:
     edges: int
     reached: tuple[int, ...]
     backbone: int
-    written: int
+    unfolded_head: int
     folded: int
     file_bytes: int
     largest_difference: float
@@ -44,10 +44,10 @@ class CostSheet:
             ("edges", f"{self.edges:,} ({self.edges / max(pairs, 1):.1%} of all pairs)"),
             ("nodes computed, layer by layer", " → ".join(f"{count:,}" for count in self.reached)),
             ("backbone, multiply-adds an image", _millions(self.backbone)),
-            ("head as written, multiply-adds an image", _millions(self.written)),
+            ("head as written, multiply-adds an image", _millions(self.unfolded_head)),
             (
                 "head folded, multiply-adds an image",
-                f"{_millions(self.folded)} (÷ {self.written / self.folded:.1f})",
+                f"{_millions(self.folded)} (÷ {self.unfolded_head / self.folded:.1f})",
             ),
             ("file size", f"{self.file_bytes / 1e6:.1f} MB"),
             ("largest score difference from PyTorch", f"{self.largest_difference:.1e}"),

@@ -22,7 +22,7 @@ from mlzsl.export.cost_sheet import CostSheet, multiply_adds
 from mlzsl.export.folding.fold import fold
 from mlzsl.export.network import FrozenNetwork, example_images
 from mlzsl.export.reference import Reference, open_same_embeddings, testing_graph
-from mlzsl.export.unfolded_head import written
+from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.classgraph import ClassGraph
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
@@ -76,7 +76,7 @@ def export_model(
     reference = Reference(checkpoint, graph)
     golden = reference.scores(images)
 
-    head = fold(checkpoint.model, reference.graph) if folded else written(checkpoint.model, reference.graph)
+    head = fold(checkpoint.model, reference.graph) if folded else unfolded_head(checkpoint.model, reference.graph)
     network = to_onnx(FrozenNetwork(checkpoint.backbone, head), size)
     manifest = _manifest(checkpoint, checkpoint_path, labels, graph)
     with tempfile.TemporaryDirectory(prefix="mlzsl-export-") as folder:
@@ -183,7 +183,7 @@ def _cost_sheet(
         edges=graph.edges,
         reached=getattr(head, "reached", (len(graph.targets),)),
         backbone=multiply_adds(checkpoint.backbone, image),
-        written=multiply_adds(written(checkpoint.model, reference.graph), features, logits),
+        unfolded_head=multiply_adds(unfolded_head(checkpoint.model, reference.graph), features, logits),
         folded=multiply_adds(head, features, logits),
         file_bytes=output.stat().st_size,
         largest_difference=difference,

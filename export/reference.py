@@ -15,7 +15,7 @@ from mlzsl.graph.embeddings.opening import TAXONOMY, open_embeddings
 from mlzsl.graph.embeddings.source import Embeddings, EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
-from mlzsl.train.models.graph_tensors import graph_tensors
+from mlzsl.train.models.model import graph_tensors
 
 
 class Reference(nn.Module):

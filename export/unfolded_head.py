@@ -6,17 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.layers import TargetEncoder
-from mlzsl.train.models.model import Model
-from mlzsl.train.models.relational_gcn import RelationalGCN
+from mlzsl.train.models.layers import RelationalGCN, TargetEncoder
+from mlzsl.train.models.model import GraphTensors, Model
 from mlzsl.train.models.rgcn import RGCN
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
 from mlzsl.train.models.rgcn_xl import RGCNXL
 from mlzsl.train.models.skg import SKG
 
 
-class WrittenHead(nn.Module):
+class UnfoldedHead(nn.Module):
     """x (B, F), backbone logits (B, C) -> scores (B, N_t) by the system's own forward, the graph a constant."""
 
     embeddings: Tensor  # S, (N, d_s)
@@ -26,7 +24,7 @@ class WrittenHead(nn.Module):
 
     def __init__(self, model: Model, graph: GraphTensors) -> None:
         super().__init__()
-        self.model, self.targets = model, graph.targets
+        self.model, self.targets = model, graph.num_targets
         for name in ("embeddings", "edges", "external_logits", "is_a"):
             self.register_buffer(name, getattr(graph, name).clone())
 
@@ -39,7 +37,7 @@ class WrittenHead(nn.Module):
         return self.model(features, self.graph.external_probabilities(logits), self.graph)
 
 
-class WrittenGraphHead(WrittenHead):
+class UnfoldedGraphHead(UnfoldedHead):
     """An RGCN system, every formula in its order, concatenations built."""
 
     adjacency: Tensor  # Â, (N, N)
@@ -62,7 +60,7 @@ class WrittenGraphHead(WrittenHead):
         return _encode(self.model.target_encoder, features, self.embeddings)
 
 
-class WrittenPosVAEHead(WrittenGraphHead):
+class UnfoldedPosVAEHead(UnfoldedGraphHead):
     """RGCN-PosVAE."""
 
     model: RGCNPosVAE
@@ -71,13 +69,13 @@ class WrittenPosVAEHead(WrittenGraphHead):
         vae, graph = self.model.posvae, self.graph
         H_d = _encode(self.model.target_encoder, features, graph.target_embeddings)
         projected = vae.projection(
-            self.model.evidence(graph.external_probabilities(logits))[..., None]
+            self.model.external_scores(graph.external_probabilities(logits))[..., None]
         )  # (B, N_a, d_s)
         mean_and_log_sigma = _mlp(vae.encoder_hidden, vae.encoder_out, projected, graph.external_embeddings)
         return torch.cat([H_d, mean_and_log_sigma[..., : self.model.config.hidden_dim]], dim=1)
 
 
-class WrittenSKGHead(WrittenHead):
+class UnfoldedSKGHead(UnfoldedHead):
     """SKG with the concatenation built and A frozen."""
 
     propagation: Tensor  # A, (N_t, N_t)
@@ -96,16 +94,16 @@ class WrittenSKGHead(WrittenHead):
 
 
 WRITTEN: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
-    RGCN.name: lambda model, graph: WrittenGraphHead(model, graph.without_externals),
-    RGCNXL.name: WrittenGraphHead,
-    RGCNPosVAE.name: WrittenPosVAEHead,
-    SKG.name: WrittenSKGHead,
+    RGCN.name: lambda model, graph: UnfoldedGraphHead(model, graph.without_externals),
+    RGCNXL.name: UnfoldedGraphHead,
+    RGCNPosVAE.name: UnfoldedPosVAEHead,
+    SKG.name: UnfoldedSKGHead,
 }
 
 
-def written(model: Model, graph: GraphTensors) -> nn.Module:
+def unfolded_head(model: Model, graph: GraphTensors) -> nn.Module:
     """The head of a system as its paper writes it: features (B, F), backbone logits (B, C) -> scores (B, N_t)."""
-    return WRITTEN.get(model.name, WrittenHead)(model, graph).eval()
+    return WRITTEN.get(model.name, UnfoldedHead)(model, graph).eval()
 
 
 def _encode(encoder: TargetEncoder, features: Tensor, embeddings: Tensor) -> Tensor:

@@ -12,10 +12,9 @@ from smallgraph import small_batch, small_graph, small_model
 from torch import Tensor
 from torch.multiprocessing import get_context
 
-from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, Model
 from mlzsl.train.models.registry import config_of, create_model
-from mlzsl.train.training.distributed import Processes, joined
+from mlzsl.train.training.distributed import Processes, process_group
 from mlzsl.train.training.trainer import TrainingData
 
 T, A, PHOTOS = 6, 15, 61
@@ -29,7 +28,7 @@ def small_training(name: str) -> tuple[Model, GraphTensors, TrainingData]:
     data = TrainingData(x, graph.external_probabilities(logits), targets)
     torch.manual_seed(42)
     model = create_model(name, config_of(small_model(name)))
-    model.start(graph, data.features, data.external_probabilities, data.targets)
+    model.initialize(graph, data.features, data.external_probabilities, data.targets)
     return model, graph, data
 
 
@@ -71,5 +70,5 @@ def _rank(work: Callable[[Processes, Path], Any], rank: int, count: int, port: i
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     processes = Processes(rank, count, rank)
-    with joined(processes, f"tcp://127.0.0.1:{port}"):
+    with process_group(processes, f"tcp://127.0.0.1:{port}"):
         (folder / f"rank{rank}.json").write_text(json.dumps(work(processes, folder)))

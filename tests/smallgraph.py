@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 
-from mlzsl.train.backbones.backbone import PLACES
+from mlzsl.train.backbones.backbone import DENSE
 from mlzsl.train.models.evidence import Evidence
-from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, Model
 from mlzsl.train.models.registry import MODELS, create_model, find_model
 
 F, D_S, D_H, CLASSES = 12, 10, 8, 30
@@ -19,7 +18,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "RGCN": {"hidden_dim": D_H, "layers": 2},
     "RGCN-XL": {"hidden_dim": D_H, "layers": 2, "external_weight": 0.7},
     "RGCN-PosVAE": {
-        "hidden_dim": D_H, "layers": 2, "vae_weight": 1.0, "backbone_classes": CLASSES, "evidence_deviation": 0.1,
+        "hidden_dim": D_H, "layers": 2, "vae_weight": 1.0, "backbone_classes": CLASSES, "external_score_std": 0.1,
     },
     "training-free": {"sharpness": 5.0, "half_cosine": 0.4},
     "evidence": {"backbone_classes": CLASSES, "seen_labels": 4, "penalty": 0.01},
@@ -45,7 +44,7 @@ def small_batch(photos: int = 5, name: str = "RGCN") -> tuple[torch.Tensor, torc
     """Features as a system reads them, [n, F] or [n, F + C], and backbone logits [n, C] in float32."""
     generator = torch.Generator().manual_seed(9)
     x, logits = torch.randn(photos, F, generator=generator), 3 * torch.randn(photos, CLASSES, generator=generator)
-    if find_model(name).reading == PLACES:
+    if find_model(name).pooling == DENSE:
         x = torch.cat([x, (2 * torch.randn(photos, CLASSES, generator=generator)).log_softmax(dim=1)], dim=1)
     return x, logits
 
@@ -66,7 +65,7 @@ def fill(model: Model, scale: float, seed: int = 0) -> None:
         value.copy_(scale * torch.randn(value.shape, generator=generator))
     if isinstance(model, Evidence):
         model.seen_embeddings.copy_(torch.nn.functional.normalize(model.seen_embeddings))
-        model.usual.copy_(model.usual.softmax(dim=0))
+        model.class_prior.copy_(model.class_prior.softmax(dim=0))
 
 
 assert CONFIGS.keys() == MODELS.keys()

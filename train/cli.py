@@ -140,7 +140,7 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
       torchrun --nproc-per-node 2 --no-python mlzsl-train --data coco:/data/coco --device cuda
     """
     # torch is heavy: --help must not wait for it
-    from mlzsl.train.training.distributed import ToldElsewhereError, processes_of_launcher
+    from mlzsl.train.training.distributed import RemoteRankError, launched_processes
     from mlzsl.train.training.pipeline import Job, run
     from mlzsl.train.training.trainer import TrainingConfig
 
@@ -148,11 +148,11 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
     flags["backbone"] = flags["backbone"] or ("small" if flags["data"] == "scenes" else "resnet101")
     job = Job(training=TrainingConfig(**loop_flags), **flags)
     try:
-        with processes_of_launcher(job.device) as processes:
+        with launched_processes(job.device) as processes:
             outcome = run(job, quiet=quiet or as_json, processes=processes)
-    except ToldElsewhereError as error:
+    except RemoteRankError as error:
         sys.exit(error.exit_code)
-    if not processes.first:
+    if not processes.is_main:
         return
     if as_json:
         click.echo(json.dumps({"checkpoint": str(outcome.checkpoint)} | outcome.record, indent=2))

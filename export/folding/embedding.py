@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from mlzsl.export.folding.constants import keep
 from mlzsl.train.models.fast0tag import Fast0Tag, squash
-from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.training_free import TrainingFree
 from mlzsl.train.models.visual_semantic import VisualSemantic
 
@@ -58,7 +58,7 @@ class FoldedTrainingFree(nn.Module):
 
     def __init__(self, model: TrainingFree, graph: GraphTensors) -> None:
         super().__init__()
-        keep(self, "likeness", model.likeness(graph))
+        keep(self, "likeness", model.similarity(graph))
         keep(self, "places", graph.external_logits)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:

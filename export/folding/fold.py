@@ -16,8 +16,7 @@ from mlzsl.export.folding.graph import fold_rgcn, fold_rgcn_posvae, fold_rgcn_xl
 from mlzsl.export.folding.skg import FoldedSKG
 from mlzsl.train.models.evidence import Evidence
 from mlzsl.train.models.fast0tag import Fast0Tag
-from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, Model
 from mlzsl.train.models.registry import config_of, create_model
 from mlzsl.train.models.rgcn import RGCN
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE

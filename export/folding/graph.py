@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from mlzsl.export.folding.block_product import BlockProduct
 from mlzsl.export.folding.constants import keep, of_embeddings
-from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.layers import TargetEncoder
-from mlzsl.train.models.relational_gcn import RelationalGCN
+from mlzsl.train.models.layers import RelationalGCN, TargetEncoder
+from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.rgcn import RGCN
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, evidence_of
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, external_scores
 from mlzsl.train.models.rgcn_xl import RGCNXL
 
 
@@ -78,7 +77,7 @@ class EvidenceMessages(nn.Module):
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         probabilities = logits.softmax(dim=1).index_select(1, self.places)  # (B, n)
-        evidence = evidence_of(probabilities, self.backbone_classes).T.unsqueeze(2)  # (n, B, 1)
+        evidence = external_scores(probabilities, self.backbone_classes).T.unsqueeze(2)  # (n, B, 1)
         return (evidence * self.slope + self.node_bias).relu() @ self.message_weight  # (n, B, d_h)
 
 
@@ -161,9 +160,9 @@ def fold_rgcn_xl(model: RGCNXL, graph: GraphTensors) -> nn.Module:
 def fold_rgcn_posvae(model: RGCNPosVAE, graph: GraphTensors) -> nn.Module:
     """RGCN-PosVAE: external classes that reach a target start from their evidence."""
     adjacency = model.normalized_adjacency(graph)
-    reached = reach(adjacency, graph.targets, len(model.graph_layers))
+    reached = reach(adjacency, graph.num_targets, len(model.graph_layers))
     first = reached.nodes[0]
-    externals = first[first >= graph.targets] - graph.targets
+    externals = first[first >= graph.num_targets] - graph.num_targets
     encoder, vae, W = model.target_encoder, model.posvae, model.graph_weights[0]
     messages = [
         FeatureMessages(encoder, graph.target_embeddings, W),
@@ -171,14 +170,14 @@ def fold_rgcn_posvae(model: RGCNPosVAE, graph: GraphTensors) -> nn.Module:
     ]
     mean_bias = vae.encoder_out.bias[: model.config.hidden_dim]
     biases = torch.cat(
-        [(encoder.out.bias @ W).expand(graph.targets, -1), (mean_bias @ W).expand(len(externals), -1)]
+        [(encoder.out.bias @ W).expand(graph.num_targets, -1), (mean_bias @ W).expand(len(externals), -1)]
     )  # (n_0, d_h)
     return FoldedGraphHead(model, messages, biases, adjacency, reached)
 
 
 def _fold_of_features(model: RelationalGCN, graph: GraphTensors) -> nn.Module:
     adjacency = model.normalized_adjacency(graph)
-    reached = reach(adjacency, graph.targets, len(model.graph_layers))
+    reached = reach(adjacency, graph.num_targets, len(model.graph_layers))
     first, encoder, W = reached.nodes[0], model.target_encoder, model.graph_weights[0]
     messages = [FeatureMessages(encoder, graph.embeddings[first], W)]
     biases = (encoder.out.bias @ W).expand(len(first), -1)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from mlzsl.export.folding.constants import keep, of_embeddings
-from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.skg import SKG
 
 

@@ -15,7 +15,7 @@ from mlzsl.engines.opening import open_engine
 from mlzsl.export.cost_sheet import multiply_adds
 from mlzsl.export.exporter import export_model
 from mlzsl.export.folding.fold import FOLDINGS, fold
-from mlzsl.export.unfolded_head import written
+from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.preprocessing import Preprocessing
@@ -40,7 +40,7 @@ def test_folded_and_written_scores_are_the_systems(name: str, density: float) ->
     expected = model.double()(features.double(), probabilities, graph.double())
     model.float()
     assert expected.std() > 0.02, "scores that hardly vary prove nothing"
-    for head in (fold(model, graph), written(model, graph)):
+    for head in (fold(model, graph), unfolded_head(model, graph)):
         scores = head(features, logits)
         assert scores.dtype == torch.float32
         assert (scores - expected).abs().max() <= 1e-5
@@ -53,7 +53,7 @@ def test_folding_never_adds_products_nor_changes_the_system(name: str) -> None:
     graph, model, (features, logits) = small_graph(7, 20), small_model(name), small_batch(1, name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     folded = multiply_adds(fold(model, graph), features, logits)
-    assert 0 < folded <= multiply_adds(written(model, graph), features, logits)
+    assert 0 < folded <= multiply_adds(unfolded_head(model, graph), features, logits)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
@@ -79,8 +79,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         open_embeddings("taxonomy"),
     )
     torch.manual_seed(0)
-    reading = MODELS[name].reading
-    backbone = Backbone("small", SmallResNet(len(external)), external, Preprocessing(size=SIZE), reading)
+    pooling = MODELS[name].pooling
+    backbone = Backbone("small", SmallResNet(len(external)), external, Preprocessing(size=SIZE), pooling)
     widths = {
         "feature_dim": backbone.feature_dim,
         "embedding_dim": embeddings.source.dimension,
@@ -134,6 +134,8 @@ def test_it_tags_and_verifies(place: tuple[str, Path], photos: Path) -> None:
 def test_heads_as_written_can_be_traced_for_any_batch(name: str) -> None:
     model, graph, (features, logits) = small_model(name), small_graph(), small_batch(name=name)
     batch = torch.export.Dim("N")
-    program = torch.export.export(written(model, graph), (features, logits), dynamic_shapes=({0: batch}, {0: batch}))
+    program = torch.export.export(
+        unfolded_head(model, graph), (features, logits), dynamic_shapes=({0: batch}, {0: batch})
+    )
     expected = model(features, graph.external_probabilities(logits), graph)
     torch.testing.assert_close(program.module()(features[:3], logits[:3]), expected[:3], rtol=0, atol=1e-5)

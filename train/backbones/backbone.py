@@ -1,7 +1,7 @@
-"""The frozen ImageNet classifier in front of every system: photos -> features x and external class logits.
+"""The frozen ImageNet classifier in front of every model: images -> features x and external-class logits.
 
-ResNet: He et al., "Deep Residual Learning for Image Recognition", 2016; its modules and tensor names are torchvision's,
-whose ImageNet weights load unchanged. The paper's section 3.2 takes x and p^a from one such network.
+ResNet: He et al., "Deep Residual Learning for Image Recognition", 2016, with torchvision's modules and tensor names, so
+that its ImageNet weights load unchanged. Section 3.2 of the paper takes x and p^a from one such network.
 """
 
 import math
@@ -19,22 +19,21 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.weights import SEEN_BATCHES, download_weights, fit_weights, read_weights
+from mlzsl.train.backbones.weights import BATCH_COUNTER, download_weights, load_weights, read_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# What a photo's features hold: x alone, or also how sure of each class the classifier is at the photo's places.
-AVERAGE, PLACES = READINGS = "average", "places"
-PLACE = 3  # a place sees the average of so many places of the feature map each way
-POWER = 3  # of the mean over places: between their average (1) and the surest one (∞)
+GAP, DENSE = POOLINGS = "gap", "dense"  # features are x by global average pooling, or x and dense log probabilities
+DENSE_WINDOW = 3  # side of the average pooling window around a spatial location
+DENSE_POWER = 3  # of the power mean over spatial locations, between their mean (1) and their maximum (∞)
 
 
 class SmallResNet(nn.Module):
     """A ResNet of ten layers for the demo, modules named as torchvision's; 62 MMAC at 96 px, 1.3 M parameters.
 
-    Its last stage keeps the stride of the one before: 16 pixels instead of 32, so that the small objects of a small
-    image have places of their own in the feature map.
+    Its last stage has stride 1: the feature map has a location every 16 pixels instead of 32, enough for the small
+    objects of a small image.
     """
 
     WIDTHS = (32, 64, 128, 256)
@@ -72,84 +71,78 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 
 
 class Backbone(nn.Module):
-    """A frozen network from uint8 photos to features and logits; always in evaluation mode, never trained.
+    """A frozen network from uint8 images to features and logits, always in evaluation mode.
 
     Attributes:
         name: the architecture, a key of `ARCHITECTURES`.
         feature_dim: F, the length of x.
-        reading: AVERAGE or PLACES, what the features hold.
-        width: the length of a photo's features: F, or F + C.
+        pooling: GAP for features x, DENSE for x and log q.
+        num_features: the length of a photo's features: F, or F + C.
         external: the classes of the logits, in logit order.
-        preprocessing: how photos become the images that it takes.
+        preprocessing: how photos become images.
         network: the ResNet itself, with torchvision's tensor names.
     """
 
     def __init__(
-        self,
-        name: str,
-        network: nn.Module,
-        external: LabelSet,
-        preprocessing: Preprocessing,
-        reading: str = AVERAGE,
+        self, name: str, network: nn.Module, external: LabelSet, preprocessing: Preprocessing, pooling: str = GAP
     ) -> None:
-        """Freeze `network`, one of `ARCHITECTURES[name]` with a logit for each of the `external` classes."""
+        """Freeze `network`, an `ARCHITECTURES[name]` with a logit for each of the `external` classes."""
         super().__init__()
-        self.name, self.external, self.preprocessing, self.reading = name, external, preprocessing, reading
+        self.name, self.external, self.preprocessing, self.pooling = name, external, preprocessing, pooling
         self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
         self.normalize = Normalize()
         self.feature_dim: int = network.fc.in_features  # type: ignore[union-attr, assignment]
-        self.width = self.feature_dim + (len(external) if reading == PLACES else 0)
+        self.num_features = self.feature_dim + (len(external) if pooling == DENSE else 0)
         self.train(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x and the logits of the external classes.
+        """Return features and the logits of the external classes.
 
         Args:
             images: RGB, uint8 [B, S, S, 3].
 
         Returns:
-            features, float32 [B, F]: x, the last feature map's average over all places; or [B, F + C] where places are
-            read: beside x, log q of `evidence_at_places`. Logits, float32 [B, C], which x alone gives.
+            Features, float32 [B, F]: x, the global average of the last feature map; with DENSE [B, F + C]: x and log q
+            of `dense_log_probabilities`. Logits of x, float32 [B, C].
         """
-        return features_and_logits(self.network, self.normalize(images), self.reading)
+        return features_and_logits(self.network, self.normalize(images), self.pooling)
 
-    def reading_as(self, reading: str) -> "Backbone":
-        """The same network, read in a given way."""
-        return Backbone(self.name, self.network, self.external, self.preprocessing, reading)
+    def with_pooling(self, pooling: str) -> "Backbone":
+        """The same network with another pooling."""
+        return Backbone(self.name, self.network, self.external, self.preprocessing, pooling)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever is asked: the backbone is frozen (section 4.1)."""
+        """Stay in evaluation mode whatever `mode` is: the backbone is frozen (section 4.1)."""
         return super().train(False)
 
     def weights_sha256(self) -> str:
-        """A hash of the network's tensors (name, shape, float32 values), the same whatever file they came from."""
+        """A hash of the network's tensors (name, shape, float32 values), independent of the weights file's format."""
         parts: list[bytes] = []
         for name, tensor in sorted(self.network.state_dict().items()):
-            if not name.endswith(SEEN_BATCHES):
+            if not name.endswith(BATCH_COUNTER):
                 values = tensor.cpu().contiguous().numpy().astype("<f4", copy=False)
                 parts += [name.encode(), str(values.shape).encode(), values.tobytes()]
         return sha256_of_bytes(*parts)
 
     def config(self) -> dict[str, Any]:
-        """All but the tensors, as JSON: `from_config` makes the same backbone from it and `state_dict()`."""
+        """All but the tensors, as JSON; `from_config` restores the backbone from it and `state_dict()`."""
         return {
             "name": self.name,
             "preprocessing": self.preprocessing.to_json(),
             "external": asdict(self.external),
-            "reading": self.reading,
+            "pooling": self.pooling,
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
-        """Rebuild a backbone from `config()` and the tensors of its `state_dict()`.
+        """Restore a backbone from `config()` and its `state_dict()`.
 
         Raises:
-            UsageError: an unknown architecture, a malformed configuration, or tensors that do not fit it.
+            UsageError: an unknown architecture or pooling, a malformed configuration, or tensors that do not match.
         """
-        name = _known(config.get("name"))
-        reading = config.get("reading", AVERAGE)  # as it was before there was another
-        if reading not in READINGS:
-            raise UsageError(f"the backbone's reading {reading!r} is not known; expected {' or '.join(READINGS)}.")
+        name, pooling = _check_name(config.get("name")), config.get("pooling", GAP)
+        if pooling not in POOLINGS:
+            raise UsageError(f"the backbone has the unknown pooling {pooling!r}; expected {' or '.join(POOLINGS)}.")
         try:
             external = LabelSet(
                 str(config["external"]["name"]),
@@ -158,15 +151,14 @@ class Backbone(nn.Module):
             )
             preprocessing = Preprocessing.from_json(dict(config["preprocessing"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"the backbone's configuration is unfit ({error!r}).") from error
-        network = _skeleton(name, len(external))
+            raise UsageError(f"the backbone's configuration is invalid ({error!r}).") from error
         tensors = {key.removeprefix("network."): tensor for key, tensor in state.items()}
-        fit_weights(network, tensors, "the backbone", _title(name, external))
-        return cls(name, network, external, preprocessing, reading)
+        network = _network(name, external, tensors, source="the backbone")
+        return cls(name, network, external, preprocessing, pooling)
 
 
 class Normalize(nn.Module):
-    """RGB uint8 [B, S, S, 3] -> float32 [B, 3, S, S], ImageNet's mean and deviation taken out of each channel."""
+    """RGB uint8 [B, S, S, 3] -> float32 [B, 3, S, S], normalized by ImageNet's mean and standard deviation."""
 
     scale: Tensor
     offset: Tensor
@@ -182,36 +174,36 @@ class Normalize(nn.Module):
         return images.float().permute(0, 3, 1, 2) * self.scale + self.offset
 
 
-def features_and_logits(network: nn.Module, images: Tensor, reading: str = AVERAGE) -> tuple[Tensor, Tensor]:
+def features_and_logits(network: nn.Module, images: Tensor, pooling: str = GAP) -> tuple[Tensor, Tensor]:
     """Run a ResNet on normalized images, float32 [B, 3, S, S] -> features [B, F] or [B, F + C], logits [B, C]."""
     net: Any = network
     maps = feature_maps(network, images)
     x = maps.mean(dim=(2, 3))  # global average pooling, (B, F)
-    features = torch.cat([x, evidence_at_places(net.fc, maps)], dim=1) if reading == PLACES else x
+    features = torch.cat([x, dense_log_probabilities(net.fc, maps)], dim=1) if pooling == DENSE else x
     return features, net.fc(x)
 
 
-def evidence_at_places(classifier: nn.Module, maps: Tensor) -> Tensor:
-    """log q: how sure of each class a classifier is anywhere in a photo.
+def dense_log_probabilities(classifier: nn.Module, maps: Tensor) -> Tensor:
+    """log q, the classifier's probabilities pooled over spatial locations: high for a class that fills one location.
 
-    q_e is the mean of p_e over the places of the feature map, taken with `POWER`; p is the softmax at a place, after an
-    average over `PLACE` × `PLACE` places around it. In logarithms, which no short float underflows.
+    q_e is the power mean of p_e over the locations of the feature map, with exponent DENSE_POWER; p is the softmax at a
+    location after average pooling with a DENSE_WINDOW × DENSE_WINDOW window. Logarithms do not underflow in float16.
 
     Args:
-        classifier: of averaged features, [..., F] -> [..., C].
+        classifier: of pooled features, [..., F] -> [..., C].
         maps: the last feature maps, float [B, F, H, W].
 
     Returns:
         float [B, C].
     """
-    around = nn.functional.avg_pool2d(maps, PLACE, stride=1, padding=PLACE // 2, count_include_pad=False)
-    log_p = classifier(around.flatten(2).transpose(1, 2)).log_softmax(dim=2)  # (B, H W, C)
-    places = maps.shape[2] * maps.shape[3]
-    return ((POWER * log_p).logsumexp(dim=1) - math.log(places)) / POWER
+    pooled = nn.functional.avg_pool2d(maps, DENSE_WINDOW, stride=1, padding=DENSE_WINDOW // 2, count_include_pad=False)
+    log_p = classifier(pooled.flatten(2).transpose(1, 2)).log_softmax(dim=2)  # (B, H W, C)
+    locations = maps.shape[2] * maps.shape[3]
+    return ((DENSE_POWER * log_p).logsumexp(dim=1) - math.log(locations)) / DENSE_POWER
 
 
 def feature_maps(network: nn.Module, images: Tensor) -> Tensor:
-    """The last feature maps of a ResNet, float32 [B, 3, S, S] -> [B, F, S/32, S/32]; S/16 in the small one."""
+    """The last feature maps of a ResNet, float32 [B, 3, S, S] -> [B, F, S/32, S/32]; S/16 for `SmallResNet`."""
     net: Any = network
     maps = net.maxpool(net.relu(net.bn1(net.conv1(images))))
     maps = net.layer4(net.layer3(net.layer2(net.layer1(maps))))
@@ -224,36 +216,32 @@ def open_backbone(
     """Open an ImageNet ResNet with published weights.
 
     Args:
-        name: resnet18, resnet34, resnet50 or resnet101. (The small one is pretrained instead, in `pretraining`.)
+        name: resnet18, resnet34, resnet50 or resnet101; `pretraining` trains the small one.
         weights: a local file with torchvision's tensor names; None downloads torchvision's IMAGENET1K_V1.
-        image_size: S, the side of the images that photos become; None takes the default, 224 px.
+        image_size: S, the side of the images in pixels; None for 224.
         quiet: show no download progress.
 
     Raises:
         UsageError: an unknown name, or a weights file that is missing, unreadable or of another network.
         FailureError: the weights cannot be downloaded.
     """
-    if _known(name) == "small":
+    if _check_name(name) == "small":
         raise UsageError("backbone small has no published weights: mlzsl-train --backbone small pretrains it itself.")
     external = load_label_set("imagenet1k")
     state = download_weights(name, quiet) if weights is None else read_weights(weights)
-    network = _skeleton(name, len(external))
-    fit_weights(network, state, str(weights or f"torchvision's weights of {name}"), _title(name, external))
+    network = _network(name, external, state, source=str(weights or f"torchvision's weights of {name}"))
     preprocessing = Preprocessing() if image_size is None else Preprocessing(size=image_size)
     return Backbone(name, network, external, preprocessing)
 
 
-def _skeleton(name: str, classes: int) -> nn.Module:
-    """The network without memory for its tensors, which costs nothing and draws no random numbers."""
-    with torch.device("meta"):
-        return ARCHITECTURES[name](classes)
+def _network(name: str, external: LabelSet, state: Mapping[str, Tensor], source: str) -> nn.Module:
+    with torch.device("meta"):  # allocates nothing and draws no random numbers
+        network = ARCHITECTURES[name](len(external))
+    load_weights(network, state, source, f"{name} with {len(external)} classes, named as torchvision names them")
+    return network
 
 
-def _title(name: str, external: LabelSet) -> str:
-    return f"{name} with {len(external)} classes, named as torchvision names them"
-
-
-def _known(name: Any) -> str:
+def _check_name(name: Any) -> str:
     if not isinstance(name, str) or name not in ARCHITECTURES:
-        raise UsageError(f"backbone {name!r} is not known; expected one of {', '.join(ARCHITECTURES)}.")
+        raise UsageError(f"unknown backbone {name!r}; expected one of {', '.join(ARCHITECTURES)}.")
     return name

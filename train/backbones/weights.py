@@ -1,4 +1,4 @@
-"""Published weights of a network: read from a file or torchvision's hub, and fitted to the network."""
+"""Published weights: read from a file or downloaded by torchvision, and loaded into a network."""
 
 import http.client
 import pickle
@@ -23,10 +23,10 @@ HUB_WEIGHTS = {
     for name in ("resnet18", "resnet34", "resnet50", "resnet101")
 }
 
-SEEN_BATCHES = "num_batches_tracked"  # BatchNorm's counter: training may read it, a frozen network never does
-NAMES_SHOWN = 3
+BATCH_COUNTER = "num_batches_tracked"  # of BatchNorm; a frozen network does not use it
+NAMES_SHOWN = 3  # in an error
 
-# What a damaged archive or pickle stream makes torch.load stumble over.
+# What torch.load raises for a damaged archive or pickle stream.
 DAMAGE = (
     *(RuntimeError, EOFError, ValueError, LookupError, TypeError),
     *(AttributeError, AssertionError, struct.error),
@@ -34,62 +34,62 @@ DAMAGE = (
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a `.safetensors` file, or of a PyTorch file with nothing but tensors unpickled.
+    """Read the tensors of a `.safetensors` file, or of a PyTorch file with `weights_only`.
 
     Returns:
-        Tensors by name; floating point ones of any width as float32.
+        Tensors by name; floating-point ones of any width as float32.
 
     Raises:
-        UsageError: no such file, an unreadable one, one that asks to run code, or not a dictionary of tensors.
+        UsageError: the file is missing or unreadable, would run code, or is not a dictionary of tensors.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no weights file is there; --backbone-weights takes a .safetensors or .pth file.")
+        raise UsageError(f"{path}: no such weights file; --backbone-weights takes a .safetensors or .pth file.")
     try:
         found = load_file(path) if path.suffix == ".safetensors" else _unpickle_tensors(path)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: is not a readable weights file ({_first_line(error)}); copy it again.") from error
     if not isinstance(found, Mapping) or not found or not all(_is_named_tensor(item) for item in found.items()):
         raise UsageError(
-            f"{path}: holds {_described(found)}, expected a state dict (tensor names to tensors); "
+            f"{path}: contains {_described(found)}, expected a state dict (tensor names to tensors); "
             "save the network's state_dict() alone."
         )
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
 
 
 def download_weights(name: str, quiet: bool = False) -> dict[str, Tensor]:
-    """Fetch torchvision's ImageNet weights (IMAGENET1K_V1), or take them from torch.hub's folder if they are there.
+    """Download torchvision's ImageNet weights (IMAGENET1K_V1), or read them from torch.hub's cache.
 
     Raises:
-        FailureError: they cannot be downloaded, or arrive damaged.
+        FailureError: they cannot be downloaded, or their checksum is wrong.
     """
     weights = HUB_WEIGHTS[name]
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=not quiet, check_hash=True, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, http.client.HTTPException) as error:
         raise FailureError(
-            f"{weights.url}: the weights of {name} could not be fetched ({_first_line(error)}); "
+            f"{weights.url}: the weights of {name} could not be downloaded ({_first_line(error)}); "
             "download that file elsewhere and name it with --backbone-weights."
         ) from error
     return state
 
 
-def fit_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, title: str) -> None:
-    """Give `network` (its tensors may be on the meta device) the tensors of `state`, all of them and no others.
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, title: str) -> None:
+    """Load `state` into `network`, whose tensors may be on the meta device; names have to match exactly.
 
     Args:
         network: any module; changed in place.
-        state: float32 tensors by the network's own names; counters of seen batches may be absent.
-        source: the file or place that an error names.
+        state: float32 tensors by the network's own names; BATCH_COUNTER may be missing.
+        source: the file that an error names.
         title: what the network is, for an error.
 
     Raises:
-        UsageError: missing or unexpected names, other shapes or kinds of numbers, NaN or infinity.
+        UsageError: missing or unexpected names, other shapes or dtypes, NaN or infinity.
     """
     expected = network.state_dict()
-    complete = {name: torch.zeros((), dtype=torch.long) for name in expected if name.endswith(SEEN_BATCHES)}
+    complete = {name: torch.zeros((), dtype=torch.long) for name in expected if name.endswith(BATCH_COUNTER)}
     complete |= state
     shared = [name for name in expected if name in complete]
-    complaints = {
+    problems = {
         "missing": [name for name in expected if name not in complete],
         "unexpected": [name for name in complete if name not in expected],
         "of another shape": [
@@ -106,7 +106,7 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, ti
     }
     found = [
         f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {what} ({_listed(names)})"
-        for what, names in complaints.items()
+        for what, names in problems.items()
         if names
     ]
     if found:
@@ -116,11 +116,11 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, ti
 
 def _unpickle_tensors(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"):  # about what the reader then refuses
+        with warnings.catch_warnings(action="ignore"):  # about files that are then refused
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"{path}: was refused: it is no PyTorch weights file, or would run code when it is read "
+            f"{path}: was refused: it is not a PyTorch weights file, or would run code when it is read "
             f"({_first_line(error)}); expected a state dict as torch.save or safetensors writes it."
         ) from error
     except DAMAGE as error:

@@ -14,7 +14,7 @@ from mlzsl.graph.embeddings.source import Embeddings
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.metrics.average_precision import Bools
-from mlzsl.train.backbones.backbone import PLACES, Backbone
+from mlzsl.train.backbones.backbone import DENSE, Backbone
 from mlzsl.train.datasets.source import Source
 from mlzsl.train.extraction.features import Features, extract
 from mlzsl.train.models.registry import find_model
@@ -48,8 +48,8 @@ class Division:
 
     def read_for(self, system: str, backbone: Backbone) -> tuple["Division", Backbone]:
         """The division and its backbone with what a system reads, which may be less."""
-        narrower = backbone.reading_as(find_model(system).reading)
-        training, tested = (each.read_as(narrower) for each in (self.training_features, self.tested_features))
+        narrower = backbone.with_pooling(find_model(system).pooling)
+        training, tested = (each.for_backbone(narrower) for each in (self.training_features, self.tested_features))
         return replace(self, training_features=training, tested_features=tested), narrower
 
 
@@ -106,8 +106,8 @@ def open_subject(job: Job, systems: Iterable[str], folds: int | None = None, qui
     if folds is not None and source.held_out is not None:
         raise _own_test_photos(job, folds)
     backbone = job_backbone(job, quiet)
-    if any(find_model(system).reading == PLACES for system in systems):
-        backbone = backbone.reading_as(PLACES)
+    if any(find_model(system).pooling == DENSE for system in systems):
+        backbone = backbone.with_pooling(DENSE)
     divisions, tested = _divided(source, job, folds, backbone, quiet)
     seen = tuple(label for label in labels.labels if label not in unseen)
     subject = Subject(job, labels, seen, backbone, embeddings, divisions, tested)

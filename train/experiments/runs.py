@@ -22,12 +22,10 @@ from mlzsl.cli.progress import log
 from mlzsl.graph.classgraph import ClassGraph
 from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.experiments.data import Division
-from mlzsl.train.extraction.cache import keep, recall
-from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
-from mlzsl.train.models.model import Model
+from mlzsl.train.extraction.cache import load_cached, save_cached
+from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
 from mlzsl.train.models.registry import config_of
 from mlzsl.train.training.pipeline import Job, new_model, score, training_data
-from mlzsl.train.training.train_step import Stepper
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
 RECIPE = "run 1"  # to be raised when a run of the same key would end with other scores
@@ -73,7 +71,7 @@ def run_once(job: Job, division: Division, graph: ClassGraph, backbone: Backbone
     fresh = partial(new_model, job, backbone, graph, data)
     key = _key(job, fresh(), training_graph, whole_graph, data, division)
     path = job.cache / "runs" / f"{job.model}-seed{job.training.seed}-{key[:16]}.safetensors"
-    if (found := recall(path, key)) is not None:
+    if (found := load_cached(path, key)) is not None:
         arrays, record = found
         return Run(arrays["scores"], float(record["seconds"]), bool(record["whole"]), kept=True)
     if path.exists():
@@ -87,7 +85,7 @@ def run_once(job: Job, division: Division, graph: ClassGraph, backbone: Backbone
     scores = score(model, whole_graph, division.tested_features)
     seconds = round(time.perf_counter() - started, 1)
     record = {"system": job.model, "settings": _settings(job, model), "seconds": seconds, "whole": not resumed}
-    keep(path, key, {"scores": scores}, record)
+    save_cached(path, key, {"scores": scores}, record)
     state.unlink(missing_ok=True)
     return Run(scores, seconds, whole=not resumed, kept=False)
 
@@ -109,7 +107,7 @@ def _trained(
         except UsageError as error:
             log(f"note: {error} The run begins anew.", quiet)
     model = fresh()
-    model.start(tensors, data.features, data.external_probabilities, data.targets)
+    model.initialize(tensors, data.features, data.external_probabilities, data.targets)
     train(model, tensors, data, config, state, quiet=quiet)
     return model, False
 
@@ -143,7 +141,7 @@ def _key(
 
 def program_files(module: str) -> list[Path]:
     """The source files that decide what a system of `module` learns: its own, what that imports, and the loop's."""
-    waiting, found = [module], {train.__module__, Stepper.__module__}
+    waiting, found = [module], {train.__module__}
     while waiting:
         name = waiting.pop()
         if name.startswith(OURS) and name not in found:

@@ -1,0 +1,1 @@
+"""Features of photos, extracted once per backbone and cached."""

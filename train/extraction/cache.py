@@ -1,4 +1,4 @@
-"""What costs time and can be made again: named arrays in a file that is believed only when key and bytes fit."""
+"""A cache of named arrays in `.safetensors` files, each valid only for its key and checksum."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ Array = npt.NDArray[Any]
 HEADER = "mlzsl cache"
 
 
-def keep(path: Path, key: str, arrays: dict[str, Array], record: dict[str, Any] | None = None) -> None:
-    """Write arrays whole or not at all.
+def save_cached(path: Path, key: str, arrays: dict[str, Array], record: dict[str, Any] | None = None) -> None:
+    """Write arrays atomically.
 
     Args:
-        path: a `.safetensors` file, replaced when it exists.
-        key: a hash of all that the arrays depend on.
+        path: a `.safetensors` file; an existing one is replaced.
+        key: a hash of everything that the arrays depend on.
         arrays: by name.
-        record: JSON to keep beside them.
+        record: JSON to store with them.
 
     Raises:
         FailureError: the file system refuses.
@@ -35,26 +35,21 @@ def keep(path: Path, key: str, arrays: dict[str, Array], record: dict[str, Any] 
         temporary.write_bytes(save(arrays, metadata={HEADER: json.dumps(header)}))  # a full disk is an OSError
 
 
-def recall(path: Path, key: str) -> tuple[dict[str, Array], dict[str, Any]] | None:
-    """Return the arrays and the record kept at `path`, or None when they are to be made anew.
-
-    None means: no file, another key, a file cut short or changed. A cache is never a reason to fail.
-    """
+def load_cached(path: Path, key: str) -> tuple[dict[str, Array], dict[str, Any]] | None:
+    """Return the arrays and the record at `path`; None for a missing or damaged file, or one of another key."""
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})[HEADER])
             if header["key"] != key:
                 return None
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
-            if header["sha256"] != _sha256(arrays):
-                return None
-            return arrays, dict(header["record"])
+        return (arrays, dict(header["record"])) if header["sha256"] == _sha256(arrays) else None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
 
 
 def _sha256(arrays: dict[str, Array]) -> str:
-    """A hash of names, shapes, types and bytes."""
+    """A hash of names, shapes, dtypes and bytes."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {tuple(array.shape)} {array.dtype}\n".encode())

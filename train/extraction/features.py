@@ -1,17 +1,14 @@
-"""Photos -> features and logits, once: the backbone is frozen, so every epoch can read them from the cache."""
+"""Photos -> features and logits, once per backbone: it is frozen, so every epoch reads them from the cache."""
 
 import json
 import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
@@ -19,12 +16,11 @@ from mlzsl.cli.progress import progress
 from mlzsl.imaging.decoding import UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import AVERAGE, Backbone
-from mlzsl.train.extraction.cache import keep, recall
+from mlzsl.train.backbones.backbone import GAP, Backbone
+from mlzsl.train.extraction.cache import load_cached, save_cached
 
-RECIPE = "features 1"  # to be raised when decoding or the backbone's arithmetic changes
-BATCHES_AHEAD = 2  # how many batches of decoded photos may wait for the network
-PHOTOS_NAMED = 3
+RECIPE = "features 1"  # raise it when decoding or the backbone's arithmetic changes
+PHOTOS_NAMED = 3  # in an error
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -32,92 +28,92 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Features:
-    """What the backbone says of n photos, in their order.
+    """The backbone's outputs for n photos, in their order.
 
     Attributes:
-        features: x, float32 [n, F]; [n, F + C] with what the places say (`backbone.PLACES`).
+        features: x, float32 [n, F]; x and log q, float32 [n, F + C], of a backbone with DENSE pooling.
         logits: of the backbone's C classes, float32 [n, C].
     """
 
     features: Floats
     logits: Floats
 
-    def read_as(self, backbone: Backbone) -> "Features":
-        """What a backbone with this or a narrower reading says of the same photos."""
-        return Features(self.features[:, : backbone.width], self.logits)
+    def for_backbone(self, backbone: Backbone) -> "Features":
+        """The outputs of the same backbone with this pooling or GAP."""
+        return Features(self.features[:, : backbone.num_features], self.logits)
+
+
+class DecodedPhotos(Dataset[Image | UnreadableImage]):
+    """The images of photos, uint8 [S, S, 3], or the reasons why they cannot be read."""
+
+    def __init__(self, photos: PhotoSet, preprocessing: Preprocessing) -> None:
+        self.paths, self.preprocessing = photos.paths, preprocessing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Image | UnreadableImage:
+        try:
+            return load_image(self.paths[index], self.preprocessing)
+        except UnreadableImage as error:
+            return error
 
 
 def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int = 32, quiet: bool = False) -> Features:
-    """Run every photo through the backbone, or read what an earlier run has kept.
+    """Run every photo through the backbone, or load the result of an earlier run.
 
-    Photos are decoded in threads while the network runs, where its tensors are. The result does not depend on
+    A DataLoader decodes photos while the network runs, on the device of its tensors. The result does not depend on
     `batch_size` (to 1e-5).
 
     Args:
-        backbone: whose features and logits.
-        photos: which photos, in which order.
-        cache: the folder for what can be made again; the file's name and key hold backbone, weights,
-            preprocessing and `PhotoSet.key()`.
-        batch_size: photos at a time.
+        backbone: the frozen network.
+        photos: in the order of the result.
+        cache: the cache folder; file name and key depend on backbone, weights, preprocessing and `PhotoSet.key()`.
+        batch_size: photos per batch.
         quiet: show no progress.
 
     Raises:
-        UsageError: photos that cannot be read; all of them are looked at before it is raised.
+        UsageError: photos that cannot be read; all photos are tried before it is raised.
         FailureError: the cache cannot be written.
     """
     key = _key(backbone, photos)
     path = cache / f"features-{backbone.name}-{key[:16]}.safetensors"
-    if (kept := recall(path, key)) is not None:
-        return Features(**kept[0])
-    features = _extracted(backbone, photos, batch_size, quiet)
-    keep(path, key, asdict(features))
+    if (cached := load_cached(path, key)) is not None:
+        return Features(**cached[0])
+    features = _extract(backbone, photos, batch_size, quiet)
+    save_cached(path, key, asdict(features))
     return features
 
 
-def _extracted(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool) -> Features:
+def _extract(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool) -> Features:
     count = len(photos)
-    features = np.empty((count, backbone.width), np.float32)
+    features = np.empty((count, backbone.num_features), np.float32)
     logits = np.empty((count, len(backbone.external)), np.float32)
     device = backbone.normalize.scale.device
-    unreadable: list[tuple[Path, str]] = []
-    images = _decoded(photos.paths, backbone.preprocessing, ahead=BATCHES_AHEAD * batch_size)
+    unreadable: list[tuple[Path, UnreadableImage]] = []
+    workers = min(os.cpu_count() or 1, -(-count // batch_size))
+    # Batches stay lists of NumPy arrays, which workers send through a pipe: tensors would go through shared memory,
+    # which containers often limit to 64 MB, and print errors when the interpreter exits.
+    loader: DataLoader[Image | UnreadableImage] = DataLoader(
+        DecodedPhotos(photos, backbone.preprocessing), batch_size, num_workers=workers, collate_fn=list
+    )
+    start = 0
     with progress("extracting features", count, "photos", quiet) as bar, torch.inference_mode():
-        for start in range(0, count, batch_size):
-            paths = photos.paths[start : start + batch_size]
-            batch = list(islice(images, len(paths)))
-            readable = [image for image in batch if isinstance(image, np.ndarray)]
+        for batch in loader:
+            stop = start + len(batch)
             unreadable += [
-                (path, str(image))
-                for path, image in zip(paths, batch, strict=True)
+                (path, image)
+                for path, image in zip(photos.paths[start:stop], batch, strict=True)
                 if isinstance(image, UnreadableImage)
             ]
-            if not unreadable:  # else the rest is only looked at, to name all that is wrong at once
-                x, class_logits = backbone(torch.from_numpy(np.stack(readable)).to(device))
-                features[start : start + len(paths)] = x.cpu().numpy()
-                logits[start : start + len(paths)] = class_logits.cpu().numpy()
-            bar.advance(len(paths))
+            if not unreadable:  # otherwise the remaining photos are only decoded, to report every unreadable one
+                x, class_logits = backbone(torch.from_numpy(np.stack(batch)).to(device))
+                features[start:stop], logits[start:stop] = x.cpu().numpy(), class_logits.cpu().numpy()
+            start = stop
+            bar.advance(len(batch))
     if unreadable:
         raise _unreadable_photos(unreadable, count)
     return Features(features, logits)
-
-
-def _decoded(paths: Sequence[Path], preprocessing: Preprocessing, ahead: int) -> Iterator[Image | UnreadableImage]:
-    """Decode photos in threads, `ahead` of whoever takes them, and yield them (or what went wrong) in order."""
-
-    def decode(path: Path) -> Image | UnreadableImage:
-        try:
-            return load_image(path, preprocessing)
-        except UnreadableImage as error:
-            return error
-
-    waiting: deque[Future[Image | UnreadableImage]] = deque()
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for path in paths:
-            waiting.append(pool.submit(decode, path))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _key(backbone: Backbone, photos: PhotoSet) -> str:
@@ -127,14 +123,14 @@ def _key(backbone: Backbone, photos: PhotoSet) -> str:
         backbone.weights_sha256().encode(),
         json.dumps(backbone.preprocessing.to_json(), sort_keys=True).encode(),
         photos.key().encode(),
-        *([] if backbone.reading == AVERAGE else [backbone.reading.encode()]),
+        *([] if backbone.pooling == GAP else [backbone.pooling.encode()]),
     )
 
 
-def _unreadable_photos(unreadable: list[tuple[Path, str]], count: int) -> UsageError:
+def _unreadable_photos(unreadable: list[tuple[Path, UnreadableImage]], count: int) -> UsageError:
     named = "; ".join(f"{path} ({reason})" for path, reason in unreadable[:PHOTOS_NAMED])
     more = f"; and {len(unreadable) - PHOTOS_NAMED} more" if len(unreadable) > PHOTOS_NAMED else ""
     return UsageError(
         f"{len(unreadable)} of {count} training photos cannot be read: {named}{more}. "
-        "Repair them, or take them out of the folder and its labels.json, and run the command again."
+        "Repair them, or remove them from the folder and its labels.json, and run the command again."
     )

@@ -1,24 +1,25 @@
-"""Evidence: what a photo says of the classes that are known, carried to any label by how alike the labels are.
+"""Evidence: scores of external classes and of seen labels, propagated to any label by the similarity of embeddings.
 
-Our own system; no row of the paper. Nothing in it belongs to one label, so all of it holds for labels never seen:
+A model of this project, not of the paper. Nothing in it is specific to one label, so it applies to unseen labels:
 
-    e_k(y) = log Σ_e p_e exp(k (cos(s_y, s_e) − ½))           the whole photo, external classes e
-    q_k(y) = the same of q_e, the classifier's say at the photo's places (`backbone.evidence_at_places`)
-    u_k(y) = the same of q_e's mean over the training photos: what is usual
+    e_k(y) = log Σ_e p_e exp(k (cos(s_y, s_e) − ½))           external classes e in the whole photo
+    q_k(y) = the same of q_e, external classes at spatial locations (`backbone.dense_log_probabilities`)
+    u_k(y) = the same of the mean of q_e over the training photos: the class prior
     c_k(y) = Σ_s a_k(y, s) g_s(x) / Σ_s a_k(y, s),   a_k = exp(k (cos(s_y, s_s) − 1))
-                                                              seen labels s ≠ y that are like y: things that go together
+                                                              seen labels s ≠ y similar to y: co-occurrence
     z(y)   = w · [e, q, u, c](y) + b                          one w for all labels
 
-g_s is a ridge regression of seen label s on x. Where y is a seen label, or next to one, its own classifier counts:
+g_s is a ridge regression of seen label s on x. A label that is a seen label, or similar to one, also uses that label's
+own classifier:
 
     t(y)   = max_s a_τ(y, s),   o(y) = Σ_s a_τ(y, s) g_s(x)
     score  = σ((1 − t) z + t (v_1 z + v_2 o + v_3))
 
-g, w and v are fitted to photos that they are not asked about: every photo's g is that of a fit to all others. Both
-regressions have one optimum, so there is no epoch, no learning rate and no seed.
+w and v are fitted to held-out predictions: each photo's g comes from a fit to all other photos. Both regressions have
+one optimum, so there are no epochs, no learning rate and no seed.
 
-e_k is akin to Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings", 2014, and c_k to the
-co-occurrence statistics of Mensink et al., "COSTA", 2014, with likeness instead of counts.
+e_k is related to Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings", 2014, and c_k to
+the co-occurrence statistics of Mensink et al., "COSTA", 2014, with similarity instead of counts.
 """
 
 from dataclasses import dataclass
@@ -26,30 +27,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlzsl.train.backbones.backbone import PLACES
+from mlzsl.train.backbones.backbone import DENSE
 from mlzsl.train.models.fitting import fit_logistic, fit_ridge
-from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, LogitModel
 
 EXTERNAL_SHARPNESS = (10.0, 20.0, 30.0)  # k of e, q and u
 SEEN_SHARPNESS = (3.0, 10.0, 30.0)  # k of c
 OWN_SHARPNESS = 20.0  # τ
 HALF_COSINE = 0.5
-ITSELF = 0.999  # a cosine from which on a seen label is y itself
-LEAST = 1e-7  # evidence, as a share of what the nearest class alone could give; float16 still has it
-PAIRS_FITTED = 2_000_000  # photos × seen labels that w and v are fitted to, at most
+SAME_LABEL = 0.999  # the cosine above which a seen label is y itself
+SMALLEST_SUM = 1e-7  # of propagated probabilities, relative to the most similar class; float16 can represent it
+MAX_PAIRS = 2_000_000  # of photos and seen labels that w and v are fitted to
 
 
 @dataclass(frozen=True)
 class EvidenceConfig:
-    """Sizes of what is fitted.
+    """Sizes of the fitted tensors.
 
     Attributes:
         feature_dim: F, the width of x.
         embedding_dim: d_s, the width of class embeddings.
-        backbone_classes: C, how many classes the photo's places speak of.
-        seen_labels: how many labels the training sees.
-        penalty: on the weights of channels at deviation 1.
+        backbone_classes: C, the number of classes of q.
+        seen_labels: S, the number of labels in training.
+        penalty: L2, on the weights of standardized channels.
     """
 
     feature_dim: int
@@ -61,127 +61,125 @@ class EvidenceConfig:
 
 @dataclass(frozen=True)
 class LabelConstants:
-    """What the class graph alone decides of each label.
+    """What depends on the class graph alone.
 
     Attributes:
-        likeness: exp(k (cos(s_y, s_e) − max_e cos(s_y, s_e))), [N_a, K, N_t].
-        nearness: k (max_e cos(s_y, s_e) − ½), [K, N_t]: what `likeness` leaves out.
-        others: the weights of c, [S, K, N_t], that of a label's own 0; they sum to 1.
-        own: a_τ, [S, N_t].
-        seen: t, [N_t].
+        similarity: exp(k (cos(s_y, s_e) − max_e cos(s_y, s_e))), [N_a, K, N_t].
+        log_scale: k (max_e cos(s_y, s_e) − ½), [K, N_t]: the factor left out of `similarity`, in logarithms.
+        seen_weights: a_k of c, normalized to sum 1 and 0 for y itself, [S, K', N_t].
+        own_similarity: a_τ, [S, N_t].
+        gate: t, [N_t].
     """
 
-    likeness: Tensor
-    nearness: Tensor
-    others: Tensor
-    own: Tensor
-    seen: Tensor
+    similarity: Tensor
+    log_scale: Tensor
+    seen_weights: Tensor
+    own_similarity: Tensor
+    gate: Tensor
 
 
-class Evidence(Model):
-    """Two regressions fitted to evidence; no parameter is learned by steps."""
+class Evidence(LogitModel):
+    """A ridge regression and two logistic regressions, all fitted in closed form or by Newton's method."""
 
     name = "evidence"
     learns = False
-    reading = PLACES
+    pooling = DENSE
     config_class = EvidenceConfig
 
-    seen_embeddings: Tensor  # of the seen labels at length 1, (S, d_s)
-    usual: Tensor  # E[q], (C,)
+    seen_embeddings: Tensor  # of the seen labels, normalized, (S, d_s)
+    class_prior: Tensor  # E[q], (C,)
     classifier_weight: Tensor  # of g, (F, S)
     classifier_bias: Tensor  # (S,)
-    weights: Tensor  # w: of e, q, u and c in turn, each for its k
+    weights: Tensor  # w, of e, q, u and c in this order, each for its k
     offset: Tensor  # b, (1,)
     own_weights: Tensor  # v, (3,)
 
     def __init__(self, config: EvidenceConfig) -> None:
         super().__init__()
         self.config = config
-        S = config.seen_labels
-        channels = 3 * len(EXTERNAL_SHARPNESS) + len(SEEN_SHARPNESS)
-        self.register_buffer("seen_embeddings", torch.zeros(S, config.embedding_dim))
-        self.register_buffer("usual", torch.full((config.backbone_classes,), 1 / config.backbone_classes))
-        self.register_buffer("classifier_weight", torch.zeros(config.feature_dim, S))
-        self.register_buffer("classifier_bias", torch.zeros(S))
-        self.register_buffer("weights", torch.zeros(channels))
-        self.register_buffer("offset", torch.zeros(1))
-        self.register_buffer("own_weights", torch.tensor([1.0, 0.0, 0.0]))
+        S, C = config.seen_labels, config.backbone_classes
+        buffers = {
+            "seen_embeddings": torch.zeros(S, config.embedding_dim),
+            "class_prior": torch.full((C,), 1 / C),
+            "classifier_weight": torch.zeros(config.feature_dim, S),
+            "classifier_bias": torch.zeros(S),
+            "weights": torch.zeros(3 * len(EXTERNAL_SHARPNESS) + len(SEEN_SHARPNESS)),
+            "offset": torch.zeros(1),
+            "own_weights": torch.tensor([1.0, 0.0, 0.0]),
+        }
+        for name, values in buffers.items():
+            self.register_buffer(name, values)
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
-        """Fit everything.
+    def initialize(
+        self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor
+    ) -> None:
+        """Fit g, then w and b, then v.
 
         Raises:
-            UsageError: the label set leaves no external class.
+            UsageError: the graph has no external class.
         """
-        self.need_externals(graph)
-        x, q = self.parted(features)
+        self.require_external_classes(graph)
+        x, q = self.split_features(features)
         self.seen_embeddings.copy_(nn.functional.normalize(graph.target_embeddings))
-        self.usual.copy_(q.double().mean(dim=0))
+        self.class_prior.copy_(q.double().mean(dim=0))
         ridge = fit_ridge(x, targets)
-        level, spread = ridge.left_out.mean(dim=0), ridge.left_out.std(dim=0).clamp_min(1e-3)
-        self.classifier_weight.copy_(ridge.weight / spread)
-        self.classifier_bias.copy_((ridge.bias - level) / spread)
+        mean, std = ridge.left_out.mean(dim=0), ridge.left_out.std(dim=0).clamp_min(1e-3)
+        self.classifier_weight.copy_(ridge.weight / std)
+        self.classifier_bias.copy_((ridge.bias - mean) / std)
 
-        fitted = _spread_over(len(features), PAIRS_FITTED // graph.targets)
-        seen = ((ridge.left_out - level) / spread).float()[fitted]
-        constants, truth = self.constants(graph), targets[fitted].flatten()
-        channels = self.channels(q[fitted], external_probabilities[fitted], seen, graph, constants)
-        weights, offset = fit_logistic(channels.transpose(1, 2).flatten(0, 1), truth, self.config.penalty)
+        photos = _evenly_spaced(len(features), MAX_PAIRS // graph.num_targets)
+        g = ((ridge.left_out - mean) / std).float()[photos]
+        constants, labels = self.constants(graph), targets[photos].flatten()
+        channels = self.channels(q[photos], external_probabilities[photos], g, graph, constants)
+        weights, offset = fit_logistic(channels.transpose(1, 2).flatten(0, 1), labels, self.config.penalty)
         self.weights.copy_(weights)
         self.offset.copy_(offset)
-        own = torch.stack([self._weighed(channels), seen @ constants.own], dim=2)
-        self.own_weights.copy_(torch.cat(fit_logistic(own.flatten(0, 1), truth, self.config.penalty)))
+        own = torch.stack([self._z(channels), g @ constants.own_similarity], dim=2)
+        self.own_weights.copy_(torch.cat(fit_logistic(own.flatten(0, 1), labels, self.config.penalty)))
 
-    def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
-        """x and log q (B, F + C), p^a (B, N_a) -> scores (B, N_t) in [0, 1]."""
-        return self._logits(features, external_probabilities, graph).sigmoid()
+    def logits(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
+        """x and log q (B, F + C), p^a (B, N_a) -> (B, N_t)."""
+        x, q = self.split_features(features)
+        g = x @ self.classifier_weight + self.classifier_bias  # (B, S)
+        constants = self.constants(graph)
+        z = self._z(self.channels(q, external_probabilities, g, graph, constants))
+        v, t = self.own_weights, constants.gate
+        return (1 - t) * z + t * (v[0] * z + v[1] * (g @ constants.own_similarity) + v[2])
 
-    def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
-    ) -> dict[str, Tensor]:
-        """Binary cross-entropy, to compare with; `start` has minimized it."""
-        logits = self._logits(features, external_probabilities, graph)
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, targets)}
-
-    def parted(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def split_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n, F + C) -> x (n, F), q (n, C)."""
         return features[:, : self.config.feature_dim], features[:, self.config.feature_dim :].exp()
 
     def constants(self, graph: GraphTensors) -> LabelConstants:
-        """What the graph decides of each target label; in float64, as sharpness enlarges the error of a cosine."""
+        """The constants of each target label; in float64, as sharpness multiplies the rounding error of a cosine."""
         dtype = graph.embeddings.dtype
         targets = nn.functional.normalize(graph.target_embeddings.double())
         to_externals = nn.functional.normalize(graph.external_embeddings.double()) @ targets.T  # (N_a, N_t)
         to_seen = self.seen_embeddings.double() @ targets.T  # (S, N_t)
         k = targets.new_tensor(EXTERNAL_SHARPNESS)[:, None]  # (K, 1)
         nearest = to_externals.amax(dim=0) if len(to_externals) else torch.zeros_like(to_seen[0])
-        others = (targets.new_tensor(SEEN_SHARPNESS)[:, None] * (to_seen[:, None] - 1)).exp()
-        others = others * (to_seen < ITSELF)[:, None]
-        own = (OWN_SHARPNESS * (to_seen - 1)).exp()
+        a_k = (targets.new_tensor(SEEN_SHARPNESS)[:, None] * (to_seen[:, None] - 1)).exp()
+        a_k = a_k * (to_seen < SAME_LABEL)[:, None]
+        a_tau = (OWN_SHARPNESS * (to_seen - 1)).exp()
         return LabelConstants(
-            likeness=(k * (to_externals - nearest)[:, None]).exp().to(dtype),
-            nearness=(k * (nearest - HALF_COSINE)).to(dtype),
-            others=(others / others.sum(dim=0).clamp_min(torch.finfo(others.dtype).tiny)).to(dtype),
-            own=own.to(dtype),
-            seen=own.amax(dim=0).clamp_max(1).to(dtype),
+            similarity=(k * (to_externals - nearest)[:, None]).exp().to(dtype),
+            log_scale=(k * (nearest - HALF_COSINE)).to(dtype),
+            seen_weights=(a_k / a_k.sum(dim=0).clamp_min(torch.finfo(a_k.dtype).tiny)).to(dtype),
+            own_similarity=a_tau.to(dtype),
+            gate=a_tau.amax(dim=0).clamp_max(1).to(dtype),
         )
 
     def channels(
-        self,
-        q: Tensor,
-        external_probabilities: Tensor,
-        seen: Tensor,
-        graph: GraphTensors,
-        constants: LabelConstants,
+        self, q: Tensor, external_probabilities: Tensor, g: Tensor, graph: GraphTensors, constants: LabelConstants
     ) -> Tensor:
         """e, q, u and c of every photo and label, each for its k.
 
         Args:
             q: float [B, C].
             external_probabilities: p^a, float [B, N_a].
-            seen: g of each seen label, float [B, S].
-            graph: whose labels.
+            g: float [B, S].
+            graph: the graph of the labels.
             constants: of the graph.
 
         Returns:
@@ -189,30 +187,22 @@ class Evidence(Model):
         """
         externals = graph.external_logits
         e, q, u = (
-            carried(evidence, constants.likeness) + constants.nearness
-            for evidence in (external_probabilities, q[:, externals], self.usual[None, externals])
+            propagated(probabilities, constants.similarity) + constants.log_scale
+            for probabilities in (external_probabilities, q[:, externals], self.class_prior[None, externals])
         )
-        c = torch.einsum("bs,sky->bky", seen, constants.others)
+        c = torch.einsum("bs,sky->bky", g, constants.seen_weights)
         return torch.cat([e, q, u.expand_as(e), c], dim=1)
 
-    def _weighed(self, channels: Tensor) -> Tensor:
-        """z, (B, N_t)."""
+    def _z(self, channels: Tensor) -> Tensor:
+        """w · [e, q, u, c] + b, (B, N_t)."""
         return (self.weights[:, None] * channels).sum(dim=1) + self.offset
 
-    def _logits(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
-        x, q = self.parted(features)
-        g = x @ self.classifier_weight + self.classifier_bias  # (B, S)
-        constants = self.constants(graph)
-        z = self._weighed(self.channels(q, external_probabilities, g, graph, constants))
-        v, t = self.own_weights, constants.seen
-        return (1 - t) * z + t * (v[0] * z + v[1] * (g @ constants.own) + v[2])
+
+def propagated(probabilities: Tensor, similarity: Tensor) -> Tensor:
+    """log Σ_e p_e similarity_e; p [B, N_a], similarity [N_a, K, N_t] -> [B, K, N_t]."""
+    return torch.einsum("be,eky->bky", probabilities, similarity).clamp_min(SMALLEST_SUM).log()
 
 
-def carried(evidence: Tensor, likeness: Tensor) -> Tensor:
-    """log Σ_e evidence_e likeness_e; evidence [B, N_a], likeness [N_a, K, N_t] -> [B, K, N_t]."""
-    return torch.einsum("be,eky->bky", evidence, likeness).clamp_min(LEAST).log()
-
-
-def _spread_over(photos: int, most: int) -> Tensor:
-    """At most so many photos, evenly spread over all, int64."""
+def _evenly_spaced(photos: int, most: int) -> Tensor:
+    """The indices of at most `most` photos, int64."""
     return torch.linspace(0, photos - 1, max(min(photos, most), 1)).long()

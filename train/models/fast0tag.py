@@ -1,8 +1,8 @@
-"""Fast0Tag: a photo becomes a direction in the space of class embeddings along which its labels come first.
+"""Fast0Tag: a photo is mapped to a direction in the space of class embeddings along which its labels rank first.
 
 Zhang, Gong, Shah, "Fast Zero-Shot Image Tagging", 2016: a network of two hidden layers maps x to the principal
 direction f(x), and f(x)·s_y ranks the labels. It is trained on pairs of a label p that the photo has and a label n that
-it has not, by the RankNet loss log(1 + exp(f(x)·s_n − f(x)·s_p)), a smooth triplet loss.
+it does not have, by the RankNet loss log(1 + exp(f(x)·s_n − f(x)·s_p)), a smooth triplet loss.
 
     x ── MLP ──► f(x) ── inner product with each s_y ── squash ──► scores
 """
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.initialization import scale_features
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, Model, Noise, standard_normal
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Fast0TagConfig:
 
 
 class Fast0Tag(Model):
-    """A ranking of labels along f(x); s_y enters at length 1."""
+    """Labels ranked along f(x); s_y is normalized."""
 
     name = "Fast0Tag"
     config_class = Fast0TagConfig
@@ -46,34 +45,42 @@ class Fast0Tag(Model):
         self.direction = nn.Linear(narrow, config.embedding_dim)
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
-        """The first layer sees features at mean 0 and deviation 1."""
+    def initialize(
+        self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor
+    ) -> None:
+        """Standardize the input of the first layer."""
         scale_features(self.first, features)
 
     def principal_direction(self, features: Tensor) -> Tensor:
         """f(x), (B, F) -> (B, d_s)."""
         return self.direction(self.second(self.first(features).relu()).relu())
 
+    def ranks(self, features: Tensor, graph: GraphTensors) -> Tensor:
+        """f(x)·s_y, (B, F) -> (B, N_t)."""
+        unit = nn.functional.normalize(graph.target_embeddings)  # (N_t, d_s)
+        return self.principal_direction(features) @ unit.T
+
     def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
         """x (B, F) -> scores (B, N_t) in (0, 1)."""
-        return squash(self._ranks(features, graph))
+        return squash(self.ranks(features, graph))
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
+        self,
+        features: Tensor,
+        external_probabilities: Tensor,
+        graph: GraphTensors,
+        targets: Tensor,
+        noise: Noise = standard_normal,
     ) -> dict[str, Tensor]:
-        """RankNet: for each photo the mean over its pairs (p, n), then the mean over photos that have pairs."""
-        ranks = self._ranks(features, graph)
+        """RankNet: the mean over a photo's pairs (p, n), then the mean over photos that have pairs."""
+        ranks = self.ranks(features, graph)
         pairs = targets[:, :, None] * (1 - targets[:, None, :])  # (B, p, n)
         counts = pairs.sum(dim=(1, 2))  # (B,), |Y_m| |Ȳ_m|
         margins = ranks[:, :, None] - ranks[:, None, :]
-        of_photos = (pairs * nn.functional.softplus(-margins)).sum(dim=(1, 2)) / counts.clamp_min(1)
-        return {"loss": of_photos.sum() / (counts > 0).sum().clamp_min(1)}
-
-    def _ranks(self, features: Tensor, graph: GraphTensors) -> Tensor:
-        unit = nn.functional.normalize(graph.target_embeddings)  # (N_t, d_s)
-        return self.principal_direction(features) @ unit.T  # (B, N_t)
+        photo_losses = (pairs * nn.functional.softplus(-margins)).sum(dim=(1, 2)) / counts.clamp_min(1)
+        return {"loss": photo_losses.sum() / (counts > 0).sum().clamp_min(1)}
 
 
 def squash(ranks: Tensor) -> Tensor:
-    """(1 + r / (1 + |r|)) / 2: keeps the order of ranks where a sigmoid in float32 would call all beyond 17 equal."""
+    """(1 + r / (1 + |r|)) / 2: keeps the order of ranks, where a float32 sigmoid is 1 for every rank above 17."""
     return 0.5 + 0.5 * ranks / (1 + ranks.abs())

@@ -1,19 +1,19 @@
-"""Layers that several systems are built from."""
+"""Layers that several models share, and the relational graph network of section 3.4."""
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import GraphTensors, LogitModel
 
-EDGES_AT_ONCE = 1 << 12  # the hidden layer of the edge MLP, [edges, 256] floats, then stays in the cache
+EDGES_PER_CHUNK = 1 << 12  # the hidden layer of the edge MLP, [edges, 256] floats, then stays in the CPU cache
 
 
 class ConcatLinear(nn.Linear):
-    """A linear layer over a concatenation [a; b] that never builds it: W [a; b] + β = W_a a + (W_b b + β).
+    """A linear layer over a concatenation [a; b] that is never built: W [a; b] + β = W_a a + (W_b b + β).
 
-    `a` (..., d_a) and `b` (..., d_b) broadcast against each other after the product, so that a photo's features
-    and a label's embedding are each multiplied once, not once for every pair of photo and label.
+    `a` (..., d_a) and `b` (..., d_b) are broadcast after the product, so the features of a photo and the embedding of a
+    label are each multiplied once instead of once per pair of photo and label.
     """
 
     def __init__(self, first: int, second: int, out: int) -> None:
@@ -35,7 +35,7 @@ class ConcatLinear(nn.Linear):
 
 
 class TargetEncoder(nn.Module):
-    """H = MLP([x; s_y]): the initial states of nodes whose classes are to be told of a photo (section 3.2)."""
+    """H = MLP([x; s_y]): the initial states of target nodes (section 3.2)."""
 
     def __init__(self, feature_dim: int, embedding_dim: int, hidden_dim: int, state_dim: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class TargetEncoder(nn.Module):
 class EdgeWeights(nn.Module):
     """Ŵ of the relational GCN (eq. 7): w_uv = MLP(s_u, s_v) in [0, 1] for each edge, 1 on the diagonal.
 
-    A two-layer MLP with a sigmoid at the end. Only edges are evaluated: elsewhere A is 0.
+    A two-layer MLP with a sigmoid. It is evaluated at edges only, as A is 0 elsewhere.
     """
 
     def __init__(self, embedding_dim: int, hidden_dim: int) -> None:
@@ -64,13 +64,13 @@ class EdgeWeights(nn.Module):
         from_u = nn.functional.linear(S, self.hidden.first_weight)  # (N, d_h)
         from_v = nn.functional.linear(S, self.hidden.second_weight, self.hidden.bias)  # (N, d_h)
         weights = [
-            checkpoint(self._of_edges, from_u, from_v, edges, use_reentrant=False)
-            for edges in graph.edges.split(EDGES_AT_ONCE, dim=1)
+            checkpoint(self._chunk, from_u, from_v, edges, use_reentrant=False)
+            for edges in graph.edges.split(EDGES_PER_CHUNK, dim=1)
         ]
-        W = torch.eye(graph.nodes, dtype=S.dtype, device=S.device)
+        W = torch.eye(graph.num_nodes, dtype=S.dtype, device=S.device)
         return W.index_put((graph.edges[0], graph.edges[1]), torch.cat(weights).to(W.dtype)) if weights else W
 
-    def _of_edges(self, from_u: Tensor, from_v: Tensor, edges: Tensor) -> Tensor:
+    def _chunk(self, from_u: Tensor, from_v: Tensor, edges: Tensor) -> Tensor:
         hidden = (from_u.index_select(0, edges[0]) + from_v.index_select(0, edges[1])).relu()  # (edges, d_h)
         return self.out(hidden).sigmoid().squeeze(1)
 
@@ -90,8 +90,8 @@ class GraphConvolution(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, adjacency: Tensor, node_states: Tensor) -> Tensor:
-        """Â (M, N), H (N, B, d) -> (M, B, d'): fewer rows of Â give the states of just those nodes."""
-        if len(adjacency) < len(node_states):  # (Â H) W, where that is fewer products than Â (H W)
+        """Â (M, N), H (N, B, d) -> (M, B, d'): the states of the M nodes whose rows of Â are given."""
+        if len(adjacency) < len(node_states):  # (Â H) W, which then has fewer products than Â (H W)
             return (_propagate(adjacency, node_states) @ self.weight).relu()
         return _propagate(adjacency, node_states @ self.weight).relu()
 
@@ -99,3 +99,47 @@ class GraphConvolution(nn.Module):
 def _propagate(adjacency: Tensor, node_states: Tensor) -> Tensor:
     """Â (M, N), (N, B, d) -> (M, B, d) as one matrix product."""
     return (adjacency @ node_states.flatten(1)).unflatten(1, node_states.shape[1:])
+
+
+class RelationalGCN(LogitModel):
+    """Graph layers over learned edge weights, then an MLP on each node: shared by RGCN, RGCN-XL and RGCN-PosVAE.
+
+    They differ in their nodes, in the initial states of the nodes, and in the losses besides eq. 8. Node states are
+    node-major, (N, B, d): a graph layer is one matrix product Â @ (N, B·d).
+
+    Attributes:
+        target_encoder: [x; s_y] -> the initial state of a node.
+        edge_weights: Ŵ (eq. 7).
+        graph_layers: eq. 6.
+        classifier_hidden, classifier_out: the final MLP.
+    """
+
+    target_encoder: TargetEncoder
+    edge_weights: EdgeWeights
+    graph_layers: nn.ModuleList
+    classifier_hidden: nn.Linear
+    classifier_out: nn.Linear
+
+    def add_graph_network(self, embedding_dim: int, hidden_dim: int, layers: int) -> None:
+        """Create edge weights, graph layers and the final MLP with random parameters."""
+        self.edge_weights = EdgeWeights(embedding_dim, hidden_dim)
+        self.graph_layers = nn.ModuleList(GraphConvolution(hidden_dim, hidden_dim) for _ in range(layers))
+        self.classifier_hidden = nn.Linear(hidden_dim, hidden_dim)
+        self.classifier_out = nn.Linear(hidden_dim, 1)
+
+    @property
+    def graph_weights(self) -> list[Tensor]:
+        """W^l of each graph layer, [d_h, d_h]."""
+        return [layer.weight for layer in self.graph_layers if isinstance(layer, GraphConvolution)]
+
+    def normalized_adjacency(self, graph: GraphTensors) -> Tensor:
+        """Â = normalize(Ŵ ⊙ A), [N, N]."""
+        return normalize(self.edge_weights(graph))
+
+    def classify(self, node_states: Tensor, graph: GraphTensors, rows: int) -> Tensor:
+        """The graph layers, then the final MLP on the first `rows` nodes; H^0 (N, B, d_h) -> logits (B, rows)."""
+        adjacency = self.normalized_adjacency(graph)
+        for layer in self.graph_layers[:-1]:
+            node_states = layer(adjacency, node_states)
+        node_states = self.graph_layers[-1](adjacency[:rows], node_states)  # (rows, B, d_h)
+        return self.classifier_out(self.classifier_hidden(node_states).relu()).squeeze(-1).T

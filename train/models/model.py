@@ -1,46 +1,141 @@
-"""What every system is, so that training, evaluation, checkpoint, export and tables treat them all alike."""
+"""The interface of every model, and the tensors it takes: class graph, features, external probabilities, noise."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.train.backbones.backbone import AVERAGE
-from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.graph.classgraph import ClassGraph
+from mlzsl.graph.taxonomy import Taxonomy
+from mlzsl.train.backbones.backbone import GAP
+
+Noise = Callable[[Tensor, int], Tensor]  # (states, their dimension of photos) -> z ~ N(0, 1) of the shape of states
+
+
+def standard_normal(states: Tensor, photos_dim: int) -> Tensor:
+    """z ~ N(0, 1) of the shape, dtype and device of `states`, from PyTorch's default generator."""
+    return torch.randn_like(states)
+
+
+@dataclass(frozen=True)
+class GraphTensors:
+    """A `ClassGraph` as tensors on one device. The target labels are the first nodes, external classes the rest.
+
+    Attributes:
+        embeddings: S, float [N, d_s].
+        edges: int64 [2, E], the ordered pairs (u, v), u ≠ v, where the adjacency matrix A is 1, row by row.
+        external_logits: int64 [N_a], the index of each external class in the backbone's logits.
+        num_targets: N_t.
+        is_a: int64 [2, K], the pairs (u, v) of targets, in both orders, of which one is a hypernym of the other.
+    """
+
+    embeddings: Tensor
+    edges: Tensor
+    external_logits: Tensor
+    num_targets: int
+    is_a: Tensor = field(default_factory=lambda: torch.empty(2, 0, dtype=torch.int64))
+
+    @property
+    def num_nodes(self) -> int:
+        """N = N_t + N_a."""
+        return self.embeddings.shape[0]
+
+    @property
+    def target_embeddings(self) -> Tensor:
+        """The rows of S for the target labels, [N_t, d_s]."""
+        return self.embeddings[: self.num_targets]
+
+    @property
+    def external_embeddings(self) -> Tensor:
+        """The rows of S for the external classes, [N_a, d_s]."""
+        return self.embeddings[self.num_targets :]
+
+    def external_probabilities(self, logits: Tensor) -> Tensor:
+        """p^a: the backbone's softmax over all its classes, at the external ones; [B, C] -> [B, N_a]."""
+        return logits.softmax(dim=1)[:, self.external_logits]
+
+    def double(self) -> "GraphTensors":
+        """The same graph with float64 embeddings."""
+        return replace(self, embeddings=self.embeddings.double())
+
+    def to(self, device: torch.device) -> "GraphTensors":
+        """The same graph on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("embeddings", "edges", "external_logits", "is_a")}
+        return replace(self, **moved)
+
+    @cached_property
+    def without_externals(self) -> "GraphTensors":
+        """The target nodes and the edges between them."""
+        return replace(
+            self,
+            embeddings=self.target_embeddings,
+            edges=self.edges[:, (self.edges < self.num_targets).all(dim=0)],
+            external_logits=self.external_logits[:0],
+        )
+
+
+def graph_tensors(graph: ClassGraph) -> GraphTensors:
+    """Convert a class graph to float32 tensors on the CPU."""
+    adjacency = torch.from_numpy(graph.adjacency).clone()
+    adjacency.fill_diagonal_(False)
+    return GraphTensors(
+        embeddings=torch.from_numpy(graph.embeddings),
+        edges=adjacency.nonzero().T.contiguous(),
+        external_logits=torch.from_numpy(graph.external_logits),
+        num_targets=len(graph.targets),
+        is_a=_is_a(graph.target_synsets),
+    )
+
+
+def _is_a(synsets: tuple[str, ...]) -> Tensor:
+    taxonomy = Taxonomy.shipped()
+    nodes_of: dict[int, list[int]] = {}
+    for node, synset in enumerate(synsets):
+        nodes_of.setdefault(taxonomy.index(synset), []).append(node)
+    pairs = set()
+    for index, below in nodes_of.items():
+        for ancestor in taxonomy.ancestors(index).keys() - {index}:
+            pairs |= {(u, v) for u in below for v in nodes_of.get(ancestor, [])}
+    both_orders = sorted(pairs | {(v, u) for u, v in pairs})
+    return torch.tensor(both_orders, dtype=torch.int64).reshape(-1, 2).T.contiguous()
 
 
 class Model(nn.Module, ABC):
-    """Scores for target labels from features x, external probabilities p^a and a class graph.
+    """Scores target labels from features x, external probabilities p^a and a class graph.
 
-    The same parameters serve any graph: more labels, other labels, other external classes. In evaluation mode a system
-    is a function of one photo.
+    The same parameters serve any graph: other labels, more labels, other external classes. In evaluation mode the
+    scores of a photo depend on that photo alone.
 
     Attributes:
-        name: its name, as `--system`, checkpoints and manifests have it.
-        learns: whether it has parameters that training changes in steps; if not, `start` does all.
-        reading: what it reads of a photo: AVERAGE, x [B, F], or PLACES, x and log q side by side [B, F + C]
-            (`backbone.evidence_at_places`).
-        config_class: the frozen dataclass of its configuration: positive numbers only.
+        name: the name in `--model`, checkpoints and manifests.
+        learns: whether it has parameters that gradient steps learn; a model without any is complete after `initialize`.
+        pooling: which features the model takes: GAP, x [B, F], or DENSE, x and log q side by side [B, F + C]
+            (`backbone.dense_log_probabilities`).
+        config_class: the frozen dataclass of its configuration, which has positive numbers only.
         config: its configuration.
     """
 
     name: ClassVar[str]
     learns: ClassVar[bool] = True
-    reading: ClassVar[str] = AVERAGE
+    pooling: ClassVar[str] = GAP
     config_class: ClassVar[type]
     config: Any
 
-    def need_externals(self, graph: GraphTensors) -> None:
-        """Check that there are external classes to read, for a system that reads nothing else of unseen labels.
+    def require_external_classes(self, graph: GraphTensors) -> None:
+        """Check that the graph has external classes, for a model that scores unseen labels by them alone.
 
         Raises:
-            UsageError: the label set leaves none.
+            UsageError: it has none.
         """
-        if graph.nodes == graph.targets:
+        if graph.num_nodes == graph.num_targets:
             raise UsageError(
-                f"system {self.name}: the label set contains all of the backbone's classes, which leaves no external "
-                "class to read; choose other labels with --labels, or another --system."
+                f"model {self.name}: needs external classes, but the label set contains all of the backbone's classes; "
+                "choose other labels with --labels, or another --model."
             )
 
     @abstractmethod
@@ -49,36 +144,71 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
+        self,
+        features: Tensor,
+        external_probabilities: Tensor,
+        graph: GraphTensors,
+        targets: Tensor,
+        noise: Noise = standard_normal,
     ) -> dict[str, Tensor]:
-        """The loss terms on a batch; "loss" is the one to minimize.
+        """The loss terms of a batch; "loss" is minimized. Each is a mean over photos.
 
         Args:
             features: float [B, F] or [B, F + C].
             external_probabilities: p^a, float [B, N_a].
-            graph: the training graph: seen and external classes.
-            targets: I(y), float [B, N_t], 1 where the photo carries the label.
+            graph: the training graph: seen labels and external classes.
+            targets: I(y), float [B, N_t], 1 where the photo has the label.
+            noise: the source of all random numbers.
         """
 
     @classmethod
-    def measured(cls, external_probabilities: Tensor, backbone_classes: int) -> dict[str, float]:
-        """Entries of the configuration that are read off the training photos.
+    def config_from_data(cls, external_probabilities: Tensor, backbone_classes: int) -> dict[str, float]:
+        """Entries of the configuration that are computed from the training photos.
 
         Args:
             external_probabilities: p^a of the training photos, float32 [n, N_a].
-            backbone_classes: C, the number of classes that the probabilities are over.
+            backbone_classes: C, the number of the backbone's classes.
         """
         return {}
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
-        """Set the first values of a fresh system in place, where they follow from the training data.
+    def initialize(
+        self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor
+    ) -> None:
+        """Set all that follows from the training data without gradient steps, in place, on a new model.
 
-        For a system without parameters these are its last values as well.
+        For a model with learned parameters these are initial values; any other model is fitted in closed form here.
 
         Args:
             graph: the training graph.
             features: of the training photos, float32 [n, F] or [n, F + C].
             external_probabilities: p^a of the training photos, float32 [n, N_a].
             targets: I(y) of the training photos, float32 [n, N_t].
+
+        Raises:
+            UsageError: the model needs external classes and the graph has none.
         """
         return
+
+
+class LogitModel(Model):
+    """A model whose scores are sigmoids of logits, with binary cross-entropy as its loss."""
+
+    @abstractmethod
+    def logits(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
+        """The logits of the scores; arguments and shape as in `forward`."""
+
+    def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
+        """Features (B, F) or (B, F + C), p^a (B, N_a) -> scores (B, N_t) in [0, 1]."""
+        return self.logits(features, external_probabilities, graph).sigmoid()
+
+    def losses(
+        self,
+        features: Tensor,
+        external_probabilities: Tensor,
+        graph: GraphTensors,
+        targets: Tensor,
+        noise: Noise = standard_normal,
+    ) -> dict[str, Tensor]:
+        """Binary cross-entropy, the mean over labels and photos."""
+        logits = self.logits(features, external_probabilities, graph)
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, targets)}

@@ -1,4 +1,4 @@
-"""The systems by name: what `--system` and a checkpoint's header speak of."""
+"""The models by name, as `--model` and the checkpoint header name them."""
 
 import math
 from dataclasses import asdict, fields
@@ -17,43 +17,48 @@ from mlzsl.train.models.visual_semantic import VisualSemantic
 
 MODELS: dict[str, type[Model]] = {
     each.name: each for each in (VisualSemantic, Fast0Tag, SKG, RGCN, RGCNXL, RGCNPosVAE, TrainingFree, Evidence)
-}  # the rows of the paper's table 1 in their order, then those that it does not have
+}  # the rows of the paper's table 1 in its order, then our own
+
+NAMES_IN_0_1 = {"external_score_std": "evidence_deviation"}  # of configuration fields that were renamed since
 
 
 def find_model(name: str) -> type[Model]:
-    """The class of a system.
+    """The class of a model.
 
     Raises:
-        UsageError: no system is called so.
+        UsageError: an unknown name.
     """
     if name not in MODELS:
-        raise UsageError(f"system {name!r} is not known here; expected one of {', '.join(MODELS)}.")
+        raise UsageError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}.")
     return MODELS[name]
 
 
 def settings_of(name: str) -> set[str]:
-    """The names of the entries of a system's configuration."""
+    """The names of the fields of a model's configuration."""
     return {field.name for field in fields(find_model(name).config_class)}
 
 
 def create_model(name: str, config: dict[str, Any]) -> Model:
-    """Build a system from its name and the JSON form of its whole configuration.
+    """Create a model from its name and the JSON form of its complete configuration.
 
     Raises:
-        UsageError: an unknown system, or a configuration with missing, unknown or unusable entries.
+        UsageError: an unknown name, or a configuration with missing, unknown or invalid entries.
     """
     model_class = find_model(name)
     expected = {field.name: field.type for field in fields(model_class.config_class)}
-    unfit = sorted(expected.keys() ^ config.keys()) or [
+    invalid = sorted(expected.keys() ^ config.keys()) or [
         key for key, kind in expected.items() if not _is_positive(config[key], kind)
     ]
-    if unfit:
-        raise UsageError(f"the configuration of system {name} is unfit at {', '.join(unfit)}.")
+    if invalid:
+        raise UsageError(
+            f"model {name}: missing, unknown or invalid configuration entries: {', '.join(invalid)}; "
+            f"expected positive numbers for {', '.join(expected)}."
+        )
     return model_class(model_class.config_class(**config))
 
 
 def config_of(model: Model) -> dict[str, Any]:
-    """The JSON form of a system's configuration."""
+    """The JSON form of a model's configuration."""
     return asdict(model.config)
 
 

@@ -2,18 +2,17 @@
 
     x with s_y for each target y ── TargetEncoder ──► H ── RGCN layers ── MLP ──► scores
 
-The backbone's probabilities are not looked at.
+The backbone's probabilities are not used.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.initialization import fit_edges_to_similarity, scale_embeddings, scale_features
-from mlzsl.train.models.layers import TargetEncoder
-from mlzsl.train.models.relational_gcn import RelationalGCN
+from mlzsl.train.models.layers import RelationalGCN, TargetEncoder
+from mlzsl.train.models.model import GraphTensors
 
 
 @dataclass(frozen=True)
@@ -46,29 +45,25 @@ class RGCN(RelationalGCN):
         self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
         self.add_graph_network(config.embedding_dim, config.hidden_dim, config.layers)
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
-        """Inputs at one scale, and edges that follow similarity."""
+    def initialize(
+        self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor
+    ) -> None:
+        """Standardize inputs and fit the edge weights to similarity."""
+        nodes = self.subgraph(graph)
         with torch.no_grad():
             scale_features(self.target_encoder.hidden, features)
-            scale_embeddings((self.target_encoder.hidden,), self.nodes(graph).embeddings)
-        fit_edges_to_similarity(self.edge_weights, self.nodes(graph).embeddings)
+            scale_embeddings((self.target_encoder.hidden,), nodes.embeddings)
+        fit_edges_to_similarity(self.edge_weights, nodes.embeddings)
 
-    def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
-        """x (B, F) -> scores (B, N_t) in [0, 1]."""
-        return self.logits(features, graph, rows=graph.targets).sigmoid()
-
-    def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
-    ) -> dict[str, Tensor]:
-        """L_RGCN of eq. 8."""
-        logits = self.logits(features, graph, rows=graph.targets)
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, targets)}
-
-    def nodes(self, graph: GraphTensors) -> GraphTensors:
-        """The classes that take part: the targets."""
+    def subgraph(self, graph: GraphTensors) -> GraphTensors:
+        """The classes that are nodes of the network: the targets."""
         return graph.without_externals
 
-    def logits(self, features: Tensor, graph: GraphTensors, rows: int) -> Tensor:
+    def node_logits(self, features: Tensor, graph: GraphTensors, rows: int) -> Tensor:
         """x (B, F) -> the logits of the first `rows` classes, (B, rows)."""
-        nodes = self.nodes(graph)
+        nodes = self.subgraph(graph)
         return self.classify(self.target_encoder(features, nodes.embeddings), nodes, rows)
+
+    def logits(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
+        """x (B, F) -> (B, N_t); their binary cross-entropy is L_RGCN of eq. 8."""
+        return self.node_logits(features, graph, rows=graph.num_targets)

@@ -1,13 +1,13 @@
-"""SKG: beliefs about each label, passed along a knowledge graph by a gated network.
+"""SKG: beliefs about each label, propagated along a knowledge graph by a gated network.
 
 Lee, Fang, Yeh, Wang, "Multi-Label Zero-Shot Learning with Structured Knowledge Graphs", 2018, with the gated graph
 network of Li et al., "Gated Graph Sequence Neural Networks", 2015. Huang et al. 2020 compare with it (section 4.1).
 
     x with s_y for each target y ── MLP ──► h⁰ ── T times: messages along A, gated update ──► h^T ── MLP ──► scores
 
-A pair of labels has one of three relations: one lies above the other in WordNet; else their WUP similarity exceeds the
-threshold (positive); else it does not (negative). Each relation has an MLP of its own, which gives the pair's weight
-from the two embeddings. External classes take no part. docs/systems.md tells which readings were taken.
+A pair of labels has one of three relations: super-subordinate, if one is a hypernym of the other in WordNet; else
+positive, if their WUP similarity exceeds the threshold; else negative. Each relation has its own MLP, which computes
+the weight of a pair from the two embeddings. External classes are not used. docs/models.md lists the choices made.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.initialization import scale_embeddings, scale_features
 from mlzsl.train.models.layers import ConcatLinear, TargetEncoder
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, LogitModel, Noise, standard_normal
 
 RELATIONS = ("negative", "positive", "super-subordinate")
 
@@ -32,7 +31,7 @@ class SKGConfig:
         embedding_dim: d_s, the width of class embeddings.
         hidden_dim: d_h, the width of every hidden layer.
         belief_dim: d_b, the width of beliefs.
-        steps: T, how many times beliefs are passed on.
+        steps: T, the number of propagation steps.
     """
 
     feature_dim: int
@@ -43,7 +42,7 @@ class SKGConfig:
 
 
 class RelationWeight(nn.Module):
-    """F_R of one relation: a_uv = MLP([s_u; s_v]), how much u hears of v."""
+    """F_R of one relation: a_uv = MLP([s_u; s_v]), the weight of v's belief in the message to u."""
 
     def __init__(self, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -58,7 +57,7 @@ class RelationWeight(nn.Module):
 
 
 class GatedUpdate(nn.Module):
-    """The gated recurrent unit that takes messages u into beliefs h.
+    """The gated recurrent unit that updates beliefs h by messages u.
 
     z = σ(W_z u + U_z h), r = σ(W_r u + U_r h), h̃ = tanh(W u + U (r ⊙ h)), h' = (1 − z) ⊙ h + z ⊙ h̃, with biases in W.
     """
@@ -78,8 +77,8 @@ class GatedUpdate(nn.Module):
         return beliefs + z * (candidate - beliefs)
 
 
-class SKG(Model):
-    """Beliefs are kept node-major, (N_t, B, d_b): messages are then one matrix product A @ (N_t, B·d_b)."""
+class SKG(LogitModel):
+    """Beliefs are node-major, (N_t, B, d_b): messages are one matrix product A @ (N_t, B·d_b)."""
 
     name = "SKG"
     config_class = SKGConfig
@@ -95,41 +94,48 @@ class SKG(Model):
         self.belief_out = nn.Linear(config.hidden_dim, 1)
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
-        """Inputs at one scale; weights small enough that a sum over all labels does not saturate the messages' tanh."""
+    def initialize(
+        self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor
+    ) -> None:
+        """Standardize inputs; scale pair weights so that the sum over all labels does not saturate the tanh."""
         scale_features(self.first_belief.hidden, features)
         relations = [relation for relation in self.relations if isinstance(relation, RelationWeight)]
         first_layers = [self.first_belief.hidden, *(relation.hidden for relation in relations)]
         scale_embeddings(first_layers, graph.target_embeddings)
         for relation in relations:
-            relation.out.weight.div_(graph.targets)
-            relation.out.bias.div_(graph.targets)
+            relation.out.weight.div_(graph.num_targets)
+            relation.out.bias.div_(graph.num_targets)
 
     def propagation(self, graph: GraphTensors) -> Tensor:
-        """A, [N_t, N_t]: row u weighs what label u hears of each other label; 0 on the diagonal."""
+        """A, [N_t, N_t]: row u has the weights of all other labels in the message to u; 0 on the diagonal."""
         kinds = relation_of_pairs(graph)
         S = graph.target_embeddings
-        A = torch.zeros(graph.targets, graph.targets, dtype=S.dtype, device=S.device)
+        A = torch.zeros(graph.num_targets, graph.num_targets, dtype=S.dtype, device=S.device)
         for kind, relation in enumerate(self.relations):
             pairs = (kinds == kind).nonzero().T
             A = A.index_put((pairs[0], pairs[1]), relation(S, pairs).to(A.dtype))
         return A
 
-    def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
-        """x (B, F) -> scores (B, N_t) in [0, 1], after T steps."""
-        return self._logits(self._beliefs(features, graph)[-1]).sigmoid()
+    def logits(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
+        """x (B, F) -> (B, N_t), after T steps."""
+        return self._readout(self._beliefs(features, graph)[-1])
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
+        self,
+        features: Tensor,
+        external_probabilities: Tensor,
+        graph: GraphTensors,
+        targets: Tensor,
+        noise: Noise = standard_normal,
     ) -> dict[str, Tensor]:
-        """Binary cross-entropy after each step t = 1 … T, weighted by 1 / (T − t + 1); "last" is that after T."""
-        after_steps = [
-            nn.functional.binary_cross_entropy_with_logits(self._logits(beliefs), targets)
+        """Binary cross-entropy after each step t = 1 … T, weighted by 1 / (T − t + 1); "last" is the one after T."""
+        step_losses = [
+            nn.functional.binary_cross_entropy_with_logits(self._readout(beliefs), targets)
             for beliefs in self._beliefs(features, graph)
         ]
         T = self.config.steps
-        weighted = [loss / (T - t + 1) for t, loss in enumerate(after_steps, start=1)]
-        return {"loss": torch.stack(weighted).sum(), "last": after_steps[-1]}
+        weighted = [loss / (T - t + 1) for t, loss in enumerate(step_losses, start=1)]
+        return {"loss": torch.stack(weighted).sum(), "last": step_losses[-1]}
 
     def _beliefs(self, features: Tensor, graph: GraphTensors) -> list[Tensor]:
         """h^1 … h^T, each (N_t, B, d_b)."""
@@ -142,13 +148,13 @@ class SKG(Model):
             beliefs.append(h)
         return beliefs
 
-    def _logits(self, beliefs: Tensor) -> Tensor:
+    def _readout(self, beliefs: Tensor) -> Tensor:
         return self.belief_out(self.belief_hidden(beliefs).relu()).squeeze(-1).T  # (B, N_t)
 
 
 def relation_of_pairs(graph: GraphTensors) -> Tensor:
-    """The place in RELATIONS of each ordered pair of targets, int64 [N_t, N_t]; −1 on the diagonal."""
-    kinds = torch.zeros(graph.targets, graph.targets, dtype=torch.int64, device=graph.edges.device)
+    """The index in RELATIONS of each ordered pair of targets, int64 [N_t, N_t]; −1 on the diagonal."""
+    kinds = torch.zeros(graph.num_targets, graph.num_targets, dtype=torch.int64, device=graph.edges.device)
     for pairs, relation in ((graph.without_externals.edges, "positive"), (graph.is_a, "super-subordinate")):
         kinds[pairs[0], pairs[1]] = RELATIONS.index(relation)
     return kinds.fill_diagonal_(-1)

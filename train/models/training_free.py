@@ -1,27 +1,26 @@
-"""Training-free: external probabilities carried to the labels by the likeness of embeddings.
+"""Training-free: external probabilities propagated to labels by the similarity of embeddings.
 
     v_y = Σ_e p_e exp(k (cos(s_y, s_e) − m)),   score = v_y / (1 + v_y)
 
-No parameter, no photo, no label of the training takes part. What a trained system adds is what it does better
-than this. Akin to Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings", 2014.
+It uses no parameter, no training photo and no training label: the baseline that a trained model has to exceed. Related
+to Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings", 2014.
 """
 
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, Model, Noise, standard_normal
 
 
 @dataclass(frozen=True)
 class TrainingFreeConfig:
-    """How near an embedding has to be.
+    """How similar embeddings have to be.
 
     Attributes:
-        sharpness: k, the larger the fewer neighbours count.
-        half_cosine: m, the cosine at which one certain external class gives a label the score ½; it moves scores and
-            thresholds, but no order.
+        sharpness: k; the larger it is, the fewer neighbours count.
+        half_cosine: m, the cosine at which an external class of probability 1 gives a label the score ½; it changes
+            scores and thresholds, but no ranking.
     """
 
     sharpness: float = 20.0
@@ -39,15 +38,17 @@ class TrainingFree(Model):
         super().__init__()
         self.config = config
 
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
-        """Check that there is something to carry over.
+    def initialize(
+        self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor
+    ) -> None:
+        """Check that the graph has external classes; nothing is fitted.
 
         Raises:
-            UsageError: the label set leaves no external class.
+            UsageError: it has none.
         """
-        self.need_externals(graph)
+        self.require_external_classes(graph)
 
-    def likeness(self, graph: GraphTensors) -> Tensor:
+    def similarity(self, graph: GraphTensors) -> Tensor:
         """exp(k (cos(s_y, s_e) − m)), [N_a, N_t]."""
         targets = nn.functional.normalize(graph.target_embeddings)
         externals = nn.functional.normalize(graph.external_embeddings)
@@ -55,12 +56,17 @@ class TrainingFree(Model):
 
     def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
         """p^a (B, N_a) -> scores (B, N_t) in [0, 1)."""
-        carried = external_probabilities @ self.likeness(graph)  # v, (B, N_t)
-        return carried / (1 + carried)
+        propagated = external_probabilities @ self.similarity(graph)  # v, (B, N_t)
+        return propagated / (1 + propagated)
 
     def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
+        self,
+        features: Tensor,
+        external_probabilities: Tensor,
+        graph: GraphTensors,
+        targets: Tensor,
+        noise: Noise = standard_normal,
     ) -> dict[str, Tensor]:
-        """Binary cross-entropy, to compare with; there is nothing to minimize it by."""
+        """Binary cross-entropy, for comparison only: there are no parameters to minimize it with."""
         scores = self(features, external_probabilities, graph)
         return {"loss": nn.functional.binary_cross_entropy(scores, targets)}

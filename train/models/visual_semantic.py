@@ -1,7 +1,7 @@
 """Visual-semantic embedding: features projected into the space of class embeddings, which serve as classifiers.
 
 Akata et al., "Label-Embedding for Attribute-Based Classification", 2013: a bilinear compatibility x^T W s_y. Huang et
-al. 2020 (section 4.1, "Baselines") train it with binary cross-entropy on each class alone, and so does this.
+al. 2020 (section 4.1, "Baselines") train it with binary cross-entropy on each class, and so does this module.
 
     x ── linear ──► the space of S ── inner product with each s_y ── sigmoid ──► scores
 """
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.initialization import scale_features
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, LogitModel
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class VisualSemanticConfig:
     embedding_dim: int
 
 
-class VisualSemantic(Model):
-    """A linear map into the semantic space; s_y enters at length 1, so that no label gains by a long vector."""
+class VisualSemantic(LogitModel):
+    """A linear map into the semantic space; s_y is normalized, so that its length does not change the score."""
 
     name = "visual-semantic"
     config_class = VisualSemanticConfig
@@ -39,23 +38,16 @@ class VisualSemantic(Model):
         super().__init__()
         self.config = config
         self.projection = nn.Linear(config.feature_dim, config.embedding_dim)
-        self.offset = nn.Parameter(torch.zeros(1))  # how rare a label is in the mean
+        self.offset = nn.Parameter(torch.zeros(1))  # b₀: how rare labels are on average
 
     @torch.no_grad()
-    def start(self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor) -> None:
-        """The projection sees features at mean 0 and deviation 1."""
+    def initialize(
+        self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor
+    ) -> None:
+        """Standardize the input of the projection."""
         scale_features(self.projection, features)
 
-    def forward(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
-        """x (B, F) -> scores (B, N_t) in [0, 1]."""
-        return self._logits(features, graph).sigmoid()
-
-    def losses(
-        self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors, targets: Tensor
-    ) -> dict[str, Tensor]:
-        """Binary cross-entropy, a mean over classes and photos."""
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(self._logits(features, graph), targets)}
-
-    def _logits(self, features: Tensor, graph: GraphTensors) -> Tensor:
+    def logits(self, features: Tensor, external_probabilities: Tensor, graph: GraphTensors) -> Tensor:
+        """s_y · (W x + b) + b₀; x (B, F) -> (B, N_t)."""
         unit = nn.functional.normalize(graph.target_embeddings)  # (N_t, d_s)
-        return self.projection(features) @ unit.T + self.offset  # (B, N_t)
+        return self.projection(features) @ unit.T + self.offset

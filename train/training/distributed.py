@@ -1,10 +1,10 @@
-"""One training by several processes, as `torchrun` starts them: who has which photos, sums over all, ending together.
+"""Data-parallel training by the processes that `torchrun` starts: shards of a batch, sums over ranks, joint errors.
 
-Each process holds the whole system, the graph and all features, takes its part of every batch, and the gradients are
-summed by one explicit all-reduce after `backward`. It is not DistributedDataParallel, because that averages over
-processes whatever number of photos each has, wants the loss to come out of `forward`, and hangs or hides a process that
-has no photo in the last batch. What it has over this, communication beside the backward pass, gains nothing here: a
-head has one to thirteen million parameters, a few milliseconds' worth.
+Each process holds the whole model, the graph and all features and computes its shard of every batch; gradients are
+summed by one explicit all-reduce after `backward`. DistributedDataParallel is not used because it averages over
+processes however many photos each has, needs the loss as the output of `forward`, and hangs or hides a process without
+a photo in the last batch. Its advantage, communication during the backward pass, gains nothing here: a head has 1 to 13
+million parameters, a few milliseconds of communication.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from mlzsl.cli.errors import FailureError, MlzslError, reason_of
 
-PATIENCE = timedelta(days=2)  # while the first process extracts the features of a large set; a dead one shows at once
+TIMEOUT = timedelta(days=2)  # the main process may extract features for long; a process that died is noticed at once
 
 
-class ToldElsewhereError(MlzslError):
-    """Another process of the training failed, and says why itself: end with its exit code and without a word."""
+class RemoteRankError(MlzslError):
+    """Another process of the training failed and reports the error itself: exit with its code, print nothing."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"another process of this training failed (exit code {exit_code}).")
@@ -31,12 +31,12 @@ class ToldElsewhereError(MlzslError):
 
 
 @dataclass(frozen=True)
-class Share:
-    """A process's part of one batch.
+class Shard:
+    """A process's part of a batch.
 
     Attributes:
-        photos: the places [start, stop) in the batch. Where there is a photo too few, the first one stands in.
-        weight: the share of the batch's photos; 0 for a stand-in, 1 for a process alone.
+        photos: the range [start, stop) of the batch. A process without a photo takes the first one at weight 0.
+        weight: the fraction of the batch's photos; the mean over a batch is the sum over shards of weight × mean.
     """
 
     photos: slice
@@ -45,12 +45,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a training, seen by one of them.
+    """The processes of a training, as one of them sees them.
 
     Attributes:
-        rank: its place among all.
-        count: of all.
-        local_rank: its place among those of its machine, which is that of its GPU.
+        rank: the index of this process.
+        count: the world size.
+        local_rank: the index of this process on its machine, and of its GPU.
     """
 
     rank: int = 0
@@ -58,118 +58,120 @@ class Processes:
     local_rank: int = 0
 
     @property
-    def first(self) -> bool:
-        """Whether it is the one that writes files and prints."""
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def share(self, photos: int) -> Share:
-        """This process's part of a batch: as many photos each, the first processes one more of what is left over."""
-        each, left = divmod(photos, self.count)
-        start = self.rank * each + min(self.rank, left)
-        own = each + (self.rank < left)
-        return Share(slice(start, start + own), own / photos) if own else Share(slice(0, 1), 0.0)
+    def shard(self, photos: int) -> Shard:
+        """This process's shard of a batch: equal numbers of photos, one more for the first ranks if any remain."""
+        each, remainder = divmod(photos, self.count)
+        start = self.rank * each + min(self.rank, remainder)
+        own = each + (self.rank < remainder)
+        return Shard(slice(start, start + own), own / photos) if own else Shard(slice(0, 1), 0.0)
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors of one type and device by their sums over all processes, the same bits on each of them.
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one dtype and device by their sums over all processes, bitwise equal on each of them.
 
         Raises:
-            FailureError: a process has gone.
+            FailureError: a process ended.
         """
         if self.count == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        with _reachable():
+        with _connected():
             dist.all_reduce(flat)
         for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
-    def take_over(self, model: nn.Module) -> None:
-        """Give every process the first one's parameters: that they made their own alike is then not relied on.
+    def broadcast(self, model: nn.Module) -> None:
+        """Copy the tensors of the main process's model to all processes.
 
         Raises:
-            FailureError: a process has gone.
+            FailureError: a process ended.
         """
         if self.count > 1:
-            with _reachable(), torch.no_grad():
+            with _connected(), torch.no_grad():
                 for tensor in model.state_dict().values():
                     dist.broadcast(tensor, src=0)
 
     @contextmanager
-    def together(self, first_before: bool = False) -> Iterator[None]:
-        """A block in which all processes succeed, or all of them raise: the first that failed its own error.
+    def barrier(self, main_first: bool = False) -> Iterator[None]:
+        """A block that ends on all processes together: all succeed, or all raise.
+
+        Of the processes that failed, the one of the lowest rank raises its own error.
 
         Args:
-            first_before: the others begin when the first process is through, and find what it has written.
+            main_first: the others enter after the main process has left, and find the files it has written.
 
         Raises:
-            ToldElsewhereError: another process failed.
-            FailureError: a process has gone.
+            RemoteRankError: another process failed.
+            FailureError: a process ended.
         """
         if self.count == 1:
             yield
             return
-        if first_before and not self.first:
-            self._settle(None)
+        if main_first and not self.is_main:
+            self._exchange(None)
         error = None
         try:
             yield
         except MlzslError as caught:
             error = caught
-        if first_before and self.first:
-            self._settle(error)
-        self._settle(error)
+        if main_first and self.is_main:
+            self._exchange(error)
+        self._exchange(error)
 
-    def _settle(self, error: MlzslError | None) -> None:
+    def _exchange(self, error: MlzslError | None) -> None:
         codes = torch.zeros(self.count, dtype=torch.int64)  # on the CPU, whatever the device
         codes[self.rank] = error.exit_code if error else 0
-        with _reachable():
+        with _connected():
             dist.all_reduce(codes)
         failed = codes.nonzero().flatten().tolist()
         if not failed:
             return
         if error is not None and failed[0] == self.rank:
             raise error
-        raise ToldElsewhereError(int(codes[failed[0]]))
+        raise RemoteRankError(int(codes[failed[0]]))
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
-def processes_of_launcher(device: str) -> Iterator[Processes]:
-    """The processes that `torchrun` started this one with, joined for the block; this one alone without `torchrun`.
+def launched_processes(device: str) -> Iterator[Processes]:
+    """Join the processes that `torchrun` started for the block; without `torchrun`, a single process.
 
     Args:
-        device: "cpu" (gloo) or "cuda" (nccl for the GPU's tensors, gloo for what processes tell each other).
+        device: "cpu" (gloo) or "cuda" (nccl for tensors on GPUs, gloo for exit codes).
 
     Raises:
-        FailureError: the processes do not find each other.
+        FailureError: the processes cannot connect.
     """
     if not dist.is_torchelastic_launched():
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     rank, count, local_rank = (int(environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    with joined(Processes(rank, count, local_rank), "env://", device):
+    with process_group(Processes(rank, count, local_rank), "env://", device):
         yield Processes(rank, count, local_rank)
 
 
 @contextmanager
-def joined(processes: Processes, meeting_place: str, device: str = "cpu") -> Iterator[None]:
-    """Join with the other processes for the block.
+def process_group(processes: Processes, init_method: str, device: str = "cpu") -> Iterator[None]:
+    """Connect with the other processes for the block.
 
     Args:
-        processes: which one this is.
-        meeting_place: a URL of `torch.distributed.init_process_group`.
-        device: as in `processes_of_launcher`.
+        processes: this process's ranks.
+        init_method: a URL of `torch.distributed.init_process_group`.
+        device: as in `launched_processes`.
 
     Raises:
-        FailureError: the processes do not find each other.
+        FailureError: the processes cannot connect.
     """
-    has_gpu = torch.cuda.is_available() and dist.is_nccl_available()  # without one, `open_device` says so
+    has_gpu = torch.cuda.is_available() and dist.is_nccl_available()  # if not, `open_device` raises
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" and has_gpu else "gloo"
-    with _reachable():
+    with _connected():
         dist.init_process_group(
-            backend, init_method=meeting_place, rank=processes.rank, world_size=processes.count, timeout=PATIENCE
+            backend, init_method=init_method, rank=processes.rank, world_size=processes.count, timeout=TIMEOUT
         )
     try:
         yield
@@ -178,11 +180,11 @@ def joined(processes: Processes, meeting_place: str, device: str = "cpu") -> Ite
 
 
 @contextmanager
-def _reachable() -> Iterator[None]:
+def _connected() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # that of torch.distributed, whatever the backend
+    except RuntimeError as error:  # what torch.distributed raises with any backend
         raise FailureError(
             f"another process of this training has ended or cannot be reached ({reason_of(error)}); "
-            "see what it said, and go on with --resume."
+            "read its error, then run the command again with --resume."
         ) from error

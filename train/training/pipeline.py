@@ -26,12 +26,11 @@ from mlzsl.train.datasets.registry import default_labels, load_data
 from mlzsl.train.datasets.source import OWN_SPLIT, Source
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 from mlzsl.train.extraction.features import Features, extract
-from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
 from mlzsl.train.models.registry import MODELS, create_model, find_model, settings_of
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
-from mlzsl.train.training.devices import check_precision, device_name, graph_on, open_device
-from mlzsl.train.training.distributed import ALONE, Processes
+from mlzsl.train.training.devices import check_precision, device_name, open_device
+from mlzsl.train.training.distributed import SINGLE_PROCESS, Processes
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
 SCENES = "scenes"
@@ -86,7 +85,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """What a training made.
 
     Attributes:
@@ -128,7 +127,7 @@ class _Prepared:
     targets: npt.NDArray[np.bool_]
 
 
-def run(job: Job, quiet: bool = False, processes: Processes = ALONE) -> Outcome:
+def run(job: Job, quiet: bool = False, processes: Processes = SINGLE_PROCESS) -> TrainingResult:
     """Train a system and write its checkpoint.
 
     Args:
@@ -142,17 +141,17 @@ def run(job: Job, quiet: bool = False, processes: Processes = ALONE) -> Outcome:
         FailureError: the training diverged, a file could not be written, or another process has gone.
     """
     started = time.perf_counter()
-    quiet = quiet or not processes.first
-    with processes.together():
+    quiet = quiet or not processes.is_main
+    with processes.barrier():
         _system_and_settings(job)  # first: what a user mistyped shows here
         device = open_device(job.device, processes.local_rank)
         check_precision(job.training.precision, device)
-    with processes.together(first_before=True):
+    with processes.barrier(main_first=True):
         ready = _prepare(job, quiet)
     model = ready.model.to(device)
     history = train(
         model,
-        graph_on(graph_tensors(ready.graph.training()), device),
+        graph_tensors(ready.graph.training()).to(device),
         ready.data.to(device),
         job.training,
         state_path=job.output.with_name(job.output.stem + ".training.safetensors"),
@@ -161,7 +160,7 @@ def run(job: Job, quiet: bool = False, processes: Processes = ALONE) -> Outcome:
         processes=processes,
     )
     trained_after = time.perf_counter() - started
-    scores = score(model, graph_on(graph_tensors(ready.graph), device), ready.held_out)
+    scores = score(model, graph_tensors(ready.graph).to(device), ready.held_out)
     targets, seen = ready.targets, ready.graph.seen
     metrics = evaluate(scores, targets, seen)
     record = {
@@ -182,10 +181,10 @@ def run(job: Job, quiet: bool = False, processes: Processes = ALONE) -> Outcome:
         "torch": torch.__version__,
     }
     checkpoint = Checkpoint(model, ready.backbone, ready.labels, ready.seen, ready.embeddings, job.threshold, record)
-    with processes.together():
-        if processes.first:
+    with processes.barrier():
+        if processes.is_main:
             save_checkpoint(job.output, checkpoint)
-    return Outcome(job.output, metrics, record)
+    return TrainingResult(job.output, metrics, record)
 
 
 def _prepare(job: Job, quiet: bool) -> _Prepared:
@@ -208,7 +207,7 @@ def _prepare(job: Job, quiet: bool) -> _Prepared:
         log(f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out", quiet)
     model = new_model(job, backbone, graph, data)
     if not (job.resume and model.learns):  # what goes on has its values already
-        model.start(graph_tensors(graph.training()), data.features, data.external_probabilities, data.targets)
+        model.initialize(graph_tensors(graph.training()), data.features, data.external_probabilities, data.targets)
     targets = target_matrix(graph, held_out_photos)
     return _Prepared(
         labels, seen, embeddings.source, backbone, graph, len(training_photos), data, model, held_out, targets
@@ -256,7 +255,7 @@ def new_model(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingDat
         "embedding_dim": graph.embeddings.shape[1],
         "backbone_classes": classes,
         "seen_labels": data.targets.shape[1],
-    } | model_class.measured(data.external_probabilities, classes)
+    } | model_class.config_from_data(data.external_probabilities, classes)
     needed = settings_of(job.model)
     config = model_class.config_class(**{name: value for name, value in known.items() if name in needed}, **chosen)
     torch.manual_seed(job.training.seed)
@@ -317,12 +316,12 @@ def job_backbone(job: Job, quiet: bool) -> Backbone:
     Raises:
         UsageError: unfit weights, or a size that it does not take.
     """
-    reading = find_model(job.model).reading
+    pooling = find_model(job.model).pooling
     if job.backbone != SMALL:
         backbone = open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
     else:
         backbone = pretrain_small_backbone(job.cache, quiet=quiet)
-    return backbone.reading_as(reading)
+    return backbone.with_pooling(pooling)
 
 
 def check_inputs(job: Job, labels: LabelSet, embeddings: Embeddings) -> None:

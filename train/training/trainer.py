@@ -1,11 +1,15 @@
-"""The training loop: Adam on a system's loss over cached features, resumable to the same result.
+"""The training loop: Adam on a model's loss over cached features, resumable to bitwise equal tensors.
 
-Every epoch draws its order and its noise from (seed, epoch) alone, so a run that was broken and resumed ends with
-the very tensors of one that was not. Several processes may share each batch (`distributed`).
+The order of photos and the noise of an epoch depend on (seed, epoch) alone, so an interrupted run that resumes ends
+with the same tensors as an uninterrupted one. Several processes may share each batch (`distributed`).
+
+In mixed precision parameters, gradients and Adam's moments stay fp32 and autocast computes matrix products in 16 bits.
+fp16 has a narrow exponent range, so `GradScaler` scales its loss and skips steps that overflow.
 """
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +21,25 @@ from torch import Tensor
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_bytes, written_atomically
 from mlzsl.cli.progress import progress
-from mlzsl.train.models.graph_tensors import GraphTensors
-from mlzsl.train.models.model import Model
-from mlzsl.train.models.registry import config_of
-from mlzsl.train.training.devices import check_precision
-from mlzsl.train.training.distributed import ALONE, Processes
-from mlzsl.train.training.train_step import Stepper
+from mlzsl.train.models.model import GraphTensors, Model, Noise
+from mlzsl.train.models.registry import NAMES_IN_0_1, config_of
+from mlzsl.train.training.devices import PRECISIONS, check_precision
+from mlzsl.train.training.distributed import SINGLE_PROCESS, Processes
+
+HEADER = "mlzsl training"
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a system is trained; the defaults are the paper's (section 4.1) where it states them.
+    """Hyperparameters; the defaults are the paper's (section 4.1) where it states them.
 
     Attributes:
         epochs: passes over the photos.
-        batch_size: photos a step.
+        batch_size: photos per step, of all processes together.
         learning_rate: Adam's initial learning rate.
-        edge_rate: the share of it that the edge MLP learns at; it starts from a similarity worth keeping.
+        edge_rate: the edge MLP's learning rate relative to it; the MLP is initialized to a similarity worth keeping.
         plateau_decay: the factor on the learning rate when the epoch's mean loss plateaus.
-        plateau_patience: epochs without a better loss (by 1 ‰) that make a plateau.
+        plateau_patience: epochs without an improvement of 1 ‰ before a plateau.
         seed: of parameters, photo order and noise.
         precision: "fp32", or "bf16" or "fp16" for matrix products in 16 bits; parameters stay fp32.
     """
@@ -52,12 +56,12 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What the loop sees of the photos: seen labels only.
+    """The training photos, with targets of seen labels only.
 
     Attributes:
-        features: x, float32 [n, F].
+        features: float32 [n, F] or [n, F + C].
         external_probabilities: p^a, float32 [n, N_a].
-        targets: I(y) for the seen labels in graph order, float32 [n, N_t].
+        targets: I(y) of the seen labels in graph order, float32 [n, N_t].
     """
 
     features: Tensor
@@ -65,13 +69,13 @@ class TrainingData:
     targets: Tensor
 
     def key(self) -> str:
-        """A hash of all of it: resuming on other data is refused."""
+        """A hash of all tensors: a run does not resume on other data."""
         return sha256_of_bytes(
             *(tensor.cpu().numpy().tobytes() for tensor in (self.features, self.external_probabilities, self.targets))
         )
 
     def to(self, device: torch.device) -> "TrainingData":
-        """The same on a device."""
+        """The same data on a device."""
         return TrainingData(self.features.to(device), self.external_probabilities.to(device), self.targets.to(device))
 
 
@@ -83,70 +87,215 @@ def train(
     state_path: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> list[dict[str, float]]:
-    """Train `model` in place and return each epoch's mean losses and learning rate; none if nothing can be learned.
+    """Train `model` in place and return the mean losses and learning rate of each epoch.
 
-    Model, graph and data are on one device, which computes.
+    A model without learned parameters is only set to evaluation mode. Model, graph and data are on one device.
 
     Args:
-        model: freshly made (after `torch.manual_seed(config.seed)`), or of any state when resuming.
-        graph: the training graph: seen and external classes.
-        data: cached features, external probabilities and seen targets of the training photos.
-        config: how to train.
-        state_path: where the state after each epoch is kept, written atomically; None keeps nothing.
-        resume: go on from `state_path`.
+        model: a new model after `initialize`, or any state of it to resume.
+        graph: the training graph.
+        data: the training photos.
+        config: hyperparameters.
+        state_path: the file for the training state after each epoch, written atomically; None writes none.
+        resume: continue from `state_path`.
         quiet: show no progress.
-        processes: those that share every batch; each calls this with the same arguments, the first one writes.
+        processes: those that share every batch; each calls this with equal arguments, the main one writes.
 
     Raises:
-        UsageError: there is nothing to resume from, the state belongs to another run, the device does not compute in
-            the precision, or a batch has fewer photos than there are processes.
-        FailureError: the loss is not finite, the disk is full, or another process has gone.
+        UsageError: no state to resume from, a state of another run, a precision that the device lacks, or a batch with
+            fewer photos than processes.
+        FailureError: the loss is not finite, the disk is full, or another process ended.
     """
     if not model.learns:
         model.eval()
         return []
-    with processes.together():
+    with processes.barrier():
         check_precision(config.precision, data.features.device)
         if config.batch_size < processes.count:
             raise UsageError(
                 f"--batch-size {config.batch_size}: fewer photos than the {processes.count} processes that share them; "
                 "choose a larger one, or start fewer processes."
             )
-    optimizer = torch.optim.Adam(_parameter_groups(model, config), lr=config.learning_rate)
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=config.plateau_decay, patience=config.plateau_patience, threshold=1e-3
-    )
-    stepper = Stepper(model, graph, optimizer, config.precision, processes)
-    run_key = _run_key(model, graph, data, config)
+    trainer = Trainer(model, graph, data, config, processes)
     history: list[dict[str, float]] = []
-    with processes.together():
+    with processes.barrier():
         if resume:
-            history = _load_state(_existing(state_path), run_key, model, optimizer, plateau, stepper.scaler)
-    processes.take_over(model)
+            history = trainer.load_state(state_path)
+    processes.broadcast(model)
     steps = -(-len(data.features) // config.batch_size)
     model.train()
-    with progress("training", config.epochs * steps, "steps", quiet or not processes.first) as bar:
+    with progress("training", config.epochs * steps, "steps", quiet or not processes.is_main) as bar:
         bar.advance(len(history) * steps)
         for epoch in range(len(history), config.epochs):
-            torch.manual_seed(config.seed * 1_000_003 + epoch)
+            order, noise = trainer.generators(epoch)
             sums: dict[str, float] = {}
-            for chosen in torch.randperm(len(data.features)).split(config.batch_size):
-                losses = stepper.take(data.features, data.external_probabilities, data.targets, chosen)
+            for batch in torch.randperm(len(data.features), generator=order).split(config.batch_size):
+                losses = trainer.train_step(batch, noise)
                 for name, value in losses.items():
-                    sums[name] = sums.get(name, 0.0) + value * len(chosen)
+                    sums[name] = sums.get(name, 0.0) + value * len(batch)
                 bar.advance(1, note=f"epoch {epoch + 1}/{config.epochs}, loss {losses['loss']:.4f}")
             means = {name: total / len(data.features) for name, total in sums.items()}
-            with processes.together():
+            with processes.barrier():
                 _check_finite(means, epoch, config)
-            history.append(means | {"learning_rate": optimizer.param_groups[0]["lr"]})
-            plateau.step(means["loss"])
-            with processes.together():
-                if state_path is not None and processes.first:
-                    _save_state(state_path, run_key, model, optimizer, plateau, stepper.scaler, history)
+            history.append(means | {"learning_rate": trainer.optimizer.param_groups[0]["lr"]})
+            trainer.plateau.step(means["loss"])
+            with processes.barrier():
+                if state_path is not None and processes.is_main:
+                    trainer.save_state(state_path, history)
     model.eval()
     return history
+
+
+class Trainer:
+    """A model with its optimizer: takes steps, and saves and loads the training state.
+
+    Attributes:
+        optimizer: Adam, with parameter groups for the edge MLP and for all else.
+        plateau: the learning rate schedule.
+        scaler: of the loss in fp16; disabled otherwise.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        graph: GraphTensors,
+        data: TrainingData,
+        config: TrainingConfig,
+        processes: Processes = SINGLE_PROCESS,
+    ) -> None:
+        self.model, self.graph, self.data, self.config, self.processes = model, graph, data, config, processes
+        self.device = data.features.device
+        self.optimizer = torch.optim.Adam(_parameter_groups(model, config), lr=config.learning_rate)
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimizer, factor=config.plateau_decay, patience=config.plateau_patience, threshold=1e-3
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+
+    def generators(self, epoch: int) -> tuple[torch.Generator, torch.Generator]:
+        """The generators of an epoch's photo order (CPU) and noise (the device); on the CPU one for both."""
+        seed = self.config.seed * 1_000_003 + epoch
+        order = torch.Generator().manual_seed(seed)
+        return order, order if self.device.type == "cpu" else torch.Generator(self.device).manual_seed(seed)
+
+    def train_step(self, batch: Tensor, generator: torch.Generator) -> dict[str, float]:
+        """Update the parameters once and return the losses of the whole batch before the update.
+
+        A loss that is a mean over photos does not depend on the number of processes, up to rounding: each process's
+        mean is weighted by its number of photos, and so is its gradient.
+
+        Args:
+            batch: indices of the photos of the whole batch, int64 [B] on the CPU.
+            generator: of the noise, on the device.
+
+        Raises:
+            FailureError: another process ended.
+        """
+        shard, precision = self.processes.shard(len(batch)), self.config.precision
+        own = batch[shard.photos].to(self.device)
+        data, noise = self.data, batch_noise(generator, shard.photos.start, len(batch))
+        with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+            losses = self.model.losses(
+                data.features[own], data.external_probabilities[own], self.graph, data.targets[own], noise
+            )
+        self.optimizer.zero_grad()
+        self.scaler.scale(shard.weight * losses["loss"]).backward()
+        values = shard.weight * torch.stack([loss.detach().float() for loss in losses.values()])
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        self.processes.all_reduce([*gradients, values])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return dict(zip(losses, values.tolist(), strict=True))
+
+    def save_state(self, path: Path, history: list[dict[str, float]]) -> None:
+        """Write model, optimizer, schedule and history as `.safetensors`.
+
+        Raises:
+            FailureError: the file system refuses.
+        """
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        optimizer = self.optimizer.state_dict()
+        for index, moments in optimizer["state"].items():
+            tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
+        header = {
+            "run": self.run_key,
+            "groups": [_of_types(group, int | float | bool | list | tuple) for group in optimizer["param_groups"]],
+            "plateau": _of_types(self.plateau.state_dict(), int | float | list),
+            "scaler": self.scaler.state_dict(),
+            "history": history,
+        }
+        with written_atomically(path) as temporary:
+            temporary.write_bytes(save(tensors, metadata={HEADER: json.dumps(header)}))
+
+    def load_state(self, path: Path | None) -> list[dict[str, float]]:
+        """Read what `save_state` wrote and return the history.
+
+        Raises:
+            UsageError: the file is missing or damaged, or belongs to another run.
+        """
+        if path is None or not path.is_file():
+            raise UsageError(f"{path}: no such training state to resume from; train without --resume first.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header: dict[str, Any] = json.loads((file.metadata() or {})[HEADER])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            raise UsageError(f"{path}: is not a readable training state ({error}); train without --resume.") from error
+        if header.get("run") != self.run_key:
+            raise UsageError(
+                f"{path}: belongs to a run with other photos, labels, embeddings, settings or device; "
+                "resume with the same flags, or train without --resume."
+            )
+        self.model.load_state_dict({name[6:]: each for name, each in tensors.items() if name.startswith("model.")})
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, index, moment = name.split(".")
+                moments.setdefault(int(index), {})[moment] = tensor
+        new_groups = self.optimizer.state_dict()["param_groups"]
+        groups = [new | saved for new, saved in zip(new_groups, header["groups"], strict=True)]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.plateau.load_state_dict(header["plateau"])
+        self.scaler.load_state_dict(header["scaler"])
+        history: list[dict[str, float]] = header["history"]
+        return history
+
+    @cached_property
+    def run_key(self) -> str:
+        """A hash of all that must be equal for a resumed run to end like an uninterrupted one, except the epochs.
+
+        The kind of device is included, as each draws other noise; the number of processes is not, as it changes
+        rounding only. Names are those of mlzsl 0.1, whose runs resume.
+        """
+        config = {NAMES_IN_0_1.get(name, name): value for name, value in config_of(self.model).items()}
+        settings = {
+            "system": self.model.name,
+            "model": config,
+            "training": asdict(self.config) | {"epochs": None},
+            "device": self.device.type,
+        }
+        graph = self.graph
+        return sha256_of_bytes(
+            json.dumps(settings, sort_keys=True).encode(),
+            *(tensor.cpu().numpy().tobytes() for tensor in (graph.embeddings, graph.edges, graph.is_a)),
+            self.data.key().encode(),
+        )
+
+
+def batch_noise(generator: torch.Generator, start: int, batch_size: int) -> Noise:
+    """Noise of the photos from `start` on in a batch, the same however the batch is divided among processes.
+
+    Every process draws the noise of the whole batch from an equal generator and takes the part of its own photos.
+    """
+
+    def noise(states: Tensor, photos_dim: int) -> Tensor:
+        shape = list(states.shape)
+        shape[photos_dim] = batch_size
+        whole = torch.randn(shape, generator=generator, dtype=states.dtype, device=states.device)
+        return whole.narrow(photos_dim, start, states.shape[photos_dim])
+
+    return noise
 
 
 def _check_finite(means: dict[str, float], epoch: int, config: TrainingConfig) -> None:
@@ -158,7 +307,7 @@ def _check_finite(means: dict[str, float], epoch: int, config: TrainingConfig) -
 
 
 def _parameter_groups(model: Model, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Edge weights apart, where a system has them: `starting` gives them values worth keeping."""
+    """Edge weights have a learning rate of their own, as `initialization` fits them to a similarity."""
     edges = [each for name, each in model.named_parameters() if name.startswith("edge_weights.")]
     others = [each for name, each in model.named_parameters() if not name.startswith("edge_weights.")]
     groups: list[dict[str, Any]] = [
@@ -168,89 +317,6 @@ def _parameter_groups(model: Model, config: TrainingConfig) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
-def _run_key(model: Model, graph: GraphTensors, data: TrainingData, config: TrainingConfig) -> str:
-    """What must be the same for a resumed run to end like an unbroken one; the number of epochs may grow.
-
-    The kind of device is part of it, as each draws other noise. The number of processes is not: it moves only rounding.
-    """
-    settings = {
-        "system": model.name,
-        "model": config_of(model),
-        "training": asdict(config) | {"epochs": None},
-        "device": data.features.device.type,
-    }
-    return sha256_of_bytes(
-        json.dumps(settings, sort_keys=True).encode(),
-        *(tensor.cpu().numpy().tobytes() for tensor in (graph.embeddings, graph.edges, graph.is_a)),
-        data.key().encode(),
-    )
-
-
-def _save_state(
-    path: Path,
-    run_key: str,
-    model: Model,
-    optimizer: torch.optim.Adam,
-    plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
-    scaler: torch.amp.GradScaler,
-    history: list[dict[str, float]],
-) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    optimizer_state = optimizer.state_dict()
-    for index, moments in optimizer_state["state"].items():
-        tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
-    header = {
-        "run": run_key,
-        "groups": [
-            {name: value for name, value in group.items() if isinstance(value, int | float | bool | list | tuple)}
-            for group in optimizer_state["param_groups"]
-        ],
-        "plateau": {
-            name: value for name, value in plateau.state_dict().items() if isinstance(value, int | float | list)
-        },
-        "scaler": scaler.state_dict(),
-        "history": history,
-    }
-    with written_atomically(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"mlzsl training": json.dumps(header)}))
-
-
-def _existing(path: Path | None) -> Path:
-    if path is None or not path.is_file():
-        raise UsageError(f"{path}: there is no training state to resume from; train without --resume first.")
-    return path
-
-
-def _load_state(
-    path: Path,
-    run_key: str,
-    model: Model,
-    optimizer: torch.optim.Adam,
-    plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
-    scaler: torch.amp.GradScaler,
-) -> list[dict[str, float]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})["mlzsl training"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path}: is not a readable training state ({error}); train without --resume.") from error
-    if header.get("run") != run_key:
-        raise UsageError(
-            f"{path}: belongs to a run with other photos, labels, embeddings, settings or device; "
-            "resume with the flags it began with, or train without --resume."
-        )
-    model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("adam."):
-            _, index, moment = name.split(".")
-            moments.setdefault(int(index), {})[moment] = tensor
-    groups = [
-        fresh | kept for fresh, kept in zip(optimizer.state_dict()["param_groups"], header["groups"], strict=True)
-    ]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    plateau.load_state_dict(header["plateau"])
-    scaler.load_state_dict(header["scaler"])
-    history: list[dict[str, float]] = header["history"]
-    return history
+def _of_types(values: dict[str, Any], types: Any) -> dict[str, Any]:
+    """The entries that JSON can hold."""
+    return {name: value for name, value in values.items() if isinstance(value, types)}

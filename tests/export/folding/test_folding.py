@@ -6,8 +6,8 @@ import torch
 from mlzsl.export.cost_sheet import multiply_adds
 from mlzsl.export.folding.fold import fold
 from mlzsl.export.folding.graph import reach
-from mlzsl.export.unfolded_head import written
-from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.export.unfolded_head import unfolded_head
+from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 
 F, D_S, D_H, CLASSES = 24, 12, 16, 60
@@ -65,7 +65,7 @@ def test_folded_scores_are_the_systems(layers: int, density: float) -> None:
 def test_the_head_as_written_is_the_system() -> None:
     graph, model, (features, logits) = make_graph(7, 40, 0.3), make_model(2), make_batch()
     expected = model(features, graph.external_probabilities(logits), graph)
-    torch.testing.assert_close(written(model, graph)(features, logits), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(unfolded_head(model, graph)(features, logits), expected, rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
@@ -79,7 +79,7 @@ def test_same_scores_whatever_the_batch() -> None:
 
 def test_folding_saves_products() -> None:
     graph, model, (features, logits) = make_graph(7, 40, 0.1), make_model(2), make_batch(1)
-    as_written = multiply_adds(written(model, graph), features, logits)
+    as_written = multiply_adds(unfolded_head(model, graph), features, logits)
     assert multiply_adds(fold(model, graph), features, logits) < as_written / 2
 
 

@@ -19,12 +19,12 @@ from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.decoding import load_image
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import (
+    DENSE,
     IMAGENET_MEAN,
     IMAGENET_STD,
-    PLACES,
     Backbone,
     SmallResNet,
-    evidence_at_places,
+    dense_log_probabilities,
     open_backbone,
 )
 
@@ -189,17 +189,17 @@ def test_evidence_at_places_is_a_mean_of_softmaxes_around_places(height: int, wi
             for column in range(width):
                 around = maps[i, :, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].mean(dim=(1, 2))
                 expected[i] += classifier(around).softmax(dim=0) ** 3 / (height * width)
-    torch.testing.assert_close(evidence_at_places(classifier, maps).exp(), expected ** (1 / 3))
+    torch.testing.assert_close(dense_log_probabilities(classifier, maps).exp(), expected ** (1 / 3))
 
 
 def test_places_are_read_beside_what_is_read_without_them() -> None:
     backbone = small_backbone()
     both = Backbone.from_config(
-        json.loads(json.dumps(backbone.reading_as(PLACES).config())), dict(backbone.state_dict())
+        json.loads(json.dumps(backbone.with_pooling(DENSE).config())), dict(backbone.state_dict())
     )
     images = some_images()
     (x, logits), (features, same_logits) = backbone(images), both(images)
-    assert (backbone.width, both.width) == (256, 256 + 7)
+    assert (backbone.num_features, both.num_features) == (256, 256 + 7)
     assert features.shape == (len(images), 256 + 7)
     assert torch.equal(features[:, :256], x)
     assert torch.equal(same_logits, logits)
@@ -226,16 +226,16 @@ def test_the_small_network_has_the_stated_size() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda config, tensors: config.update(name="resnet152"), "backbone 'resnet152' is not known"),
+        (lambda config, tensors: config.update(name="resnet152"), "unknown backbone 'resnet152'"),
         (
-            lambda config, tensors: config.update(reading="corners"),
-            "reading 'corners' is not known; expected average or",
+            lambda config, tensors: config.update(pooling="corners"),
+            "unknown pooling 'corners'; expected gap or dense",
         ),
-        (lambda config, tensors: config.pop("external"), "configuration is unfit"),
-        (lambda config, tensors: config.pop("preprocessing"), "configuration is unfit"),
-        (lambda config, tensors: config.update(preprocessing=64), "configuration is unfit"),
+        (lambda config, tensors: config.pop("external"), "configuration is invalid"),
+        (lambda config, tensors: config.pop("preprocessing"), "configuration is invalid"),
+        (lambda config, tensors: config.update(preprocessing=64), "configuration is invalid"),
         (lambda config, tensors: config["preprocessing"].update(fit="crop"), "preprocessing .* is not known here"),
-        (lambda config, tensors: config["external"].update(labels=3), "configuration is unfit"),
+        (lambda config, tensors: config["external"].update(labels=3), "configuration is invalid"),
         (lambda config, tensors: config["external"].update(labels=["one"], synsets=["one.n.01"]), "another shape"),
         (lambda config, tensors: tensors.pop("network.fc.bias"), r"1 tensor missing \(fc.bias\)"),
         (lambda config, tensors: tensors["network.fc.bias"].fill_(torch.nan), "with NaN or infinity"),
@@ -302,7 +302,7 @@ class Evil:
         (Evil(), "would run code"),
         ({"epoch": 3, "state_dict": {"conv1.weight": torch.zeros(1)}}, "a dictionary of epoch, state_dict, expected"),
         ([torch.zeros(3)], "an object of type list, expected a state dict"),
-        ({}, "holds nothing, expected a state dict"),
+        ({}, "contains nothing, expected a state dict"),
         ({1: torch.zeros(3)}, "expected a state dict"),
         ({"a": torch.zeros(3).to_sparse()}, "expected a state dict"),
     ],
@@ -344,14 +344,14 @@ def test_damaged_files_are_refused(damage: str, suffix: str, tmp_path: Path) -> 
 
 
 def test_a_missing_weights_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"gone\.pth: no weights file is there"):
+    with pytest.raises(UsageError, match=r"gone\.pth: no such weights file"):
         open_backbone("resnet18", tmp_path / "gone.pth")
-    with pytest.raises(UsageError, match="no weights file is there"):
+    with pytest.raises(UsageError, match="no such weights file"):
         open_backbone("resnet18", tmp_path)
 
 
 def test_unknown_names_and_the_small_one_are_explained() -> None:
-    with pytest.raises(UsageError, match=r"backbone 'vgg' is not known; expected one of small, resnet18"):
+    with pytest.raises(UsageError, match=r"unknown backbone 'vgg'; expected one of small, resnet18"):
         open_backbone("vgg")
     with pytest.raises(UsageError, match="pretrains it itself"):
         open_backbone("small")

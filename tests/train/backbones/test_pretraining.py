@@ -13,7 +13,7 @@ from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.backbones.pretraining import PretrainingConfig, external_label_set, pretrain_small_backbone
 from mlzsl.train.datasets.synthetic.scenes import external_classes, generate_single_objects
 
-TINY = PretrainingConfig(pictures=192, held_out=32, epochs=1, size=64)
+TINY = PretrainingConfig(tiles=192, held_out=32, epochs=1, size=64)
 
 
 @pytest.fixture
@@ -70,13 +70,13 @@ def test_reports_the_accuracy_on_pictures_it_never_saw(tmp_path: Path, capsys: p
     backbone = pretrain_small_backbone(tmp_path, TINY)
     pictures, classes = generate_single_objects(TINY.held_out, TINY.seed + 1, TINY.tile)
     guesses = backbone(torch.from_numpy(pictures))[1].argmax(dim=1).numpy()
-    assert f"top-1 {np.mean(guesses == classes):.1%} on 32 held-out pictures" in capsys.readouterr().err
+    assert f"top-1 {np.mean(guesses == classes):.1%} on 32 held-out images" in capsys.readouterr().err
 
 
 def test_moved_pictures_are_moved_or_mirrored_and_nothing_else() -> None:
     torch.manual_seed(0)
     pictures = torch.randint(0, 256, (40, 12, 12, 3)).byte()
-    varied = pretraining._varied(pictures, shift=2)
+    varied = pretraining._augment(pictures, shift=2)
     assert varied.dtype == torch.uint8
     mirrored = 0
     for picture, found in zip(pictures, varied, strict=True):
@@ -95,7 +95,7 @@ def test_moved_pictures_are_moved_or_mirrored_and_nothing_else() -> None:
 
 def test_tiles_lie_by_rows() -> None:
     pictures = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 3, 3, 3)
-    images = pretraining._tiled(pictures, grid=2)
+    images = pretraining._grid(pictures, grid=2)
     assert images.shape == (2, 6, 6, 3)
     for image, numbers in zip(images, ([[0, 1], [2, 3]], [[4, 5], [6, 7]]), strict=True):
         assert image[::3, ::3, 0].tolist() == numbers
@@ -104,7 +104,7 @@ def test_tiles_lie_by_rows() -> None:
 
 @pytest.mark.slow
 def test_learns_to_tell_the_drawn_classes_apart(tmp_path: Path) -> None:
-    config = PretrainingConfig(pictures=3_200, epochs=8)
+    config = PretrainingConfig(tiles=3_200, epochs=8)
     backbone = pretrain_small_backbone(tmp_path, config, quiet=True)
     pictures, classes = generate_single_objects(500, 7, config.tile)
     with torch.inference_mode():

@@ -50,13 +50,13 @@ def cache(tmp_path: Path) -> Path:
 def extractions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each time that photos really go through a backbone."""
     made: list[int] = []
-    extract_really = features_module._extracted
+    extract_really = features_module._extract
 
     def counting(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool) -> Features:
         made.append(len(photos.paths))
         return extract_really(backbone, photos, batch_size, quiet)
 
-    monkeypatch.setattr(features_module, "_extracted", counting)
+    monkeypatch.setattr(features_module, "_extract", counting)
     return made
 
 

@@ -6,10 +6,10 @@ import torch
 
 from mlzsl.graph.embeddings.taxonomy import TaxonomyEmbeddings
 from mlzsl.graph.labels.sets import UNSEEN, load_label_set
-from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.initialization import fit_edges_to_similarity, similarity
 from mlzsl.train.models.layers import EdgeWeights
-from mlzsl.train.models.rgcn_posvae import EVIDENCE_SCALE, RGCNPosVAE, RGCNPosVAEConfig
+from mlzsl.train.models.model import GraphTensors
+from mlzsl.train.models.rgcn_posvae import EXTERNAL_SCORE_STD, RGCNPosVAE, RGCNPosVAEConfig
 
 F, D_S, D_H, N_T, N_A, PHOTOS = 9, 16, 24, 6, 10, 200
 
@@ -32,7 +32,7 @@ def photos() -> tuple[torch.Tensor, torch.Tensor]:
 def started(graph: GraphTensors, photos: tuple[torch.Tensor, torch.Tensor]) -> RGCNPosVAE:
     torch.manual_seed(7)
     model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, backbone_classes=N_A))
-    model.start(graph, *photos, torch.zeros(PHOTOS, N_T))
+    model.initialize(graph, *photos, torch.zeros(PHOTOS, N_T))
     return model
 
 
@@ -74,7 +74,7 @@ def test_inputs_start_at_one_scale(graph: GraphTensors, photos: tuple[torch.Tens
     expected = fresh.target_encoder.hidden(standard, S[:, None])
     assert torch.allclose(model.target_encoder.hidden(features, graph.target_embeddings[:, None]), expected, atol=1e-4)
     slope = model.posvae.projection.weight / fresh.posvae.projection.weight
-    assert torch.allclose(slope * (1 + N_A * p).log().std(correction=0), torch.tensor(EVIDENCE_SCALE), rtol=1e-4)
+    assert torch.allclose(slope * (1 + N_A * p).log().std(correction=0), torch.tensor(EXTERNAL_SCORE_STD), rtol=1e-4)
 
 
 def test_the_same_seed_starts_the_same_system(graph: GraphTensors, photos: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -86,5 +86,5 @@ def test_the_same_seed_starts_the_same_system(graph: GraphTensors, photos: tuple
 def test_a_graph_of_one_class_starts_as_well(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
     lone = GraphTensors(torch.ones(1, D_S), torch.empty(2, 0, dtype=torch.int64), torch.arange(0), 1)
     model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, backbone_classes=N_A))
-    model.start(lone, photos[0], torch.empty(PHOTOS, 0), torch.zeros(PHOTOS, 1))
+    model.initialize(lone, photos[0], torch.empty(PHOTOS, 0), torch.zeros(PHOTOS, 1))
     assert bool(torch.isfinite(model(photos[0], torch.empty(PHOTOS, 0), lone)).all())

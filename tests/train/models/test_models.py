@@ -15,8 +15,7 @@ from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.train.models import initialization as starting
 from mlzsl.train.models.fast0tag import squash
-from mlzsl.train.models.graph_tensors import GraphTensors, graph_tensors
-from mlzsl.train.models.model import Model
+from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
 from mlzsl.train.models.registry import MODELS, config_of, create_model
 from mlzsl.train.models.skg import relation_of_pairs
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
@@ -222,7 +221,7 @@ def test_evidence_weighs_what_classes_and_seen_labels_say_alike_for_every_label(
             cosines = [(s_y @ unit(graph.embeddings[T + e])).item() for e in range(A)]
             of_seen = [(s_y @ s_s).item() for s_s in model.seen_embeddings]
             channels = []
-            for evidence in (p[i], q[graph.external_logits], model.usual[graph.external_logits]):
+            for evidence in (p[i], q[graph.external_logits], model.class_prior[graph.external_logits]):
                 for k in (10, 20, 30):
                     carried = sum(evidence[e].item() * math.exp(k * (cosines[e] - 0.5)) for e in range(A))
                     channels.append(math.log(carried))
@@ -246,14 +245,14 @@ def test_evidence_is_fitted_at_once_and_ranks_labels_that_it_never_saw() -> None
     )  # (T, A)
     unseen = int(nearest.amax(dim=1).argmax())  # the label that external classes tell most of
     kept = [y for y in range(T) if y != unseen]
-    training = replace(graph, embeddings=graph.embeddings[[*kept, *range(T, T + A)]], targets=T - 1)
+    training = replace(graph, embeddings=graph.embeddings[[*kept, *range(T, T + A)]], num_targets=T - 1)
     targets = (torch.rand(200, T, generator=generator) < 0.3).float()
     p = ((targets @ nearest.clamp_min(0) * 8) + torch.randn(200, A, generator=generator)).softmax(dim=1)
     features = data.features.clone()
     features[:, model_width() :] = -20.0
     features[:, model_width() + graph.external_logits] = p.log()
     model = create_model("evidence", config_of(small_model("evidence")) | {"seen_labels": T - 1})
-    model.start(training, features[:150], p[:150], targets[:150][:, kept])
+    model.initialize(training, features[:150], p[:150], targets[:150][:, kept])
     scores = model.eval()(features[150:], p[150:], graph)[:, unseen]
     carried = targets[150:, unseen].bool()
     above = (scores[carried][:, None] > scores[~carried]).float().mean()
@@ -268,8 +267,8 @@ def model_width() -> int:
 
 @pytest.mark.parametrize("name", ["training-free", "evidence"])
 def test_what_reads_external_classes_alone_is_refused_without_them(name: str) -> None:
-    with pytest.raises(UsageError, match="no external class to read"):
-        small_model(name).start(small_graph(T, 0), *small_batch(name=name), TRUTHS.float())
+    with pytest.raises(UsageError, match="needs external classes"):
+        small_model(name).initialize(small_graph(T, 0), *small_batch(name=name), TRUTHS.float())
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -323,7 +322,7 @@ def trained(
     torch.manual_seed(42)
     sizes = {"seen_labels": T} if name == "evidence" else {}
     model = create_model(name, config_of(small_model(name)) | sizes)
-    model.start(graph, data.features, data.external_probabilities, data.targets)
+    model.initialize(graph, data.features, data.external_probabilities, data.targets)
     return model, train(model, graph, data, TrainingConfig(epochs=epochs, batch_size=16), state, resume, quiet=True)
 
 
@@ -354,11 +353,11 @@ def test_resuming_as_another_system_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
-        ("SKGs", {}, "system 'SKGs' is not known here; expected one of visual-semantic, Fast0Tag, SKG, RGCN"),
-        ("SKG", {"steps": 0}, "unfit at steps"),
-        ("SKG", {"steps": True}, "unfit at steps"),
-        ("training-free", {"sharpness": math.inf}, "unfit at sharpness"),
-        ("RGCN", {"vae_weight": 1.0}, "unfit at vae_weight"),
+        ("SKGs", {}, "unknown model 'SKGs'; expected one of visual-semantic, Fast0Tag, SKG, RGCN"),
+        ("SKG", {"steps": 0}, "invalid configuration entries: steps"),
+        ("SKG", {"steps": True}, "invalid configuration entries: steps"),
+        ("training-free", {"sharpness": math.inf}, "invalid configuration entries: sharpness"),
+        ("RGCN", {"vae_weight": 1.0}, "invalid configuration entries: vae_weight"),
     ],
 )
 def test_unfit_configurations_are_refused(name: str, change: dict[str, float], sentence: str) -> None:

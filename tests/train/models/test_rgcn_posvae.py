@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from mlzsl.train.models.graph_tensors import GraphTensors
 from mlzsl.train.models.layers import ConcatLinear, EdgeWeights, normalize
+from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.rgcn_posvae import PosVAE, RGCNPosVAE, RGCNPosVAEConfig
 
 F, D_S, D_H, N_T, N_A, B, C = 11, 7, 6, 4, 5, 3, 9
@@ -120,7 +120,7 @@ def test_vae_loss_is_the_negative_evidence_lower_bound_a_dimension_of_h() -> Non
     generator = torch.Generator().manual_seed(3)
     e, decoded = torch.rand(2, B, N_A, generator=generator, dtype=torch.float64)
     mean, log_sigma = torch.randn(2, N_A, B, D_H, generator=generator, dtype=torch.float64)
-    posvae = PosVAE(RGCNPosVAEConfig(F, D_S, D_H, evidence_deviation=0.3))
+    posvae = PosVAE(RGCNPosVAEConfig(F, D_S, D_H, external_score_std=0.3))
     likelihood = torch.distributions.Normal(decoded, 0.3).log_prob(e)
     best = torch.distributions.Normal(e, 0.3).log_prob(e)  # the constant that is left out
     posterior = torch.distributions.Normal(mean, (log_sigma / 2).exp())

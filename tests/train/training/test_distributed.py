@@ -22,7 +22,7 @@ from mlzsl.cli.main import main
 from mlzsl.train.checkpoint import load_checkpoint
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 from mlzsl.train.models import initialization as starting
-from mlzsl.train.training.distributed import Processes, ToldElsewhereError
+from mlzsl.train.training.distributed import Processes, RemoteRankError
 from mlzsl.train.training.trainer import TrainingConfig, train
 
 DIVIDED = TrainingConfig(epochs=3, batch_size=16)  # of 61 photos: the last batch has 13
@@ -32,11 +32,11 @@ BF16 = TrainingConfig(epochs=3, batch_size=16, precision="bf16")
 
 @given(st.integers(1, 200), st.integers(1, 9))
 def test_every_photo_of_a_batch_is_one_processs(photos: int, count: int) -> None:
-    shares = [Processes(rank, count).share(photos) for rank in range(count)]
-    own = [place for share in shares if share.weight for place in range(photos)[share.photos]]
+    shares = [Processes(rank, count).shard(photos) for rank in range(count)]
+    own = [place for shard in shares if shard.weight for place in range(photos)[shard.photos]]
     assert own == list(range(photos))
-    assert sum(share.weight for share in shares) == pytest.approx(1)
-    assert all(range(photos)[share.photos] for share in shares)  # never a mean over nothing
+    assert sum(shard.weight for shard in shares) == pytest.approx(1)
+    assert all(range(photos)[shard.photos] for shard in shares)  # never a mean over nothing
 
 
 def _train_all(processes: Processes, folder: Path) -> Any:
@@ -52,7 +52,7 @@ def _train_all(processes: Processes, folder: Path) -> Any:
     state = folder / "state.safetensors"
     model, graph, data = small_training("RGCN-PosVAE")
     train(model, graph, data, TrainingConfig(epochs=1, batch_size=16), state, quiet=True, processes=processes)
-    state.with_name("begun.safetensors").write_bytes(state.read_bytes()) if processes.first else None
+    state.with_name("begun.safetensors").write_bytes(state.read_bytes()) if processes.is_main else None
     torch.manual_seed(processes.rank)  # a process that comes back has made something else
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
@@ -119,17 +119,17 @@ def test_two_processes_in_bf16_come_near_fp32(pair: Path) -> None:
 def _fail_together(processes: Processes, folder: Path) -> list[str]:
     said = []
     for failing in (0, 1):
-        for first_before in (False, True):
+        for main_first in (False, True):
             try:
-                with processes.together(first_before):
+                with processes.barrier(main_first):
                     if processes.rank == failing:
                         raise UsageError(f"photos/{failing}.jpg: not there.")
-            except ToldElsewhereError as error:
+            except RemoteRankError as error:
                 said.append(f"told elsewhere, {error.exit_code}")
             except MlzslError as error:
                 said.append(str(error))
     order = folder / "order"
-    with processes.together(first_before=True), open(order, "a") as file:
+    with processes.barrier(main_first=True), open(order, "a") as file:
         file.write(f"{processes.rank}")
     said.append(order.read_text())
     try:
@@ -154,7 +154,7 @@ def test_what_one_process_fails_at_all_fail_at_and_one_says_so(tmp_path: Path) -
 
 def _second_dies(processes: Processes, folder: Path) -> str:
     model, graph, data = small_training("visual-semantic")
-    if not processes.first:
+    if not processes.is_main:
         losses, calls = model.losses, iter(range(9))
 
         def deadly(*args: Any) -> Any:
@@ -174,7 +174,7 @@ def test_a_process_that_dies_ends_the_others_with_one_sentence_and_the_last_epoc
     assert in_ranks(_second_dies, tmp_path) == [0, 9]
     said = left(tmp_path, 0)
     assert said.startswith("another process of this training has ended or cannot be reached")
-    assert said.endswith("go on with --resume.")
+    assert said.endswith("run the command again with --resume.")
     assert "\n" not in said
     model, graph, data = small_training("visual-semantic")
     history = train(model, graph, data, DIVIDED, tmp_path / "state.safetensors", resume=True, quiet=True)

@@ -16,9 +16,7 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.main import main
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 from mlzsl.train.models import initialization as starting
-from mlzsl.train.training.devices import graph_on
-from mlzsl.train.training.train_step import Stepper
-from mlzsl.train.training.trainer import TrainingConfig, train
+from mlzsl.train.training.trainer import Trainer, TrainingConfig, train
 
 CONFIG = TrainingConfig(epochs=4, batch_size=16)
 
@@ -65,15 +63,16 @@ def test_going_on_in_another_precision_is_refused(tmp_path: Path) -> None:
 
 def test_a_step_that_overflows_fp16_is_left_out_and_the_scale_falls() -> None:
     model, graph, data = small_training("visual-semantic")
-    stepper = Stepper(model, graph, torch.optim.Adam(model.parameters(), lr=0.01), precision="fp16")
+    trainer = Trainer(model, graph, data, TrainingConfig(learning_rate=0.01, precision="fp16"))
     before = [each.detach().clone() for each in model.parameters()]
-    scale = stepper.scaler.get_scale()
-    photos = torch.arange(8)
-    many = 1e5 * data.features  # beyond what fp16 holds
-    stepper.take(many, data.external_probabilities, data.targets, photos)
+    scale = trainer.scaler.get_scale()
+    batch, (_, noise) = torch.arange(8), trainer.generators(epoch=0)
+    trainer.data = replace(data, features=1e5 * data.features)  # beyond the range of fp16
+    trainer.train_step(batch, noise)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
-    assert stepper.scaler.get_scale() < scale
-    losses = [stepper.take(data.features, data.external_probabilities, data.targets, photos)["loss"] for _ in range(10)]
+    assert trainer.scaler.get_scale() < scale
+    trainer.data = data
+    losses = [trainer.train_step(batch, noise)["loss"] for _ in range(10)]
     assert losses[-1] < losses[0]
     assert {each.dtype for each in model.parameters()} == {torch.float32}
 
@@ -87,7 +86,7 @@ def test_fp16_on_a_cpu_is_refused_in_one_sentence() -> None:
     assert result.exit_code == 2
     (sentence,) = result.stderr.strip().splitlines()
     assert sentence == (
-        "mlzsl-train: error: --precision fp16: is for GPUs (--device cuda); on a CPU choose bf16 or fp32."
+        "mlzsl-train: error: --precision fp16: needs a GPU (--device cuda); choose bf16 or fp32 on a CPU."
     )
 
 
@@ -140,4 +139,4 @@ class TestOnAGpu:
         gpu = torch.device("cuda", 0)
         model, graph, data = small_training(name)
         config = replace(CONFIG, precision=precision, epochs=epochs)
-        return train(model.to(gpu), graph_on(graph, gpu), data.to(gpu), config, quiet=True, **more)
+        return train(model.to(gpu), graph.to(gpu), data.to(gpu), config, quiet=True, **more)

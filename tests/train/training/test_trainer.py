@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlzsl.cli.errors import FailureError, UsageError
-from mlzsl.train.models.graph_tensors import GraphTensors
+from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
@@ -68,12 +68,12 @@ def test_one_process_in_fp32_is_bit_for_bit_the_plain_loop(graph: GraphTensors, 
         total = 0.0
         for chosen in torch.randperm(PHOTOS).split(CONFIG.batch_size):
             x, p, targets = (each[chosen] for each in (data.features, data.external_probabilities, data.targets))
-            e = plain.evidence(p)
+            e = plain.external_scores(p)
             mean, log_sigma = plain.posvae.encode(e, graph.external_embeddings)
             states = mean + (log_sigma / 2).exp() * torch.randn_like(mean)
             vae = plain.posvae.loss(e, plain.posvae.decode(states, graph.external_embeddings), mean, log_sigma)
             logits = plain.classify(
-                torch.cat([plain.target_encoder(x, graph.target_embeddings), states]), graph, rows=graph.targets
+                torch.cat([plain.target_encoder(x, graph.target_embeddings), states]), graph, rows=graph.num_targets
             )
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets) + vae
             optimizer.zero_grad()

@@ -14,11 +14,11 @@ from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import PLACES, Backbone, SmallResNet
+from mlzsl.train.backbones.backbone import DENSE, Backbone, SmallResNet
 from mlzsl.train.datasets.registry import load_data
 from mlzsl.train.extraction.features import Features
 from mlzsl.train.models import initialization as starting
-from mlzsl.train.models.graph_tensors import graph_tensors
+from mlzsl.train.models.model import graph_tensors
 from mlzsl.train.models.registry import MODELS, settings_of
 from mlzsl.train.training.pipeline import Job, new_model, training_data
 from mlzsl.train.training.trainer import TrainingConfig, train
@@ -43,7 +43,7 @@ def graph() -> ClassGraph:
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return Backbone("small", SmallResNet(len(EXTERNAL)), EXTERNAL, Preprocessing(size=32), PLACES)
+    return Backbone("small", SmallResNet(len(EXTERNAL)), EXTERNAL, Preprocessing(size=32), DENSE)
 
 
 def write_coco(root: Path, targets: dict[int, set[str]]) -> Path:
@@ -89,7 +89,7 @@ def features_of(photos: PhotoSet, backbone: Backbone) -> Features:
     x, logits = [], []
     for path in photos.paths:  # beside x what the places say, which some systems read
         rng = np.random.default_rng(int(path.stem))
-        x.append(rng.standard_normal(backbone.width, dtype=np.float32))
+        x.append(rng.standard_normal(backbone.num_features, dtype=np.float32))
         logits.append(3 * rng.standard_normal(len(EXTERNAL), dtype=np.float32))
     return Features(np.stack(x), np.stack(logits))
 
@@ -107,7 +107,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PhotoSet]:
 
 def test_the_training_graph_has_no_unseen_label(graph: ClassGraph) -> None:
     assert graph.training().targets == SEEN
-    assert graph_tensors(graph.training()).targets == len(SEEN)
+    assert graph_tensors(graph.training()).num_targets == len(SEEN)
 
 
 @pytest.mark.parametrize("system", MODELS)
@@ -124,11 +124,11 @@ def test_unseen_labels_change_nothing(
     job = Job(model=system, hidden_dim=width, training=TrainingConfig(epochs=2, batch_size=8))
     outcomes = []
     for photos in sources.values():
-        read = backbone.reading_as(MODELS[system].reading)
-        data = training_data(graph.training(), photos, features_of(photos, backbone).read_as(read))
+        read = backbone.with_pooling(MODELS[system].pooling)
+        data = training_data(graph.training(), photos, features_of(photos, backbone).for_backbone(read))
         model = new_model(job, backbone, graph, data)
         tensors = graph_tensors(graph.training())
-        model.start(tensors, data.features, data.external_probabilities, data.targets)
+        model.initialize(tensors, data.features, data.external_probabilities, data.targets)
         history = train(model, tensors, data, job.training, quiet=True)
         outcomes.append((data, model.state_dict(), history))
     expected_data, expected_state, expected_history = outcomes[0]
