@@ -114,7 +114,7 @@ def test_resuming_another_run_is_refused(graph: GraphTensors, data: TrainingData
 
 
 def test_resuming_nothing_is_refused(graph: GraphTensors, data: TrainingData, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no training state"):
+    with pytest.raises(UsageError, match="no such training state"):
         train(make_model(), graph, data, CONFIG, tmp_path / "none.safetensors", resume=True, quiet=True)
 
 
