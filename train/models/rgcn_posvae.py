@@ -4,7 +4,7 @@
     x  with s_y for each target y   ── TargetEncoder ──► H^d ┐
     p_y with s_y for each external y ─ PosVAE ─────────► H^a ┴─► H ── RGCN layers ──► target rows ── MLP ──► scores
 
-docs/model.md lists the choices made where the paper is silent.
+docs/rgcn-posvae.md lists the choices made where the paper is silent.
 """
 
 from dataclasses import dataclass
