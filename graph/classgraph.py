@@ -1,4 +1,4 @@
-"""The class graph (section 3.2 of the paper): target and external labels, their embeddings, and who is near whom."""
+"""The class graph (paper, section 3.2): target and external classes, their embeddings, and edges by WUP similarity."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -17,18 +17,18 @@ THRESHOLD = 0.5  # the paper's, section 4.1
 
 @dataclass(frozen=True, eq=False)
 class ClassGraph:
-    """Nodes and edges; targets first in every node order, external classes after them. N = N_t + N_a."""
+    """Nodes and edges; nodes are the targets, then the external classes. N = N_t + N_a."""
 
     targets: tuple[str, ...]  # Y, [N_t]
     target_synsets: tuple[str, ...]  # [N_t]
-    seen: NDArray[np.bool_]  # [N_t], which targets have training labels
+    seen: NDArray[np.bool_]  # [N_t], whether a target has training labels
     externals: tuple[str, ...]  # Y^a, [N_a]
     external_synsets: tuple[str, ...]  # [N_a]
-    external_logits: NDArray[np.int64]  # [N_a], place of each external class in the backbone's logits
+    external_logits: NDArray[np.int64]  # [N_a], index of each external class in the backbone's logits
     embeddings: NDArray[np.float32]  # S, [N, d_s]
     origins: tuple[Origin, ...]  # [N], how each embedding was found
-    adjacency: NDArray[np.bool_]  # A, [N, N], symmetric, self-connections in
-    threshold: float  # an edge joins classes whose WUP similarity is greater
+    adjacency: NDArray[np.bool_]  # A, [N, N], symmetric, with self-connections
+    threshold: float  # an edge connects classes whose WUP similarity is greater
     sources: dict[str, str]  # names and hashes: label set, external label set, taxonomy, embeddings
 
     @property
@@ -38,44 +38,44 @@ class ClassGraph:
 
     @property
     def edges(self) -> int:
-        """The number of pairs of different nodes that are joined."""
+        """The number of edges between different nodes."""
         return (int(np.count_nonzero(self.adjacency)) - self.nodes) // 2
 
     @property
     def target_neighbours(self) -> NDArray[np.int64]:
-        """[N]: how many other targets each node is joined with."""
+        """[N]: how many other targets each node has an edge to."""
         counts: NDArray[np.int64] = self.adjacency[:, : len(self.targets)].sum(axis=1)
         counts[: len(self.targets)] -= 1
         return counts
 
     @property
     def external_neighbours(self) -> NDArray[np.int64]:
-        """[N]: how many other external classes each node is joined with."""
+        """[N]: how many other external classes each node has an edge to."""
         counts: NDArray[np.int64] = self.adjacency[:, len(self.targets) :].sum(axis=1)
         counts[len(self.targets) :] -= 1
         return counts
 
     def training(self) -> "ClassGraph":
-        """Return the graph that training sees: seen targets and external classes, without the unseen targets."""
+        """The graph of training: seen targets and external classes, without the unseen targets."""
         if self.seen.all():
             return self
-        kept = np.concatenate([np.flatnonzero(self.seen), np.arange(len(self.targets), self.nodes)])
-        seen_targets = kept[: int(self.seen.sum())]
+        targets = np.flatnonzero(self.seen)
+        kept = np.concatenate([targets, np.arange(len(self.targets), self.nodes)])
         return replace(
             self,
-            targets=tuple(self.targets[node] for node in seen_targets),
-            target_synsets=tuple(self.target_synsets[node] for node in seen_targets),
-            seen=self.seen[seen_targets],
+            targets=tuple(self.targets[node] for node in targets),
+            target_synsets=tuple(self.target_synsets[node] for node in targets),
+            seen=self.seen[targets],
             embeddings=self.embeddings[kept],
             origins=tuple(self.origins[node] for node in kept),
             adjacency=self.adjacency[np.ix_(kept, kept)],
         )
 
     def fallbacks(self) -> tuple[str, ...]:
-        """Return a sentence for each target whose vector is another name's; whoever trains should know."""
+        """A sentence for each target whose vector is that of a synonym or hypernym."""
         return tuple(
-            f"the label {label!r} has no vector of its own in {self.sources['embeddings']}; "
-            f"that of its {origin.how} {origin.via!r} stands in."
+            f"the label {label!r} has no vector in {self.sources['embeddings']}; "
+            f"the vector of its {origin.how} {origin.via!r} is used."
             for label, origin in zip(self.targets, self.origins, strict=False)
             if origin.is_fallback
         )
@@ -88,21 +88,20 @@ def build_class_graph(
     embeddings: Embeddings,
     threshold: float = THRESHOLD,
 ) -> ClassGraph:
-    """Join target and external classes whose WUP similarity is greater than `threshold`.
+    """Build the graph of target and external classes, with an edge where WUP similarity is greater than `threshold`.
 
-    External classes that are the same synset as a target are left out, as in the paper. An edge goes both ways
-    if the similarity is greater than the threshold in either direction: nltk's WUP breaks some ties by order.
+    External classes with the synset of a target are left out, as in the paper. Edges are symmetric: there is one if the
+    similarity is greater in either direction, as nltk's WUP breaks some ties by order.
 
     Args:
         labels: the target labels Y, in output order.
         seen: those of them that have training labels.
         external: the backbone's classes, in the order of its logits.
-        embeddings: where the vectors come from.
+        embeddings: the source of the vectors.
         threshold: in [0, 1].
 
     Raises:
-        UsageError: `seen` names a label that is not a target, the threshold is out of range, or a label has no
-            vector.
+        UsageError: a seen label is not a target, the threshold is out of range, or a label has no vector.
     """
     if not 0 <= threshold <= 1:
         raise UsageError(f"the WUP threshold is {threshold}; it must lie between 0 and 1.")
@@ -129,7 +128,7 @@ def build_class_graph(
         external_synsets=rest.synsets,
         external_logits=np.array(kept, np.int64),
         embeddings=np.concatenate([target_vectors.vectors, external_vectors.vectors]),
-        origins=target_vectors.origin + external_vectors.origin,
+        origins=target_vectors.origins + external_vectors.origins,
         adjacency=adjacency,
         threshold=threshold,
         sources={

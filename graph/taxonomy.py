@@ -1,7 +1,7 @@
-"""The noun hierarchy of WordNet 3.0: synsets, what they are kinds of, their lemmas and glosses.
+"""The noun hierarchy of WordNet 3.0: synsets, their hypernyms, lemmas and glosses.
 
-The package ships it as compact data (`graph/data`, made by tools/build_taxonomy.py), so nobody needs a WordNet.
-A synset goes by its name, `dog.n.01`; inside, by its place in WordNet's own order.
+The package contains it as compact data (`graph/data`, made by tools/build_taxonomy.py); WordNet need not be installed.
+A synset is named `dog.n.01`; arrays are indexed by its position in WordNet's own order.
 """
 
 import difflib
@@ -26,24 +26,24 @@ _EXAMPLES = re.compile(r'"[^"]*"?')
 
 
 class UnknownSynsetError(UsageError):
-    """A synset was named that WordNet 3.0 does not have among its nouns."""
+    """WordNet 3.0 has no noun synset of this name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Taxonomy:
     """Noun synsets and their hypernyms (instance hypernyms included)."""
 
-    offsets: NDArray[np.int32]  # [M], byte offsets in WordNet's data.noun, ascending; they make the wnids
-    hypernym_starts: NDArray[np.int32]  # [M + 1], where each synset's hypernyms begin in `hypernyms`
-    hypernyms: NDArray[np.int32]  # [H], places of the hypernyms, each synset's in WordNet's order
-    hyponym_counts: NDArray[np.int32]  # [M], how many synsets stand below each, at any depth
-    lemma_lines: tuple[str, ...]  # M lines: a synset's lemmas, blanks as "_", separated by blanks
-    lemma_senses: NDArray[np.uint8]  # for each lemma of each line, which of the lemma's senses this is, from 1
-    folder: Path = field(default=DATA, repr=False)  # where glosses and plurals lie, read when asked for
+    offsets: NDArray[np.int32]  # [M], byte offsets in WordNet's data.noun, ascending; wnids are made of them
+    hypernym_starts: NDArray[np.int32]  # [M + 1], the start of each synset's hypernyms in `hypernyms`
+    hypernyms: NDArray[np.int32]  # [H], indices of the hypernyms, those of a synset in WordNet's order
+    hyponym_counts: NDArray[np.int32]  # [M], the number of synsets below each, at any depth
+    lemma_lines: tuple[str, ...]  # M lines: a synset's lemmas, spaces as "_", separated by spaces
+    lemma_senses: NDArray[np.uint8]  # for each lemma of each line, the number of the lemma's sense, from 1
+    folder: Path = field(default=DATA, repr=False)  # of glosses and plurals, which are read on first use
 
     @staticmethod
     def shipped() -> "Taxonomy":
-        """Return all 82,115 noun synsets of WordNet 3.0, read once from the package's data."""
+        """All 82,115 noun synsets of WordNet 3.0, read once from the package's data."""
         return _shipped()
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Taxonomy:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """The name of every synset: its first lemma, `.n.`, and which of the lemma's senses it is."""
+        """The name of every synset: its first lemma, `.n.`, and the number of the lemma's sense."""
         counts = np.array([line.count(" ") + 1 for line in self.lemma_lines])
         first_senses = self.lemma_senses[np.cumsum(counts) - counts].tolist()
         return tuple(
@@ -64,24 +64,25 @@ class Taxonomy:
 
     @functools.cached_property
     def indices(self) -> dict[str, int]:
-        """Where each synset name stands in the taxonomy's arrays."""
+        """The index of each synset name in the taxonomy's arrays."""
         return {name: index for index, name in enumerate(self.names)}
 
     @functools.cached_property
     def sha256(self) -> str:
-        """The hash of what similarity and embeddings are made from: hierarchy, lemmas and senses."""
+        """The hash of what similarity and embeddings depend on: hierarchy, lemmas and senses."""
         arrays = (self.offsets, self.hypernym_starts, self.hypernyms, self.hyponym_counts, self.lemma_senses)
         lemmas = "\n".join(self.lemma_lines).encode("utf-8")
         return sha256_of_bytes(*(array.astype("<i4").tobytes() for array in arrays), lemmas)
 
     def index(self, synset: str) -> int:
-        """Return where a synset stands in the arrays.
+        """The index of a synset in the arrays.
 
-        It may be named as `dog.n.01`, by any of its lemmas and that lemma's sense (`cellphone.n.01`), or by its
-        wnid, `n02084071`.
+        Args:
+            synset: its name, `dog.n.01`, any of its lemmas with that lemma's sense, `cellphone.n.01`, or its wnid,
+                `n02084071`.
 
         Raises:
-            UnknownSynsetError: there is no such noun synset; the sentence names the nearest that exist.
+            UnknownSynsetError: there is no such noun synset; the sentence names similar ones.
         """
         if synset in self.indices:
             return self.indices[synset]
@@ -94,60 +95,60 @@ class Taxonomy:
             senses = self.senses_of_lemmas.get(sense[1], [])
             if 1 <= int(sense[2]) <= len(senses):
                 return senses[int(sense[2]) - 1]
-        raise UnknownSynsetError(f"{synset!r} is no noun synset of WordNet 3.0{self._instead_of(synset)}")
+        raise UnknownSynsetError(f"{synset!r} is not a noun synset of WordNet 3.0{self._suggestions(synset)}")
 
     def name(self, synset: str) -> str:
-        """Return the name of a synset given by name or wnid. Raises UnknownSynsetError."""
+        """The canonical name of a synset; raises as `index`."""
         return self.names[self.index(synset)]
 
     def wnid(self, synset: str) -> str:
-        """Return the ImageNet id of a synset, such as `n02084071`. Raises UnknownSynsetError."""
+        """The ImageNet id of a synset, such as `n02084071`; raises as `index`."""
         return f"n{self.offsets[self.index(synset)]:08d}"
 
     def lemmas(self, synset: str) -> tuple[str, ...]:
-        """Return a synset's lemmas (synonyms) in WordNet's order and spelling, blanks as `_`."""
+        """A synset's lemmas (synonyms) in WordNet's order and spelling, spaces as `_`."""
         return tuple(self.lemma_lines[self.index(synset)].split(" "))
 
     def gloss(self, synset: str) -> str:
-        """Return the definition of a synset, without WordNet's examples."""
+        """The definition of a synset, without WordNet's examples."""
         return _EXAMPLES.sub("", self.glosses[self.index(synset)]).strip("; ")
 
     def senses(self, lemma: str) -> tuple[str, ...]:
-        """Return the noun synsets of a lemma, first sense first; none when WordNet lacks the lemma.
+        """The noun synsets of a lemma, first sense first; none if WordNet lacks the lemma.
 
-        Case does not matter, and a blank is the same as `_`.
+        Case does not matter, and a space is the same as `_`.
         """
-        return tuple(self.names[index] for index in self.senses_of_lemmas.get(_as_key(lemma), ()))
+        return tuple(self.names[index] for index in self.senses_of_lemmas.get(_key(lemma), ()))
 
     def parents(self, index: int) -> list[int]:
-        """Return the places of a synset's direct hypernyms, in WordNet's order."""
+        """The indices of a synset's direct hypernyms, in WordNet's order."""
         parents: list[int] = self.hypernyms[self.hypernym_starts[index] : self.hypernym_starts[index + 1]].tolist()
         return parents
 
     def ancestors(self, index: int) -> dict[int, int]:
-        """Return every hypernym of a synset, itself included, with the fewest steps up to it, nearest first."""
+        """Every hypernym of a synset, itself included, with the fewest steps up to it, in ascending order of steps."""
         steps = {index: 0}
-        reached = [index]
-        for synset in reached:  # grows while it is walked: breadth first
+        visited = [index]
+        for synset in visited:  # grows while it is walked: breadth first
             for parent in self.parents(synset):
                 if parent not in steps:
                     steps[parent] = steps[synset] + 1
-                    reached.append(parent)
+                    visited.append(parent)
         return steps
 
     @functools.cached_property
     def min_depths(self) -> NDArray[np.int32]:
-        """[M]: steps of the shortest way from each synset to the root."""
+        """[M]: steps of the shortest path from each synset to the root."""
         return self._depths(np.minimum)
 
     @functools.cached_property
     def max_depths(self) -> NDArray[np.int32]:
-        """[M]: steps of the longest way from each synset to the root."""
+        """[M]: steps of the longest path from each synset to the root."""
         return self._depths(np.maximum)
 
     @functools.cached_property
     def senses_of_lemmas(self) -> dict[str, list[int]]:
-        """For each lemma in lower case, the places of its synsets, first sense first."""
+        """For each lemma in lower case, the indices of its synsets, first sense first."""
         numbered: dict[str, dict[int, int]] = {}
         senses = iter(self.lemma_senses.tolist())
         for index, line in enumerate(self.lemma_lines):
@@ -160,17 +161,17 @@ class Taxonomy:
 
     @functools.cached_property
     def irregular_plurals(self) -> dict[str, tuple[str, ...]]:
-        """WordNet's list of plurals that no ending gives away: `geese` -> (`goose`,)."""
+        """WordNet's list of irregular plurals: `geese` -> (`goose`,)."""
         lines = (line.split(" ") for line in _lines(self.folder / "plurals.txt.xz"))
         return {plural: tuple(singulars) for plural, *singulars in lines}
 
     @functools.cached_property
     def glosses(self) -> tuple[str, ...]:
-        """Definition and examples of every synset, as WordNet has them."""
+        """Definition and examples of every synset, as in WordNet."""
         return _lines(self.folder / "glosses.txt.xz")
 
     def _depths(self, choose: np.ufunc) -> NDArray[np.int32]:
-        """Longest (np.maximum) or shortest (np.minimum) ways to the root, relaxed until nothing changes."""
+        """Lengths of the longest (np.maximum) or shortest (np.minimum) paths to the root, by relaxation."""
         starts = self.hypernym_starts[:-1]
         below_root = np.flatnonzero(np.diff(self.hypernym_starts))
         depths = np.zeros(len(self), np.int32)
@@ -180,27 +181,26 @@ class Taxonomy:
             if np.array_equal(deeper, depths):
                 return depths
             depths = deeper
-        raise ValueError("the hypernyms go round in a circle")
+        raise ValueError("the hypernyms have a cycle")
 
-    def _instead_of(self, synset: str) -> str:
-        """Return what a sentence about an unknown synset ends with: the senses of its lemma, or near lemmas."""
+    def _suggestions(self, synset: str) -> str:
+        """The end of a sentence about an unknown synset: the senses of its lemma, or of similar lemmas."""
         lemma = synset.rsplit(".", 2)[0]
-        near = self.senses(lemma)[:5] or tuple(
-            f"{word}.n.01" for word in nearest(_as_key(lemma), self.senses_of_lemmas, 3)
-        )
-        return f"; the nearest are {', '.join(near)}." if near else "; give a name such as dog.n.01, or a wnid."
+        words = similar_words(_key(lemma), self.senses_of_lemmas, 3)
+        similar = self.senses(lemma)[:5] or tuple(f"{word}.n.01" for word in words)
+        return f"; similar are {', '.join(similar)}." if similar else "; give a name such as dog.n.01, or a wnid."
 
 
-def nearest(word: str, words: Iterable[str], count: int, cutoff: float = 0.6) -> list[str]:
-    """Return up to `count` of the words that are spelled like `word` (difflib's ratio), the most alike first."""
+def similar_words(word: str, words: Iterable[str], count: int, cutoff: float = 0.6) -> list[str]:
+    """Up to `count` of the words that are spelled like `word` (difflib's ratio), the most similar first."""
     if not word:
         return []
-    # Only words that begin alike are compared: 117,000 lemmas would take seconds.
-    alike = [other for other in words if other[:1] == word[:1] and abs(len(other) - len(word)) <= 3]
-    return difflib.get_close_matches(word, alike, count, cutoff)
+    # Only words of the same first letter and a similar length are compared: 117,000 lemmas would take seconds.
+    candidates = [other for other in words if other[:1] == word[:1] and abs(len(other) - len(word)) <= 3]
+    return difflib.get_close_matches(word, candidates, count, cutoff)
 
 
-@functools.cache  # the data never changes, and many callers need it
+@functools.cache  # the data never changes, and many callers use it
 def _shipped() -> Taxonomy:
     with np.load(DATA / "hierarchy.npz", allow_pickle=False) as arrays:
         counts = arrays["hypernym_counts"]
@@ -218,5 +218,5 @@ def _lines(path: Path) -> tuple[str, ...]:
     return tuple(lzma.decompress(path.read_bytes()).decode("utf-8").splitlines())
 
 
-def _as_key(lemma: str) -> str:
+def _key(lemma: str) -> str:
     return "_".join(lemma.lower().split())

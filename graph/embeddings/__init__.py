@@ -1,0 +1,1 @@
+"""Label embeddings, computed from WordNet's hierarchy or read from a text file of word vectors."""

@@ -1,4 +1,4 @@
-"""Label embeddings: vectors of labels, from the taxonomy or from a text file of word vectors."""
+"""Opening label embeddings by name: the taxonomy, or a text file of word vectors."""
 
 from mlzsl.graph.embeddings.source import Embeddings
 
@@ -6,7 +6,7 @@ TAXONOMY = "taxonomy"
 
 
 def open_embeddings(spec: str) -> Embeddings:
-    """Return the embeddings that `spec` names: `taxonomy` (the default, nothing to download) or a text file.
+    """The embeddings that `spec` names: `taxonomy` (the default, no download), or the path of a text file.
 
     Raises:
         UsageError: there is no such file.

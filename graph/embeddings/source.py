@@ -1,6 +1,5 @@
-"""What the rooms above ask of label embeddings, wherever the vectors come from."""
+"""The interface of label embeddings, whatever the vectors are computed or read from."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,7 +14,7 @@ How = Literal["taxonomy", "name", "words", "synonym", "hypernym"]
 
 @dataclass(frozen=True)
 class EmbeddingSource:
-    """What vectors were made from; two sources with one hash give the same vectors."""
+    """What vectors were made from; two sources of the same hash give the same vectors."""
 
     name: str  # "taxonomy", or the file's name
     dimension: int
@@ -27,29 +26,25 @@ class EmbeddingSource:
 class Origin:
     """How the vector of one label was found.
 
-    `taxonomy`: computed from its synset. `name`: its whole name stands in the file. `words`: the average of its
-    words. `synonym`, `hypernym`: another name stands in for it, because its own words are not all in the file.
+    `taxonomy`: computed from its synset. `name`: the file has its whole name. `words`: the average of its words.
+    `synonym`, `hypernym`: a fallback to another name, because the file lacks some of its own words.
     """
 
     how: How
-    via: str  # the name whose vector it is, as it stands in the file
+    via: str  # the name of the vector, as it is written in the file
 
     @property
     def is_fallback(self) -> bool:
-        """Whether the vector is another name's."""
+        """Whether the vector is that of another name."""
         return self.how in ("synonym", "hypernym")
 
 
 @dataclass(frozen=True)
 class EmbeddedLabels:
-    """Vectors of labels in their order, and where each came from."""
+    """Vectors of labels in their order, and the origin of each."""
 
     vectors: NDArray[np.float32]  # [n, d_s]
-    origin: tuple[Origin, ...]  # [n]
-
-    def counts(self) -> dict[str, int]:
-        """How many labels were found in each way."""
-        return dict(Counter(origin.how for origin in self.origin))
+    origins: tuple[Origin, ...]  # [n]
 
 
 class Embeddings(Protocol):
@@ -60,14 +55,14 @@ class Embeddings(Protocol):
         """What the vectors are made from."""
 
     def preload(self, *label_sets: LabelSet) -> None:
-        """Find in one go what `embed` will need for these sets; a large file is then read once, not twice."""
+        """Load in one pass what `embed` needs for all of these sets, so that a large file is read once."""
 
     def embed(self, labels: LabelSet, role: Role) -> EmbeddedLabels:
-        """Return a vector for every label.
+        """The vectors of all labels.
 
         Raises:
-            UsageError: a label that neither its name, its synonyms nor its hypernyms give a vector.
+            UsageError: neither the name of a label nor its synonyms or hypernyms have a vector.
         """
 
     def find(self, label: str, synset: str) -> Origin | None:
-        """Return how one label of a gathered set gets its vector; None where it gets none."""
+        """The origin of the vector of one label of a preloaded set; None if it has no vector."""

@@ -1,15 +1,16 @@
 """Label embeddings computed from the WordNet hierarchy alone: the default, which needs no file.
 
-Every synset a has a fixed direction r(a), 512 pseudo-random signs. A label is the weighted sum over its synset's
-hypernyms (itself included), at unit length:
+Every synset a has a fixed direction r(a), 512 pseudo-random signs. The vector of a label is the weighted sum over its
+synset's hypernyms (itself included), scaled to unit length:
 
     v(s) ∝ Σ_{a ∈ hypernyms(s)} √IC(a) · r(a),    IC(a) = 1 − ln(1 + hyponyms(a)) / ln(1 + number of synsets)
 
-Different directions are nearly orthogonal, so the cosine of two labels is nearly the share of information that
-their common hypernyms hold (IC: Seco, Veale and Hayes 2004): near 1 for close kinds, near 0 for unrelated things.
-A vector depends on its synset and on nothing else, so labels that training never saw fit in.
+Directions are nearly orthogonal, so the cosine of two labels is nearly the share of information content in their
+common hypernyms (IC: Seco, Veale and Hayes 2004): near 1 for similar kinds, near 0 for unrelated ones.
+A vector depends on its synset only, so vectors of seen and unseen labels are comparable.
 """
 
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.graph.taxonomy import Taxonomy
 
 DIMENSION = 512
-METHOD = b"taxonomy embeddings 1: sqrt(IC) x 512 Philox signs"  # change it with every change of the vectors
+METHOD = b"taxonomy embeddings 1: sqrt(IC) x 512 Philox signs"  # change it whenever the vectors change
 
 
 @dataclass(frozen=True)
@@ -38,37 +39,30 @@ class TaxonomyEmbeddings:
         return EmbeddingSource(TAXONOMY, DIMENSION, sha256, path=None)
 
     def preload(self, *label_sets: LabelSet) -> None:
-        """Nothing is to be read: vectors are computed."""
+        """Nothing to load: vectors are computed."""
 
     def embed(self, labels: LabelSet, role: Role) -> EmbeddedLabels:
-        directions: dict[int, NDArray[np.float64]] = {}
         vectors = np.empty((len(labels), DIMENSION), np.float32)
+        direction = functools.cache(self._weighted_direction)
         for row, synset in enumerate(labels.synsets):
-            vectors[row] = self._vector(self.taxonomy.index(synset), directions)
+            vector = sum(map(direction, self.taxonomy.ancestors(self.taxonomy.index(synset))), np.zeros(DIMENSION))
+            vectors[row] = vector / float(np.linalg.norm(vector))
         return EmbeddedLabels(vectors, tuple(Origin("taxonomy", synset) for synset in labels.synsets))
 
     def find(self, label: str, synset: str) -> Origin | None:
         return Origin("taxonomy", self.taxonomy.name(synset))
 
-    def _vector(self, index: int, directions: dict[int, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Return the unit vector of one synset, float64 [512]; `directions` keeps what was already drawn."""
-        vector = np.zeros(DIMENSION)
-        for ancestor in self.taxonomy.ancestors(index):
-            if ancestor not in directions:
-                weight = math.sqrt(_information_content(self.taxonomy, ancestor))
-                directions[ancestor] = weight * _signs(int(self.taxonomy.offsets[ancestor]))
-            vector += directions[ancestor]
-        return vector / float(np.linalg.norm(vector))
-
-
-def _information_content(taxonomy: Taxonomy, index: int) -> float:
-    return 1 - math.log(1 + int(taxonomy.hyponym_counts[index])) / math.log(1 + len(taxonomy))
+    def _weighted_direction(self, index: int) -> NDArray[np.float64]:
+        """√IC(a) r(a) of one synset, float64 [512]."""
+        hyponyms, synsets = int(self.taxonomy.hyponym_counts[index]), len(self.taxonomy)
+        information_content = 1 - math.log(1 + hyponyms) / math.log(1 + synsets)
+        return math.sqrt(information_content) * _signs(int(self.taxonomy.offsets[index]))
 
 
 def _signs(offset: int) -> NDArray[np.float64]:
-    """Return the direction of a synset, ±1 [512]: bits of a counter-based generator keyed by its offset.
+    """The direction of a synset, ±1 [512]: bits of a counter-based generator keyed by its offset.
 
-    numpy promises the stream of Philox's raw words for good, which it does not for its normal deviates.
+    numpy guarantees the stream of Philox's raw words across versions, unlike that of its normal deviates.
     """
     words = np.random.Philox(key=offset).random_raw(DIMENSION // 64).astype("<u8")
     bits = np.unpackbits(words.view(np.uint8), bitorder="little")

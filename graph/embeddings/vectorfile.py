@@ -1,26 +1,25 @@
-"""Text files of word vectors, in GloVe's format: a word and its numbers on each line, separated by blanks.
+"""Text files of word vectors, in GloVe's format: a word and its numbers on each line, separated by spaces.
 
-Read line by line: a file of any size costs the memory of the words that were asked for.
+They are read line by line: a file of any size needs memory for the wanted words only.
 """
 
 import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import UsageError, reason_of
 
-LONGEST_LINE = 2**20  # bytes; 300 numbers take 3,000
+MAX_LINE = 2**20  # bytes; 300 numbers take 3,000
 DIMENSIONS = range(2, 2**16)
 
 
 @dataclass(frozen=True)
 class WordVectors:
-    """What was asked for and found in one reading of a file."""
+    """The wanted words that one reading of a file found."""
 
     vectors: dict[str, NDArray[np.float32]]  # word in lower case -> [dimension]
     dimension: int
@@ -28,14 +27,14 @@ class WordVectors:
 
 
 def read_vectors(path: str | Path, wanted: Collection[str]) -> WordVectors:
-    """Read a file once; keep the vectors of the wanted words (in lower case) and check the form of every line.
+    """Read a file once, keep the vectors of the wanted words (in lower case) and check the format of every line.
 
-    Case does not matter; where a file has several spellings, that in lower case is taken, else the first. A
-    header of two numbers, as in word2vec's and fastText's files, is skipped.
+    Case does not matter; of several spellings, the one in lower case is used, else the first. A header of two numbers,
+    as in word2vec's and fastText's files, is skipped.
 
     Raises:
-        UsageError: the file is missing or empty, or a line is broken: too few or too many numbers, or, among the
-            wanted words, something that is no finite number. The sentence names the line.
+        UsageError: the file is missing or empty, or a line is broken: too few or too many numbers, or a wanted word
+            with a value that is not a finite number. The sentence names the line.
     """
     keys = {word.encode("utf-8"): word for word in wanted}
     vectors: dict[str, NDArray[np.float32]] = {}
@@ -54,27 +53,23 @@ def read_vectors(path: str | Path, wanted: Collection[str]) -> WordVectors:
         if key in keys and (keys[key] not in vectors or word == key):
             vectors[keys[key]] = _numbers(fields_text, dimension, where)
     if not dimension:
-        raise UsageError(f"{path}: holds no word vectors; each line is a word and its numbers.")
+        raise UsageError(f"{path}: has no word vectors; expected a word and its numbers on each line.")
     return WordVectors(vectors, dimension, digest.hexdigest())
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with open(path, "rb") as file:
-            yield from _bounded_lines(path, file)
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
+                if len(line) == MAX_LINE:
+                    raise UsageError(
+                        f"{path}, line {number}: is over {MAX_LINE:,} bytes long; this is not a text file of vectors."
+                    )
+                yield number, line
     except OSError as error:
         raise UsageError(
-            f"{path}: cannot be read ({error.strerror or error}); name a text file of word vectors, or `taxonomy`."
+            f"{path}: cannot be read ({reason_of(error)}); name a text file of word vectors, or `taxonomy`."
         ) from error
-
-
-def _bounded_lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    while line := file.readline(LONGEST_LINE):
-        number += 1
-        if len(line) == LONGEST_LINE:
-            raise UsageError(f"{path}, line {number}: is over {LONGEST_LINE:,} bytes long; this is no text of vectors.")
-        yield number, line
 
 
 def _is_header(line: bytes) -> bool:
@@ -85,21 +80,21 @@ def _is_header(line: bytes) -> bool:
 def _dimension(line: bytes, where: str) -> int:
     dimension = len(line.split(b" ")) - 1
     if dimension not in DIMENSIONS or not all(_is_number(field) for field in line.split(b" ")[1:]):
-        raise UsageError(f"{where}: {_shown(line)} is not a word and its numbers, separated by single blanks.")
+        raise UsageError(f"{where}: {_shown(line)} is not a word and its numbers, separated by single spaces.")
     return dimension
 
 
 def _word(line: bytes, dimension: int, where: str) -> bytes:
-    """Return the word of a line; GloVe's largest file has a few words with blanks in them, such as `. . .`."""
-    blanks = line.count(b" ")
-    if blanks == dimension:
+    """The word of a line; GloVe's largest file has a few words with spaces in them, such as `. . .`."""
+    spaces = line.count(b" ")
+    if spaces == dimension:
         return line[: line.index(b" ")]
     word, *extra = line.rsplit(b" ", dimension)[0].split(b" ")
-    if blanks > dimension and not any(_is_number(field) for field in extra):
+    if spaces > dimension and not any(_is_number(field) for field in extra):
         return b" ".join((word, *extra))
     raise UsageError(
-        f"{where}: {_shown(line)} has {blanks} numbers where the first line has {dimension}; "
-        "the file is broken there: fetch it again."
+        f"{where}: {_shown(line)} has {spaces} numbers where the first line has {dimension}; "
+        "the file is damaged: download it again."
     )
 
 
@@ -109,7 +104,7 @@ def _numbers(line: bytes, dimension: int, where: str) -> NDArray[np.float32]:
     except ValueError:
         vector = np.full(dimension, np.nan, np.float32)
     if not np.isfinite(vector).all():
-        raise UsageError(f"{where}: {_shown(line)} has something that is no finite number; fetch the file again.")
+        raise UsageError(f"{where}: {_shown(line)} has a value that is not a finite number; download the file again.")
     return vector
 
 
@@ -122,5 +117,5 @@ def _is_number(field: bytes) -> bool:
 
 
 def _shown(line: bytes) -> str:
-    """Return the beginning of a line as it may stand in a sentence."""
+    """The beginning of a line, for a sentence."""
     return repr(line[:24].decode("utf-8", "replace"))

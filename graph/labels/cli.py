@@ -1,4 +1,4 @@
-"""`mlzsl-labels`: what the labels of a set mean, and what looks wrong with them."""
+"""`mlzsl-labels`: report the synset, vector and neighbours of each label."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from mlzsl.graph.classgraph import THRESHOLD
 from mlzsl.graph.embeddings.opening import TAXONOMY, open_embeddings
 from mlzsl.graph.labels.report import LabelReport, report_labels
 
-WIDTH_OF_A_FILE = 160  # columns, where the table goes to a file or a pipe
+FILE_WIDTH = 160  # columns of the table in a file or a pipe
 
 
 @command("mlzsl-labels")
@@ -24,15 +24,15 @@ WIDTH_OF_A_FILE = 160  # columns, where the table goes to a file or a pipe
 @click.option(
     "--embeddings",
     default=TAXONOMY,
-    metavar="SPEC",
-    help="`taxonomy`, or a text file of word vectors (GloVe's format).",
+    metavar="taxonomy|FILE",
+    help="Label embeddings: computed from WordNet, or a text file of word vectors in GloVe's format.",
 )
 @click.option(
-    "--threshold", default=THRESHOLD, type=FiniteFloat(), help="Classes with a greater WUP similarity are neighbours."
+    "--threshold", default=THRESHOLD, type=FiniteFloat(), help="Classes whose WUP similarity is greater are neighbours."
 )
 @json_option
 def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
-    """Show what each label of LABELS means: its synset, gloss, vector, neighbours, and what looks wrong.
+    """Show the synset, gloss, vector and neighbours of each label in LABELS, with warnings.
 
     LABELS is coco80, nuswide81, voc20, imagenet1k, or a text file with one label a line, optionally
     `label<TAB>synset`, where the synset is a name such as dog.n.01 or a wnid such as n02084071.
@@ -43,7 +43,7 @@ def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
       mlzsl-labels my_labels.txt --embeddings glove.6B.300d.txt
 
     Neighbours are counted among the labels and, after the plus, among the ImageNet classes that are not labels
-    themselves. The exit code is 1 when some label cannot be used.
+    themselves. The exit code is 1 if a label cannot be used.
     """
     report = report_labels(labels, open_embeddings(embeddings), threshold=threshold)
     if as_json:
@@ -51,16 +51,16 @@ def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
     else:
         _print(report)
     if report.errors:
-        raise FailureError(f"{labels}: {len(report.errors)} problem(s) keep this label set from being used.")
+        raise FailureError(f"{labels}: {len(report.errors)} problem(s) make this label set unusable.")
 
 
 def _print(report: LabelReport) -> None:
-    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
     table = Table(title=Text(f"{report.name}: {len(report.rows)} labels"), title_justify="left")
     for column, ratio in (("label", 3), ("synset", 4), ("gloss", 9), ("vector", 4)):
         table.add_column(column, ratio=ratio)
     table.add_column("neighbours", justify="right")
-    table.add_column("what looks wrong", ratio=5)
+    table.add_column("warnings", ratio=5)
     for row in report.rows:
         vector = f"{row.vector.how}: {row.vector.via}" if row.vector else "none"
         cells = (
@@ -74,12 +74,12 @@ def _print(report: LabelReport) -> None:
         table.add_row(*(Text(cell) for cell in cells))
     if report.rows:
         console.print(table)
-    wrong = sum(bool(row.warnings) for row in report.rows)
+    warned = sum(bool(row.warnings) for row in report.rows)
     vectors = ", ".join(f"{count} {how}" for how, count in sorted(report.external_vectors.items()))
     for line in (
         *report.errors,
-        f"{len(report.rows)} labels placed, {wrong} to look at, {len(report.errors)} problem(s).",
-        f"{report.external}: {report.externals} external classes beside them, {report.externals_left_out} left out "
+        f"{len(report.rows)} labels linked, {warned} with warnings, {len(report.errors)} problem(s).",
+        f"{report.external}: {report.externals} external classes in the graph, {report.externals_left_out} left out "
         f"because they are labels; their vectors from {report.embeddings}: {vectors or 'none'}.",
     ):
         console.print(Text(line), soft_wrap=True)

@@ -1,18 +1,18 @@
-"""From a label to its synset, by a stated rule: explicit, known by name, first noun sense, or an error.
+"""Synset linking: from a label to its WordNet synset.
 
-1. A synset written beside the label is taken as it is.
-2. A name that coco80, nuswide81 or voc20 has means what it means there; every one of those was looked at.
-3. Otherwise the first noun sense of the whole name, its blanks as `_`, as `-` or left out ("cell phone" is
-   WordNet's `cellphone`); if WordNet lacks it, of its singular ("wolves", "traffic lights").
-4. Otherwise the label cannot be placed: an error that names it and the nearest candidates.
+1. A synset written beside the label is used as it is.
+2. A name of coco80, nuswide81 or voc20 has the synset that it has there; each of those was chosen by hand.
+3. Otherwise the first noun sense of the whole name, its spaces as `_`, as `-` or left out ("cell phone" is
+   WordNet's `cellphone`); if WordNet lacks the name, the first sense of its singular ("wolves", "traffic lights").
+4. Otherwise linking fails with an error that names the label and similar synsets.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.graph.taxonomy import Taxonomy, nearest
+from mlzsl.graph.taxonomy import Taxonomy, similar_words
 
 Rule = Literal["explicit", "known name", "first sense", "singular"]
 
@@ -31,32 +31,32 @@ PLURAL_ENDINGS = (
 
 
 class UnlinkedLabelError(UsageError):
-    """A label has no noun synset by the rule."""
+    """No rule links the label to a noun synset."""
 
 
 @dataclass(frozen=True)
 class LinkedLabel:
-    """Where a label stands in WordNet, and by which part of the rule."""
+    """The synset of a label, and the rule that linked it."""
 
     synset: str  # canonical name, dog.n.01
     rule: Rule
-    senses: int  # how many noun senses the name has in WordNet; 0 when a synset was written beside it
+    senses: int  # noun senses of the name in WordNet; 0 for an explicit synset
 
 
 def link_label(
     taxonomy: Taxonomy, label: str, synset: str | None = None, known: Mapping[str, str] | None = None
 ) -> LinkedLabel:
-    """Place one label in the taxonomy.
+    """Link one label to its synset.
 
     Args:
         taxonomy: where synsets are looked up.
         label: the name, such as `traffic lights`.
-        synset: a synset written beside it, by name or wnid.
-        known: names whose synsets somebody has chosen by hand.
+        synset: an explicit synset, by name or wnid.
+        known: names with synsets that were chosen by hand.
 
     Raises:
         UnknownSynsetError: `synset` does not exist.
-        UnplacedLabelError: no part of the rule fits; the sentence names the nearest candidates.
+        UnlinkedLabelError: no rule applies; the sentence names similar synsets.
     """
     if synset is not None:
         return LinkedLabel(taxonomy.name(synset), "explicit", 0)
@@ -68,32 +68,30 @@ def link_label(
     senses = _first_with_senses(taxonomy, (s for base in singulars(taxonomy, label) for s in _spellings(base)))
     if senses:
         return LinkedLabel(senses[0], "singular", len(senses))
-    near = suggest_synsets(taxonomy, label)
-    hint = f"near are {', '.join(near)}; " if near else ""
+    similar = suggest_synsets(taxonomy, label)
+    hint = f"similar are {', '.join(similar)}; " if similar else ""
     raise UnlinkedLabelError(
-        f"the label {label!r} is no noun of WordNet; {hint}"
-        f"write the synset after it, separated by a tab: {label}<TAB>{near[0] if near else 'dog.n.01'}."
+        f"the label {label!r} is not a noun of WordNet; {hint}"
+        f"write its synset after it, separated by a tab: {label}<TAB>{similar[0] if similar else 'dog.n.01'}."
     )
 
 
 def singulars(taxonomy: Taxonomy, name: str) -> Iterator[str]:
-    """Yield what a name may be the plural of, its last word changed as WordNet does; some are no words."""
+    """Yield possible singulars of a name, its last word changed by WordNet's rules; some are not words."""
     before, _, last = name.lower().replace("_", " ").rpartition(" ")
     bases = list(taxonomy.irregular_plurals.get(last, ()))
     bases += [last.removesuffix(old) + new for old, new in PLURAL_ENDINGS if last.endswith(old)]
-    for base in bases:
-        if base:
-            yield f"{before} {base}".strip()
+    yield from (f"{before} {base}".strip() for base in bases if base)
 
 
 def suggest_synsets(taxonomy: Taxonomy, label: str) -> tuple[str, ...]:
-    """Return up to four synsets that a name may have meant: typing errors, its head noun, other spellings."""
+    """Up to four synsets that a label may mean: typing errors, its head noun, other spellings."""
     lemma = "_".join(label.lower().split())
-    alike = [f"{word}.n.01" for word in nearest(lemma, taxonomy.senses_of_lemmas, 3)]
-    typos = [f"{word}.n.01" for word in nearest(lemma, taxonomy.senses_of_lemmas, 2, cutoff=0.85)]
+    typos = similar_words(lemma, taxonomy.senses_of_lemmas, 2, cutoff=0.85)
     head = lemma.rpartition("_")[2]
     of_head = [sense for word in (head, *singulars(taxonomy, head)) for sense in taxonomy.senses(word)[:2]]
-    names = typos + of_head + alike
+    others = similar_words(lemma, taxonomy.senses_of_lemmas, 3)
+    names = (*(f"{word}.n.01" for word in typos), *of_head, *(f"{word}.n.01" for word in others))
     return tuple(dict.fromkeys(names))[:4]
 
 
@@ -102,5 +100,5 @@ def _spellings(name: str) -> tuple[str, ...]:
     return "_".join(words), "-".join(words), "".join(words)
 
 
-def _first_with_senses(taxonomy: Taxonomy, lemmas: Iterator[str] | tuple[str, ...]) -> tuple[str, ...]:
+def _first_with_senses(taxonomy: Taxonomy, lemmas: Iterable[str]) -> tuple[str, ...]:
     return next((senses for lemma in lemmas if (senses := taxonomy.senses(lemma))), ())

@@ -1,4 +1,4 @@
-"""Sets of labels with their synsets: four by name, and any text file of labels."""
+"""Label sets: labels with their synsets, by name (coco80, nuswide81, voc20, imagenet1k) or from a text file."""
 
 import difflib
 import functools
@@ -13,7 +13,7 @@ from mlzsl.graph.labels.linking import LinkedLabel, link_label
 from mlzsl.graph.taxonomy import DATA, Taxonomy
 
 NAMED_SETS = ("coco80", "nuswide81", "voc20", "imagenet1k")
-KNOWN_NAMES_FROM = ("coco80", "nuswide81", "voc20")  # the first that has a name decides what it means
+HAND_LINKED_SETS = ("coco80", "nuswide81", "voc20")  # the first that has a name decides its synset
 
 # The unseen classes of the paper, section 4.1, in each set's own order.
 UNSEEN: dict[str, tuple[str, ...]] = {
@@ -41,38 +41,44 @@ class LabelSet:
 
     @property
     def sha256(self) -> str:
-        """The hash of labels and synsets, in order; the name of the set is not in it."""
+        """The hash of labels and synsets, in order, without the name of the set."""
         return sha256_of_bytes("\n".join(self.labels).encode(), "\n".join(self.synsets).encode())
 
 
 def load_label_set(name_or_path: str | Path) -> LabelSet:
     """Return a named label set (`coco80`, `nuswide81`, `voc20`, `imagenet1k`), or read a text file of labels.
 
-    `imagenet1k` is in torchvision's index order with torchvision's names.
+    `imagenet1k` has torchvision's index order and names.
 
     Raises:
-        UsageError: no such set or file; a line that is unfit; a label that cannot be placed in WordNet. The
-            sentence names the first; `mlzsl-labels FILE` lists them all.
+        UsageError: no such set or file, an invalid line, or a label without a synset. The sentence names the first
+            problem; `mlzsl-labels FILE` lists them all.
     """
-    if str(name_or_path) in NAMED_SETS:
-        return _named(str(name_or_path))
-    if not Path(name_or_path).exists():
-        raise UsageError(_unknown(str(name_or_path)))
-    file = read_label_file(name_or_path)
+    name = str(name_or_path)
+    if name in NAMED_SETS:
+        return _named(name)
+    if not Path(name).exists():
+        similar = difflib.get_close_matches(name.lower(), NAMED_SETS, 1, cutoff=0.5)
+        hint = f" Did you mean {similar[0]}?" if similar else ""
+        raise UsageError(
+            f"no label set is called {name!r}, and no such file exists; known are {', '.join(NAMED_SETS)}.{hint}"
+        )
+    file = read_label_file(name)
     linked, problems = link_label_file(file)
     if problems:
-        raise UsageError(problems[0] + _others(len(problems) - 1, file.path))
-    return LabelSet(file.path, tuple(line.label for line in file.lines), tuple(p.synset for p in linked if p))
+        count = len(problems) - 1
+        more = f" There {'is' if count == 1 else 'are'} {count} more; `mlzsl-labels {name}` lists all." if count else ""
+        raise UsageError(problems[0] + more)
+    return LabelSet(name, tuple(line.label for line in file.lines), tuple(link.synset for link in linked if link))
 
 
 def link_label_file(file: LabelFile) -> tuple[list[LinkedLabel | None], list[str]]:
-    """Place every label of a file; None where that fails.
+    """Link every label of a file to its synset; None where that fails.
 
     Returns:
-        a placement for each of `file.lines`, and a sentence for every problem of reading or placing, by line.
+        a link for each of `file.lines`, and a sentence for every problem of reading or linking, by line.
     """
-    taxonomy = Taxonomy.shipped()
-    known = known_names()
+    taxonomy, known = Taxonomy.shipped(), known_names()
     linked: list[LinkedLabel | None] = []
     problems = list(file.problems)
     for line in file.lines:
@@ -85,28 +91,13 @@ def link_label_file(file: LabelFile) -> tuple[list[LinkedLabel | None], list[str
 
 
 def known_names() -> Mapping[str, str]:
-    """Return the synset of every name of the hand-checked sets; where they differ, the first set decides."""
-    names: dict[str, str] = {}
-    for set_name in KNOWN_NAMES_FROM:
-        labels = _named(set_name)
-        for label, synset in zip(labels.labels, labels.synsets, strict=True):
-            names.setdefault(label.lower(), synset)
-    return names
+    """The synset of every name of the sets linked by hand; where they differ, the first set decides."""
+    sets = [_named(name) for name in reversed(HAND_LINKED_SETS)]
+    pairs = (pair for labels in sets for pair in zip(labels.labels, labels.synsets, strict=True))
+    return {label.lower(): synset for label, synset in pairs}
 
 
 @functools.cache  # the package's own files never change
 def _named(name: str) -> LabelSet:
     rows = [row.split("\t") for row in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()]
     return LabelSet(name, tuple(label for label, _ in rows), tuple(synset for _, synset in rows))
-
-
-def _others(count: int, path: str) -> str:
-    if count == 0:
-        return ""
-    return f" There {'is' if count == 1 else 'are'} {count} more; `mlzsl-labels {path}` lists all."
-
-
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), NAMED_SETS, 1, cutoff=0.5)
-    meant = f" Did you mean {near[0]}?" if near else ""
-    return f"no label set is called {name!r}, and no such file exists; known are {', '.join(NAMED_SETS)}.{meant}"

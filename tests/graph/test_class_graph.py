@@ -83,7 +83,7 @@ def test_a_stand_in_for_a_target_is_told(tmp_path: Path) -> None:
     pair = LabelSet("pair", ("boat",), ("boat.n.01",))
     graph = build_class_graph(pair, [], load_label_set("voc20"), open_embeddings(str(tmp_path / "v.txt")))
     assert graph.fallbacks() == (
-        "the label 'boat' has no vector of its own in v.txt; that of its hypernym 'vessel' stands in.",
+        "the label 'boat' has no vector in v.txt; the vector of its hypernym 'vessel' is used.",
     )
 
 

@@ -58,7 +58,7 @@ def test_a_synset_goes_by_name_wnid_or_any_lemma(taxonomy: Taxonomy, name: str) 
 
 @pytest.mark.parametrize("name", ["", "dog", "dog.n.00", "dog.n.08", "dog.v.01", "n00000001", "n2084071", ".n.01"])
 def test_an_unknown_synset_is_a_sentence(taxonomy: Taxonomy, name: str) -> None:
-    with pytest.raises(UnknownSynsetError, match=r"no noun synset of WordNet 3\.0; .*\.$"):
+    with pytest.raises(UnknownSynsetError, match=r"not a noun synset of WordNet 3\.0; .*\.$"):
         taxonomy.index(name)
 
 

@@ -62,14 +62,14 @@ def test_the_table_and_the_exit_code(tmp_path: Path) -> None:
     good = run("voc20")
     assert good.exit_code == 0
     assert "television_receiver.n.01" in good.stdout
-    assert "999 external classes beside them, 1 left out" in good.stdout
+    assert "999 external classes in the graph, 1 left out" in good.stdout
     file = tmp_path / "labels.txt"
     file.write_text("dog\nxyzzy\n[bold]dog[/]\tdog.n.01\n")
     bad = run(str(file))
     assert bad.exit_code == 1
     assert "[bold]dog[/]" in bad.stdout
-    assert "the label 'xyzzy' is no noun of WordNet" in bad.stdout
-    assert "1 problem(s) keep this label set from being used" in bad.stderr
+    assert "the label 'xyzzy' is not a noun of WordNet" in bad.stdout
+    assert "1 problem(s) make this label set unusable" in bad.stderr
 
 
 def test_json_holds_the_whole_report() -> None:

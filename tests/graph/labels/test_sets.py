@@ -131,13 +131,16 @@ def test_coco80_as_a_plain_file_means_coco80(write: WriteLabels) -> None:
         ("dog\ncaf\xe9\n".encode("latin-1"), r"line 2: the byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("", r"has no labels"),
         (" \n\n", r"has no labels"),
-        ("dog\tdog.n.77\n", r"line 1: 'dog\.n\.77' is no noun synset"),
+        ("dog\tdog.n.77\n", r"line 1: 'dog\.n\.77' is not a noun synset"),
         ("dog\tdog.n.01\tpet\n", r"line 1: has more than one tab"),
         ("\tdog.n.01\n", r"line 1: has no label"),
         ("dog\t\n", r"line 1: has no synset after the tab"),
         ("do\x1bg\n", r"line 1: has a character that cannot be printed"),
-        ("a" * 300, r"line 1: has a label of 300 characters"),
-        ("dog\nqwrtz\nxyzzy\n", r"line 2: the label 'qwrtz' is no noun.*There is 1 more; `mlzsl-labels .*` lists all"),
+        ("a" * 300, r"line 1: has a label of 300 characters; the limit is 200"),
+        (
+            "dog\nqwrtz\nxyzzy\n",
+            r"line 2: the label 'qwrtz' is not a noun.*There is 1 more; `mlzsl-labels .*`",
+        ),
     ],
 )
 def test_an_unfit_file_is_one_sentence_with_its_line(write: WriteLabels, content: str | bytes, sentence: str) -> None:
@@ -148,7 +151,7 @@ def test_an_unfit_file_is_one_sentence_with_its_line(write: WriteLabels, content
 
 
 def test_a_file_too_large_is_not_read(write: WriteLabels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelfile, "LARGEST_FILE", 2**20)
+    monkeypatch.setattr(labelfile, "MAX_BYTES", 2**20)
     with pytest.raises(UsageError, match="is larger than 1 MiB"):
         load_label_set(write(b"dog\n" * 2**19))
 
