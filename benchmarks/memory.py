@@ -1,4 +1,4 @@
-"""Does memory stay flat, however many photos there are?
+"""Does memory stay constant, however many photos there are?
 
 A folder of links to photos is tagged by a whole job, journal and output included, and the process's resident memory is
 read as it goes; the figure is that at the last photo against that at one tenth of them.
@@ -43,11 +43,11 @@ def main(photos: Path, engine: Path, precision: str | None, count: int, batch: i
         output = str(Path(scratch) / "tags.jsonl")
         with Tagger.open(engine, precision=precision, batch_size=batch, threads=threads) as tagger:
             watch = Watch(journal_folder(output) / "records.jsonl")
-            outcome = tag_to_file(tagger, [folder], output, engine, quiet=True)
-            watch.end(outcome.tagged + outcome.unreadable)
+            result = tag_to_file(tagger, [folder], output, engine, quiet=True)
+            watch.end(result.tagged + result.unreadable)
     table = Table(
         title=f"{count:,} photos from {len(files)} files, {engine.name}, {tagger.execution}, batches of {batch}, "
-        f"{outcome.photos_per_second:.0f} photos/s",
+        f"{result.photos_per_second:.0f} photos/s",
         title_justify="left",
     )
     table.add_column("photos done", justify="right")

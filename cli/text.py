@@ -17,3 +17,8 @@ def first_of(names: list[str]) -> str:
     """The first few of many names, for a sentence."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+def plural(count: int, noun: str) -> str:
+    """A number of things: "1 photo", "2,000 photos"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,4 +1,4 @@
-"""From photos to tags. `Tagger.open("model.onnx").tag("photos/")` is all of it; no torch."""
+"""From photos to tags: `Tagger.open("model.onnx").tag("photos/")`. Never imports torch."""
 
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime.io.inputs import find_photos

@@ -1,4 +1,4 @@
-"""A photo on its way to its tags."""
+"""A photo to tag."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ class Photo:
     """A photo to tag.
 
     Attributes:
-        path: what the tags are recorded under; where `content` is None, the file to read.
-        content: the file's bytes, for a photo that lies in an archive.
-        problem: why there is nothing to read here; such a photo becomes a record with this reason.
+        path: recorded with the tags; the file to read if `content` is None.
+        content: the file's bytes, for a photo in an archive or in memory.
+        problem: why there is nothing to read; such a photo is recorded with this error.
     """
 
     path: str

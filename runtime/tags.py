@@ -1,4 +1,4 @@
-"""From scores to tags: which labels of a photo are worth writing down."""
+"""From scores to tags: which labels of a photo are recorded."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.json_decoding import Fraction
 from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.artifact.manifest import Manifest
 
@@ -15,22 +16,22 @@ DEFAULT_TOP_K = 5
 
 @dataclass(frozen=True)
 class Tag:
-    """One label that a photo was given.
+    """A label predicted for a photo.
 
     Attributes:
         label: its name.
         score: in [0, 1].
-        seen: whether training saw photos of it; the others are zero-shot.
+        seen: whether training had photos of it; otherwise it is zero-shot.
     """
 
     label: str
-    score: float
+    score: Fraction
     seen: bool
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """What became of one photo: its tags, best first, or the reason why it could not be read.
+    """A photo with its tags, best first, or with the reason why it could not be read.
 
     Attributes:
         path: as it was given.
@@ -44,50 +45,49 @@ class Tagged:
 
     @property
     def name(self) -> str:
-        """The path fit for a terminal: control characters and bytes that are not UTF-8 escaped."""
+        """The path for a terminal: control characters and bytes that are not UTF-8 are escaped."""
         return escape_control_chars(self.path)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The rule that makes tags of scores: labels that reach their thresholds, of these the best `top_k`.
+    """The rule that selects tags by score: labels that reach their thresholds, of these the best `top_k`.
 
     Attributes:
-        thresholds: one a label in the manifest's order, or None for no thresholds.
-        top_k: how many tags at most, or None for no limit.
-        words: the rule as a person would say it.
+        thresholds: one a label in the manifest's order; None for none.
+        top_k: maximum number of tags; None for no limit.
+        description: the rule in plain words.
     """
 
     thresholds: tuple[float, ...] | None
     top_k: int | None
-    words: str
+    description: str
 
     def to_json(self) -> dict[str, Any]:
-        """The rule as it stands in the record of a run."""
+        """The rule as it is stored with a job and with its run."""
         distinct = sorted(set(self.thresholds or ()))
         thresholds = distinct[0] if len(distinct) == 1 else self.thresholds
-        return {"top_k": self.top_k, "threshold": thresholds, "rule": self.words}
+        return {"top_k": self.top_k, "threshold": thresholds, "rule": self.description}
 
 
 def choose_selection(manifest: Manifest, top_k: int | None = None, threshold: float | None = None) -> Selection:
     """Decide how tags are selected.
 
-    What is asked for holds alone: `top_k` the best labels whatever their scores, `threshold` every label that
-    reaches it, both together the best of those. With neither, the manifest's own thresholds hold where every label
-    has one; a model without them gives the best five, as scores of unseen labels lie lower than those of seen ones
-    and no single threshold is right for both.
+    `top_k` selects the best labels whatever their scores, `threshold` every label that reaches it, both together the
+    best of those. With neither, the manifest's own thresholds apply if every label has one; otherwise the best five,
+    since scores of unseen labels are lower than those of seen ones and no single threshold suits both.
 
     Raises:
         UsageError: `top_k` is below 1 or `threshold` outside [0, 1].
     """
     count = len(manifest.labels)
     if top_k is not None and top_k < 1:
-        raise UsageError(f"--top-k {top_k}: at least one tag is needed.")
+        raise UsageError(f"--top-k {top_k}: expected 1 or more.")
     if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"--threshold {threshold}: scores lie from 0 to 1.")
+        raise UsageError(f"--threshold {threshold}: expected a score from 0 to 1.")
     if threshold is not None:
-        words = f"every label that reaches {threshold:g}" + (f", the best {top_k} at most" if top_k else "")
-        return Selection((threshold,) * count, top_k, words)
+        description = f"every label that reaches {threshold:g}" + (f", the best {top_k} at most" if top_k else "")
+        return Selection((threshold,) * count, top_k, description)
     own = [label.threshold for label in manifest.labels if label.threshold is not None]
     if top_k is None and len(own) == count:
         return Selection(tuple(own), None, "every label that reaches its own threshold")
@@ -100,7 +100,7 @@ def select_tags(scores: npt.NDArray[np.float32], manifest: Manifest, selection: 
 
     Args:
         scores: float32 [L].
-        manifest: gives the labels.
+        manifest: of the model, with its labels.
         selection: the rule.
     """
     order = np.argsort(-scores, kind="stable")
@@ -108,6 +108,6 @@ def select_tags(scores: npt.NDArray[np.float32], manifest: Manifest, selection: 
         order = order[(scores >= np.asarray(selection.thresholds, dtype=np.float32))[order]]
     labels = manifest.labels
     return tuple(
-        Tag(labels[place].name, round(float(scores[place]), 6), labels[place].seen)
-        for place in order[: selection.top_k].tolist()
+        Tag(labels[index].name, round(float(scores[index]), 6), labels[index].seen)
+        for index in order[: selection.top_k].tolist()
     )

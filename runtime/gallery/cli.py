@@ -1,7 +1,6 @@
-"""`mlzsl-gallery`: parse, write the page, print."""
+"""`mlzsl-gallery`: write a page of tagged photos."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
@@ -9,6 +8,7 @@ import click
 from mlzsl.cli.command import command
 from mlzsl.cli.options import json_option, quiet_option
 from mlzsl.runtime.gallery.page import write_gallery
+from mlzsl.runtime.report import print_json
 
 
 @command("mlzsl-gallery")
@@ -16,14 +16,14 @@ from mlzsl.runtime.gallery.page import write_gallery
 @click.option(
     "-o", "--output", default=Path("gallery.html"), type=click.Path(path_type=Path), help="The page to write."
 )
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="Photos decoded at once.  [default: every core]")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads that decode.  [default: every core]")
 @quiet_option
 @json_option
 def main(tags: Path, output: Path, threads: int | None, quiet: bool, as_json: bool) -> None:
-    """Make a page to look at from TAGS, a file that mlzsl-infer wrote; the photos must still be where they were.
+    """Write an HTML page of the photos in TAGS, a file of mlzsl-infer; the photos must not have moved.
 
-    The page holds a thumbnail of each photo, its tags with their scores, the files that could not be read, and what
-    made the tags, as far as the record beside TAGS tells. It opens from disk and loads nothing.
+    The page shows a thumbnail of each photo, its tags with their scores, the files that could not be read, and the
+    record of the run. It has filters, opens from disk, and loads nothing.
 
     \b
     Examples:
@@ -32,7 +32,7 @@ def main(tags: Path, output: Path, threads: int | None, quiet: bool, as_json: bo
     """
     counts = write_gallery(tags, output, threads, quiet or as_json)
     if as_json:
-        click.echo(json.dumps({"page": str(output)} | dataclasses.asdict(counts), indent=2))
+        print_json({"page": output} | dataclasses.asdict(counts))
     elif not quiet:
         shown = f"{counts.photos_shown:,} of {counts.photos:,} photos"
         unreadable = f"{counts.unreadable_shown:,} of {counts.unreadable:,} unreadable files"

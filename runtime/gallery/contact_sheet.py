@@ -1,4 +1,4 @@
-"""A picture of tagged photos to look at: a grid of thumbnails, each with its tags, unseen labels marked."""
+"""A contact sheet of tagged photos: a grid of thumbnails with their tags, unseen labels marked."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -12,26 +12,27 @@ from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.imaging import UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail
 from mlzsl.runtime.io.shards import read_member
+from mlzsl.runtime.report import UNSEEN_NOTE
 from mlzsl.runtime.tags import Tag, Tagged
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-MOST_PHOTOS, COLUMNS = 12, 4
-MOST_TAGS = 5
+MAX_PHOTOS, COLUMNS = 12, 4
+MAX_TAGS = 5
 THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT = 300, 225
 PADDING, GAP, HEADER = 14, 18, 64
 TAG_HEIGHT, NAME_HEIGHT = 24, 26
 BAR_WIDTH, SCORE_WIDTH = 74, 42
-CARD_WIDTH = THUMBNAIL_WIDTH + 2 * PADDING
+CARD_WIDTH, MIN_WIDTH = THUMBNAIL_WIDTH + 2 * PADDING, 560
 
 PAPER, CARD, FRAME, INK, FAINT = "#eef0f3", "#ffffff", "#d9dde3", "#1d2733", "#7b8694"
 SEEN, UNSEEN, TRACK = "#3b76c4", "#d9622b", "#e6e9ee"
 
 
 def check_picture(target: Path) -> None:
-    """Refuse, before the work begins, a picture that could not be written.
+    """Refuse, before photos are tagged, a contact sheet that could not be written.
 
     Raises:
-        UsageError: the suffix is not that of a picture, or a folder is in the way.
+        UsageError: the suffix is unknown, or the path is a folder.
     """
     if target.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--picture {target}: unknown suffix {target.suffix!r}; use {', '.join(SUFFIXES)}.")
@@ -40,7 +41,7 @@ def check_picture(target: Path) -> None:
 
 
 def draw_contact_sheet(photos: Sequence[Tagged], target: Path, manifest: Manifest) -> None:
-    """Draw the first photos with their best tags and write the picture.
+    """Draw photos with their best tags.
 
     Args:
         photos: tagged ones; the first 12 are drawn.
@@ -49,20 +50,20 @@ def draw_contact_sheet(photos: Sequence[Tagged], target: Path, manifest: Manifes
 
     Raises:
         UsageError: the suffix is unknown.
-        FailureError: a photo can no longer be read, or the file system refuses.
+        FailureError: a photo can no longer be read, or the file cannot be written.
     """
     check_picture(target)
-    drawn = photos[:MOST_PHOTOS]
-    tags = min(MOST_TAGS, max((len(photo.tags) for photo in drawn), default=0))
+    drawn = photos[:MAX_PHOTOS]
+    tags = min(MAX_TAGS, max((len(photo.tags) for photo in drawn), default=0))
     card_height = PADDING + THUMBNAIL_HEIGHT + NAME_HEIGHT + tags * TAG_HEIGHT + PADDING // 2
     columns = min(COLUMNS, len(drawn)) or 1
     rows = -(-len(drawn) // columns)
-    width = max(GAP + columns * (CARD_WIDTH + GAP), 560)
+    width = max(GAP + columns * (CARD_WIDTH + GAP), MIN_WIDTH)
     sheet = Image.new("RGB", (width, HEADER + rows * (card_height + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     _draw_header(draw, width, manifest)
-    for place, photo in enumerate(drawn):
-        row, column = divmod(place, columns)
+    for index, photo in enumerate(drawn):
+        row, column = divmod(index, columns)
         left, top = GAP + column * (CARD_WIDTH + GAP), HEADER + row * (card_height + GAP)
         draw.rounded_rectangle((left, top, left + CARD_WIDTH, top + card_height), 10, CARD, FRAME)
         _draw_card(sheet, draw, left + PADDING, top + PADDING, photo)
@@ -71,43 +72,35 @@ def draw_contact_sheet(photos: Sequence[Tagged], target: Path, manifest: Manifes
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, width: int, manifest: Manifest) -> None:
-    unseen = sum(not label.seen for label in manifest.labels)
-    title = f"{manifest.model} on {manifest.backbone}"
-    draw.text((GAP, HEADER / 2), title, INK, _font(22), anchor="lm")
+    unseen, middle = sum(not label.seen for label in manifest.labels), HEADER / 2
+    _text(draw, GAP, middle, f"{manifest.model} on {manifest.backbone}", INK, 22)
     x: float = width - GAP
-    for colour, words in (
-        (UNSEEN, f"* never seen in training ({unseen} labels)"),
-        (SEEN, f"seen in training ({len(manifest.labels) - unseen} labels)"),
-    ):
-        x -= draw.textlength(words, _font(15))
-        draw.text((x, HEADER / 2), words, INK, _font(15), anchor="lm")
+    legend = {
+        UNSEEN: f"{UNSEEN_NOTE} ({unseen} labels)",
+        SEEN: f"seen in training ({len(manifest.labels) - unseen} labels)",
+    }
+    for colour, text in legend.items():
+        x -= draw.textlength(text, _font(15))
+        _text(draw, x, middle, text, INK, 15)
         x -= 20
-        draw.rounded_rectangle((x, HEADER / 2 - 6, x + 12, HEADER / 2 + 6), 3, colour)
+        draw.rounded_rectangle((x, middle - 6, x + 12, middle + 6), 3, colour)
         x -= 22
 
 
 def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, photo: Tagged) -> None:
-    thumbnail = _thumbnail(photo.path)
+    image = _thumbnail(photo.path)
     draw.rectangle((left, top, left + THUMBNAIL_WIDTH - 1, top + THUMBNAIL_HEIGHT - 1), PAPER)
-    sheet.paste(
-        thumbnail,
-        (left + (THUMBNAIL_WIDTH - thumbnail.width) // 2, top + (THUMBNAIL_HEIGHT - thumbnail.height) // 2),
-    )
+    sheet.paste(image, (left + (THUMBNAIL_WIDTH - image.width) // 2, top + (THUMBNAIL_HEIGHT - image.height) // 2))
     y = top + THUMBNAIL_HEIGHT + NAME_HEIGHT / 2
-    name = _shortened(draw, Path(photo.name).name, _font(13), THUMBNAIL_WIDTH)
-    draw.text((left, y), name, FAINT, _font(13), anchor="lm")
-    y += NAME_HEIGHT / 2 + TAG_HEIGHT / 2
-    for tag in photo.tags[:MOST_TAGS]:
-        _draw_tag(draw, left, y, tag)
-        y += TAG_HEIGHT
+    _text(draw, left, y, Path(photo.name).name, FAINT, 13, THUMBNAIL_WIDTH)
+    for row, tag in enumerate(photo.tags[:MAX_TAGS]):
+        _draw_tag(draw, left, y + NAME_HEIGHT / 2 + (row + 0.5) * TAG_HEIGHT, tag)
 
 
 def _draw_tag(draw: ImageDraw.ImageDraw, left: int, y: float, tag: Tag) -> None:
-    """One line: the label, a bar as long as the score, the score; y is the line's middle."""
-    colour = SEEN if tag.seen else UNSEEN
-    words = tag.label if tag.seen else f"{tag.label} *"
-    room = THUMBNAIL_WIDTH - BAR_WIDTH - SCORE_WIDTH - 10
-    draw.text((left, y), _shortened(draw, words, _font(17), room), INK if tag.seen else UNSEEN, _font(17), anchor="lm")
+    """One line, its middle at y: the label, a bar as long as the score, the score."""
+    name, ink, colour = (tag.label, INK, SEEN) if tag.seen else (f"{tag.label} *", UNSEEN, UNSEEN)
+    _text(draw, left, y, name, ink, 17, THUMBNAIL_WIDTH - BAR_WIDTH - SCORE_WIDTH - 10)
     bar = left + THUMBNAIL_WIDTH - SCORE_WIDTH - BAR_WIDTH
     draw.rounded_rectangle((bar, y - 4, bar + BAR_WIDTH, y + 4), 4, TRACK)
     length = tag.score * BAR_WIDTH
@@ -123,12 +116,16 @@ def _thumbnail(path: str) -> Image.Image:
         raise FailureError(f"{Tagged(path).name}: was tagged, but can no longer be read: {error}.") from error
 
 
-def _shortened(draw: ImageDraw.ImageDraw, words: str, font: ImageFont.ImageFont, room: float) -> str:
-    if draw.textlength(words, font) <= room:
-        return words
-    while words and draw.textlength(words + "…", font) > room:
-        words = words[:-1]
-    return words + "…"
+def _text(
+    draw: ImageDraw.ImageDraw, x: float, y: float, text: str, colour: str, size: int, width: float | None = None
+) -> None:
+    """Text that starts at x, its middle at y, shortened to a width."""
+    font = _font(size)
+    if width is not None and draw.textlength(text, font) > width:
+        while text and draw.textlength(text + "…", font) > width:
+            text = text[:-1]
+        text += "…"
+    draw.text((x, y), text, colour, font, anchor="lm")
 
 
 @cache

@@ -1,8 +1,8 @@
-"""The gallery: one page to look at what was tagged, whole in itself, opened from disk without a network.
+"""The gallery: one self-contained HTML page of tagged photos, opened from disk without a network.
 
-The page is a template with its style and script (`gallery_page/`) and, between them, blocks of data as JSON, written
-photo by photo. Everything foreign (names, labels, reasons) travels in these blocks only, escaped so that it cannot end
-one, and the script puts it on the page as text; a content security policy lets nothing else run or load.
+The page is a template with its style and script (`template/`) and, between them, blocks of data as JSON, written photo
+by photo. All untrusted text (names, labels, errors) is in these blocks only, escaped so that it cannot end one, and
+the script inserts it as text; a content security policy lets nothing else run or load.
 """
 
 import base64
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
+import msgspec
+
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.cli.progress import progress
@@ -24,33 +26,28 @@ from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.engine import available_cpus
 from mlzsl.imaging import UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
-from mlzsl.runtime.io.readers import check_tags, read_tags
 from mlzsl.runtime.io.run_record import RunRecord, read_run_record
-from mlzsl.runtime.io.shards import MembersInOrder
+from mlzsl.runtime.io.shards import MemberReader
+from mlzsl.runtime.io.tag_files import check_tags, read_tags
 from mlzsl.runtime.tags import Tagged
 
 SUFFIXES = (".html", ".htm")
 THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT = 176, 132
 THUMBNAIL_BYTES = 6144  # at most; 3.3 KB on average, so that 10,000 photos make a page of 46 MB
-MOST_PHOTOS = 20_000  # with a thumbnail; a browser holds a page of some 100 MB easily
-MOST_UNREADABLE = 20_000
+MAX_PHOTOS = 20_000  # with a thumbnail; a browser opens a page of 100 MB without trouble
+MAX_UNREADABLE = 20_000
 BLOCK = 256  # photos of one block of data
-PAGE = Path(__file__).parent / "template"
+TEMPLATE = Path(__file__).parent / "template"
 
 
-@dataclass(frozen=True)
+@dataclass
 class GalleryCounts:
-    """What a page shows, and what there was.
+    """How many photos and unreadable files the tags have, and how many of them the page shows, the first ones."""
 
-    Attributes:
-        photos, unreadable: of the tags.
-        photos_shown, unreadable_shown: of these, the first so many.
-    """
-
-    photos: int
-    unreadable: int
-    photos_shown: int
-    unreadable_shown: int
+    photos: int = 0
+    unreadable: int = 0
+    photos_shown: int = 0
+    unreadable_shown: int = 0
 
 
 def write_gallery(
@@ -58,46 +55,46 @@ def write_gallery(
 ) -> GalleryCounts:
     """Write the page of a file of tags; memory does not grow with the number of photos.
 
-    The photos are decoded again, at reduced scale, so they must still be there; one that is not is shown without its
-    thumbnail and with the reason.
+    The photos are decoded again for their thumbnails; a missing photo is shown without one, with the error.
 
     Args:
-        tags: a `.jsonl`, `.csv` or `.parquet` file that `mlzsl-infer` wrote. What made it, the record beside it tells.
-        target: the `.html` file to write, whole or not at all.
-        threads: how many photos are decoded at once; None takes every core.
+        tags: a `.jsonl`, `.csv` or `.parquet` file of `mlzsl-infer`, with the record of its run beside it.
+        target: the `.html` file, written whole or not at all.
+        threads: that decode; None for one per core.
         quiet: show no progress.
 
     Raises:
-        UsageError: a file is of the wrong kind or unfit, or CSV has no record beside it.
-        FailureError: the file system refuses.
+        UsageError: a file has the wrong suffix or is invalid, or CSV has no record beside it.
+        FailureError: the page cannot be written.
     """
     tags, target = Path(tags), Path(target)
     check_gallery(tags, target)
     record = read_run_record(tags)
     if record is None and tags.suffix.lower() == ".csv":
         raise UsageError(
-            f"{tags}: no record of the run lies beside it, and CSV does not say which labels are unseen; copy "
-            f"{tags}.run.json along with it."
+            f"{tags}: has no record of its run beside it, and CSV does not mark unseen labels; copy {tags}.run.json "
+            "along with it."
         )
-    unseen = frozenset() if record is None else frozenset(record.unseen)
+    unseen = frozenset(record.engine.unseen if record else ())
+    total = record.photos.tagged + record.photos.unreadable if record else None
     head, tail = _page()
     with written_atomically(target) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(head)
-        data = _Data(file, target)
-        with progress("drawing thumbnails", None if record is None else record.photos, "photos", quiet) as bar:
-            for photo, picture in _with_thumbnails(read_tags(tags, unseen), threads or available_cpus()):
-                data.add(photo, picture)
+        data = _DataBlocks(file, target)
+        with progress("drawing thumbnails", total, "photos", quiet) as bar:
+            for photo, thumbnail in _with_thumbnails(read_tags(tags, unseen), threads or available_cpus()):
+                data.add(photo, thumbnail)
                 bar.advance()
-        counts = data.finish(record)
+        data.finish(record)
         file.write(tail)
-    return counts
+    return data.counts
 
 
 def check_gallery(tags: str | os.PathLike[str], target: Path) -> None:
-    """Refuse, before the work begins, a page that could not be written.
+    """Refuse, before photos are tagged or decoded, a page that could not be written.
 
     Raises:
-        UsageError: the suffix of either file is of no kind known here, or a folder is in the way.
+        UsageError: the suffix of either file is unknown, or the page is a folder.
     """
     check_tags(Path(tags))
     if target.suffix.lower() not in SUFFIXES:
@@ -108,41 +105,42 @@ def check_gallery(tags: str | os.PathLike[str], target: Path) -> None:
 
 def _page() -> tuple[str, str]:
     """The page before and after its data."""
-    style, grid, page = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "grid.js", "page.js"))
+    style, grid, page = ((TEMPLATE / name).read_text(encoding="utf-8") for name in ("page.css", "grid.js", "page.js"))
     script = grid + page
     policy = (
         f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    head, tail = (PAGE / "page.html").read_text(encoding="utf-8").split("{{data}}")
+    head, tail = (TEMPLATE / "page.html").read_text(encoding="utf-8").split("{{data}}")
     return head.replace("{{policy}}", policy).replace("{{style}}", style), tail.replace("{{script}}", script)
 
 
 def _source(text: str) -> str:
-    """The hash by which the policy knows an inline style or script."""
+    """The hash of an inline style or script, for the policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-Thumbnail = bytes | UnreadableImage | None  # JPEG, why there is none, or not asked for
+Thumbnail = bytes | UnreadableImage | None  # JPEG; why there is none; or beyond MAX_PHOTOS
 
 
 def _with_thumbnails(photos: Iterable[Tagged], threads: int) -> Iterator[tuple[Tagged, Thumbnail]]:
-    """Each photo with its thumbnail, in order, a few decoded ahead; of the first MOST_PHOTOS only."""
+    """Each photo with its thumbnail, in order, a few decoded ahead; only the first MAX_PHOTOS have one."""
     shown = 0
     started: deque[tuple[Tagged, Future[Thumbnail] | None]] = deque()
 
     def finished() -> tuple[Tagged, Thumbnail]:
-        photo, picture = started.popleft()
-        return photo, None if picture is None else picture.result()
+        photo, future = started.popleft()
+        return photo, None if future is None else future.result()
 
-    members = MembersInOrder()
+    members = MemberReader()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="thumbnail")
     try:
         for photo in photos:
-            asked = photo.error is None and shown < MOST_PHOTOS
-            shown += asked
-            source = (members.read(photo.path) or photo.path) if asked else ""
-            started.append((photo, pool.submit(_thumbnail, source) if asked else None))
+            future = None
+            if photo.error is None and shown < MAX_PHOTOS:
+                shown += 1
+                future = pool.submit(_thumbnail, members.read(photo.path) or photo.path)
+            started.append((photo, future))
             if len(started) > 4 * threads:
                 yield finished()
         while started:
@@ -159,89 +157,85 @@ def _thumbnail(source: str | bytes) -> Thumbnail:
         return error
 
 
-class _Data:
-    """Writes the blocks of data. What a block of each class holds, the script reads:
+class _DataBlocks:
+    """Writes the blocks of data that the script reads, by class:
 
-    photos      [[name, link, thumbnail as base64 or "", reason why there is none or "", [label, score, …]], …]
-    unreadable  [[name, reason], …]
+    photos      [[name, link, thumbnail as base64 or "", why there is none or "", [label, score, …]], …]
+    unreadable  [[name, error], …]
     about       {labels: [[name, seen], …], counts: {…}, run: {…} or null}
     """
 
     def __init__(self, file: IO[str], target: Path) -> None:
+        self.counts = GalleryCounts()
         self._file = file
         self._folder = os.path.abspath(target.parent)
-        self._places: dict[tuple[str, bool], int] = {}  # of label and seen, in the order of their appearance
-        self._photos: list[Any] = []
-        self._unreadable: list[Any] = []
-        self._counts = dict.fromkeys(("photos", "unreadable", "photos_shown", "unreadable_shown"), 0)
+        self._labels: dict[tuple[str, bool], int] = {}  # index of (name, seen), in order of appearance
+        self._entries: dict[str, list[Any]] = {"photos": [], "unreadable": []}
 
-    def add(self, photo: Tagged, picture: Thumbnail) -> None:
-        """Take one photo in the order of the tags."""
+    def add(self, photo: Tagged, thumbnail: Thumbnail) -> None:
+        """Add one photo in the order of the tags."""
         if photo.error is not None:
-            self._counts["unreadable"] += 1
-            if self._counts["unreadable_shown"] < MOST_UNREADABLE:
-                self._counts["unreadable_shown"] += 1
-                self._unreadable.append([photo.path, photo.error])
-                self._write_full("unreadable", self._unreadable)
+            self.counts.unreadable += 1
+            if self.counts.unreadable_shown < MAX_UNREADABLE:
+                self.counts.unreadable_shown += 1
+                self._append("unreadable", [photo.path, photo.error])
             return
-        self._counts["photos"] += 1
-        if picture is None:
+        self.counts.photos += 1
+        if thumbnail is None:
             return
-        self._counts["photos_shown"] += 1
-        thumbnail = base64.b64encode(picture).decode() if isinstance(picture, bytes) else ""
-        reason = str(picture) if isinstance(picture, UnreadableImage) else ""
-        tags = [value for tag in photo.tags for value in (self._place(tag.label, tag.seen), round(tag.score, 4))]
-        self._photos.append([photo.path, self._link(photo.path), thumbnail, reason, tags])
-        self._write_full("photos", self._photos)
+        self.counts.photos_shown += 1
+        encoded = base64.b64encode(thumbnail).decode() if isinstance(thumbnail, bytes) else ""
+        error = str(thumbnail) if isinstance(thumbnail, UnreadableImage) else ""
+        tags = [value for tag in photo.tags for value in (self._label(tag.label, tag.seen), round(tag.score, 4))]
+        self._append("photos", [photo.path, self._link(photo.path), encoded, error, tags])
 
-    def finish(self, record: RunRecord | None) -> GalleryCounts:
-        """Write what is left, and what the page tells of the run."""
-        self._write("photos", self._photos)
-        self._write("unreadable", self._unreadable)
-        labels = list(self._places)
-        self._write(
-            "about", {"labels": labels, "counts": self._counts, "run": None if record is None else _run(record)}
-        )
-        return GalleryCounts(**self._counts)
+    def finish(self, record: RunRecord | None) -> None:
+        """Write the remaining entries, and what made the tags."""
+        for kind, entries in self._entries.items():
+            self._write(kind, entries)
+        run = None if record is None else _run(record)
+        self._write("about", {"labels": list(self._labels), "counts": asdict(self.counts), "run": run})
 
-    def _place(self, label: str, seen: bool) -> int:
-        return self._places.setdefault((label, seen), len(self._places))
+    def _label(self, name: str, seen: bool) -> int:
+        return self._labels.setdefault((name, seen), len(self._labels))
 
     def _link(self, path: str) -> str:
-        """The photo as seen from the page; relative, so that it cannot name a scheme or a host."""
+        """The photo relative to the page, which makes sure that it names neither a scheme nor a host."""
         return quote(os.fsencode("./" + os.path.relpath(path, self._folder)))
 
-    def _write_full(self, kind: str, entries: list[Any]) -> None:
+    def _append(self, kind: str, entry: list[Any]) -> None:
+        entries = self._entries[kind]
+        entries.append(entry)
         if len(entries) == BLOCK:
             self._write(kind, entries)
             entries.clear()
 
     def _write(self, kind: str, content: Any) -> None:
-        text = json.dumps(_printable(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-        for sign in "<>&":  # nothing in it may end the block or begin a comment
+        text = json.dumps(_escaped(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        for sign in "<>&":  # nothing may end the block or start a comment
             text = text.replace(sign, f"\\u{ord(sign):04x}")
         self._file.write(f'<script type="application/json" class="{kind}">{text}</script>\n')
 
 
-def _printable(content: Any) -> Any:
-    """Data with every text in it fit to be shown."""
+def _escaped(content: Any) -> Any:
+    """Data with the control characters in all its text escaped."""
     if isinstance(content, str):
         return escape_control_chars(content)
     if isinstance(content, list | tuple):
-        return [_printable(value) for value in content]
+        return [_escaped(value) for value in content]
     if isinstance(content, dict):
-        return {key: _printable(value) for key, value in content.items()}
+        return {key: _escaped(value) for key, value in content.items()}
     return content
 
 
 def _run(record: RunRecord) -> dict[str, Any]:
     certificate = record.certificate
     return {
-        "model": record.model,
-        "system": f"{record.system} on {record.backbone}",
-        "labels": record.labels,
-        "unseen": len(record.unseen),
-        "rule": record.rule,
-        "running": asdict(record.execution),
-        "certificate": None if certificate is None else certificate.to_json() | {"photos": certificate.photos},
+        "file": record.engine.file,
+        "model": f"{record.engine.model} on {record.engine.backbone}",
+        "labels": record.engine.labels,
+        "unseen": len(record.engine.unseen),
+        "rule": record.selection.rule,
+        "execution": asdict(record.execution),
+        "certificate": certificate and msgspec.to_builtins(certificate) | {"photos": certificate.photos},
     }

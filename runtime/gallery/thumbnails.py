@@ -1,4 +1,4 @@
-"""Small pictures of photos: whole, upright, in their own proportions, and as a JPEG of bounded size."""
+"""Thumbnails: whole photos, upright, in their own proportions, and as JPEG of bounded size."""
 
 import io
 
@@ -11,10 +11,11 @@ QUALITIES = (60, 40, 25, 12)  # of JPEG, tried in turn
 
 
 def thumbnail(source: str | bytes, width: int, height: int) -> Image.Image:
-    """Decode a photo, at reduced scale where its format can, and fit it into `width` × `height` pixels.
+    """Decode a photo, at reduced scale if its format supports it, and fit it into `width` × `height` pixels.
 
     Args:
         source: a file's path, or a file's content.
+        width, height: pixels.
 
     Raises:
         UnreadableImage: it cannot be read.
@@ -22,34 +23,28 @@ def thumbnail(source: str | bytes, width: int, height: int) -> Image.Image:
     square = Image.fromarray(load_image(source, Preprocessing(size=2 * max(width, height))))
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as photo:
-            photo_width, photo_height = photo.size
+            size = photo.size
             if photo.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
-                photo_width, photo_height = photo_height, photo_width
-    except OSError as error:  # it has changed since it was decoded
+                size = photo.height, photo.width
+    except OSError as error:  # the file has changed since it was decoded
         raise UnreadableImage(str(error)) from error
-    scale = min(width / photo_width, height / photo_height)
-    size = (max(1, round(photo_width * scale)), max(1, round(photo_height * scale)))
-    return square.resize(size, Image.Resampling.BILINEAR)
+    scale = min(width / size[0], height / size[1])
+    return square.resize((max(1, round(size[0] * scale)), max(1, round(size[1] * scale))), Image.Resampling.BILINEAR)
 
 
-def thumbnail_jpeg(source: str | bytes, width: int, height: int, most_bytes: int) -> bytes:
-    """The thumbnail as a JPEG of at most `most_bytes`, without any metadata of the photo.
+def thumbnail_jpeg(source: str | bytes, width: int, height: int, max_bytes: int) -> bytes:
+    """The thumbnail as a JPEG of at most `max_bytes`, without the photo's metadata.
 
-    Its quality is lowered as far as need be, and then its size.
+    Its quality is lowered as far as necessary, then its size.
 
     Raises:
         UnreadableImage: the photo cannot be read.
     """
-    picture = thumbnail(source, width, height)
+    image = thumbnail(source, width, height)
     while True:
         for quality in QUALITIES:
-            encoded = _encoded(picture, quality)
-            if len(encoded) <= most_bytes or picture.width * picture.height == 1:
-                return encoded
-        picture = picture.resize((max(1, picture.width // 2), max(1, picture.height // 2)))
-
-
-def _encoded(picture: Image.Image, quality: int) -> bytes:
-    target = io.BytesIO()
-    picture.save(target, "JPEG", quality=quality, optimize=True)
-    return target.getvalue()
+            target = io.BytesIO()
+            image.save(target, "JPEG", quality=quality, optimize=True)
+            if target.tell() <= max_bytes or image.width * image.height == 1:
+                return target.getvalue()
+        image = image.resize((max(1, image.width // 2), max(1, image.height // 2)))

@@ -1,4 +1,4 @@
-"""What is tagged: photos in files, in tar shards and in tables of paths, as one stream."""
+"""The photos to tag, in files, tar shards and tables of paths, as one stream."""
 
 import io
 import os
@@ -19,20 +19,20 @@ def find_photos(
     listed: io.BufferedIOBase | None = None,
     skipped: Counter[str] | None = None,
 ) -> Iterator[Photo]:
-    """Find the photos that inputs stand for, in order: all that `imaging.finding.find_images` finds, and besides
+    """Find the photos of inputs, in order: those that `imaging.finding.find_images` finds, with two additions.
 
-    - a tar shard (`.tar`, `.tar.gz`, `.tgz`) stands for the images in it, in their order, as `shard.tar/member`;
-    - a table (`.csv`, `.tsv`, `.parquet`) stands for the files that its path column names, row by row; paths that
-      are relative start from the working directory.
+    - A tar shard (`.tar`, `.tar.gz`, `.tgz`) gives the images in it, in their order, as `shard.tar/member`.
+    - A table (`.csv`, `.tsv`, `.parquet`) gives the files that its path column names, row by row; relative paths start
+      from the working directory.
 
     Args:
-        inputs: what to look in.
-        path_column: the column of tables that holds paths.
-        listed: where `-` reads its list; None is standard input.
-        passed_over: counts, by suffix, what is no image by its name, in folders and shards, as it is met.
+        inputs: files, folders, patterns, shards, tables, or `-`.
+        path_column: the column of tables with the paths.
+        listed: the list for `-`; None for standard input.
+        skipped: counts, by suffix, the files in folders and shards that are not images by their names.
 
     Raises:
-        UsageError: as `find_images`; or a table that is named cannot be read, or has no such column.
+        UsageError: as `find_images`; or a named table cannot be read, or lacks the column.
     """
     names = [os.fspath(name) for name in inputs]
     others = Counter[str]() if skipped is None else skipped
@@ -44,12 +44,12 @@ def find_photos(
 
 
 def holds_photos(path: str) -> bool:
-    """Whether a path stands for photos in it, not for itself: a shard or a table by its name."""
+    """Whether a path is a shard or a table by its name."""
     return path.lower().endswith(SHARDS + TABLES)
 
 
 def _photos_at(path: str, path_column: str, skipped: Counter[str]) -> Iterator[Photo]:
-    if not holds_photos(path) or not os.path.isfile(path):  # opening a pipe may never end
+    if not holds_photos(path) or not os.path.isfile(path):  # opening a pipe may block
         yield Photo(path)
     elif path.lower().endswith(SHARDS):
         yield from photos_in_shard(path, skipped)

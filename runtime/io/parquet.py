@@ -1,4 +1,4 @@
-"""Parquet through pyarrow, which only those who ask for it install: columns of paths in, tags out."""
+"""Parquet with pyarrow, an optional dependency: reads columns of paths, writes tags and reads them back."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -8,14 +8,17 @@ from types import ModuleType
 from typing import Any
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.runtime.tags import Tagged
 
 ROWS_READ = 4096
 ROWS_WRITTEN = 50_000  # a row group
 
 
 def check_pyarrow(path: str) -> None:
-    """Raises UsageError with what to install where `path` asks for pyarrow and it is not there."""
+    """Check that pyarrow, which reads or writes `path`, is installed.
+
+    Raises:
+        UsageError: it is not; the sentence names the extra.
+    """
     _import_pyarrow(path)
 
 
@@ -38,59 +41,48 @@ def read_column(path: str, column: str) -> Iterator[str | None]:
                 yield os.fsdecode(value) if value is not None else None
 
 
-def write_tags(photos: Iterable[Tagged], target: Path) -> None:
+def write_rows(records: Iterable[dict[str, Any]], target: Path) -> None:
     """Write tags as Parquet, a row a photo, in row groups of `ROWS_WRITTEN`.
 
-    Columns: `path` (text; bytes that are not UTF-8 stand as \\xNN), `path_bytes` (only where `path` is not UTF-8: the
-    name as it is), `tags` (a list of label, score, seen; null for a photo that was not read) and `error`.
+    Columns: `path` (text; bytes that are not UTF-8 become \\xNN), `path_bytes` (the path as it is, only if it is not
+    UTF-8), `tags` (a list of label, score, seen; null for an unreadable photo) and `error`.
+
+    Args:
+        records: path, and tags or error, as in a line of JSONL.
+        target: the file.
     """
     pyarrow = _import_pyarrow(os.fspath(target))
-    tag = pyarrow.struct([("label", pyarrow.string()), ("score", pyarrow.float32()), ("seen", pyarrow.bool_())])
-    schema = pyarrow.schema(
-        [
-            ("path", pyarrow.string()),
-            ("path_bytes", pyarrow.binary()),
-            ("tags", pyarrow.list_(tag)),
-            ("error", pyarrow.string()),
-        ]
-    )
-    rows = map(_row, photos)
+    tag = {"label": pyarrow.string(), "score": pyarrow.float32(), "seen": pyarrow.bool_()}
+    tags, text = pyarrow.list_(pyarrow.struct(list(tag.items()))), pyarrow.string()
+    columns = {"path": text, "path_bytes": pyarrow.binary(), "tags": tags, "error": text}
+    schema = pyarrow.schema(list(columns.items()))
+    rows = map(_row, records)
     with pyarrow.parquet.ParquetWriter(target, schema) as writer:
         while group := list(islice(rows, ROWS_WRITTEN)):
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 
 
 def read_rows(path: str) -> Iterator[dict[str, Any]]:
-    """The rows that `write_tags` wrote, as the lines of JSONL would hold them: path, and tags or error.
+    """The records that `write_rows` wrote.
 
     Raises:
-        ValueError: the file is no Parquet, or lacks the columns.
+        ValueError: the file is not Parquet, or lacks the columns.
     """
     pyarrow = _import_pyarrow(path)
     with pyarrow.parquet.ParquetFile(path) as file:
-        lacking = {"path", "path_bytes", "tags", "error"} - set(file.schema_arrow.names)
-        if lacking:
-            raise ValueError(f"it lacks the column {sorted(lacking)[0]}")
+        missing = {"path", "path_bytes", "tags", "error"} - set(file.schema_arrow.names)
+        if missing:
+            raise ValueError(f"it lacks the column {min(missing)}")
         for batch in file.iter_batches(ROWS_READ):
             for row in batch.to_pylist():
-                name = row["path_bytes"]
-                yield {
-                    "path": os.fsdecode(name) if isinstance(name, bytes) else row["path"],
-                    "tags": row["tags"],
-                    "error": row["error"],
-                }
+                name = {} if row["path_bytes"] is None else {"path": os.fsdecode(row["path_bytes"])}
+                yield {key: value for key, value in (row | name).items() if value is not None}
 
 
-def _row(photo: Tagged) -> dict[str, Any]:
-    name = os.fsencode(photo.path)
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    name = os.fsencode(record["path"])
     text = name.decode("utf-8", "backslashreplace")
-    tags = [{"label": tag.label, "score": tag.score, "seen": tag.seen} for tag in photo.tags]
-    return {
-        "path": text,
-        "path_bytes": None if text.encode() == name else name,
-        "tags": tags if photo.error is None else None,
-        "error": photo.error,
-    }
+    return record | {"path": text, "path_bytes": None if text.encode() == name else name}
 
 
 def _import_pyarrow(path: str) -> ModuleType:

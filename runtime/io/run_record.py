@@ -1,86 +1,106 @@
-"""Reading back the record of a run that lies beside its tags: what made them."""
+"""The record of a run, stored beside its tags as `tags.jsonl.run.json`: what made them, and how."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mlzsl.cli.errors import UsageError
+from msgspec import Struct
+
+from mlzsl.cli.json_decoding import Count, Line, read_json
 from mlzsl.engines.artifact.certificate import Certificate
-from mlzsl.engines.artifact.jsonfields import UnfitError, count_of, list_of, loads, object_of, text_of
 from mlzsl.engines.engine import ExecutionInfo
-from mlzsl.runtime.tagging.job import record_path
 
-LARGEST_RECORD = 2**26  # bytes; 22,000 labels take 1 MB
+MAX_BYTES = 2**26  # 22,000 labels take 1 MB
 
 
-@dataclass(frozen=True)
-class RunRecord:
+class EngineRecord(Struct, frozen=True):
+    """The model file.
+
+    Attributes:
+        file: its path, as it was given.
+        network_sha256: of its network.
+        model, backbone: their names.
+        labels: how many it has.
+        unseen: the names of those that training never saw.
+    """
+
+    file: str
+    network_sha256: str
+    model: Line
+    backbone: Line
+    labels: Count
+    unseen: tuple[Line, ...]
+
+
+class SelectionRecord(Struct, frozen=True):
+    """The rule that selected tags, as `Selection.to_json` gives it; `rule` is its description."""
+
+    top_k: int | None
+    threshold: float | tuple[float, ...] | None
+    rule: Line
+
+
+class PhotoCounts(Struct, frozen=True):
+    """Photos that were tagged, photos that could not be read, and files skipped because of their suffix."""
+
+    tagged: Count
+    unreadable: Count
+    skipped: Count
+
+
+class RunRecord(Struct, frozen=True):
     """What made a file of tags.
 
     Attributes:
-        model: the model file, as it was named.
-        system, backbone: what it holds.
-        labels: how many it has.
-        unseen: the names of those that training never saw.
-        running: what ran it.
-        certificate: what vouched for that; None where nothing did.
-        rule: how scores became tags, in words.
-        photos: how many went through, unreadable ones included.
+        mlzsl: its version.
+        engine: the model file.
+        execution: backend, provider, device and precision that ran it.
+        certificate: of this engine; None if it has none.
+        preprocessing: of the photos, as in the manifest.
+        selection: the rule that selected tags.
+        batch_size: photos per batch.
+        photos: counts over the whole job.
+        resumed: how many of them an interrupted run had done.
+        seconds: from the first photo to the last, without those.
     """
 
-    model: str
-    system: str
-    backbone: str
-    labels: int
-    unseen: tuple[str, ...]
+    mlzsl: str
+    engine: EngineRecord
     execution: ExecutionInfo
     certificate: Certificate | None
-    rule: str
-    photos: int
+    preprocessing: dict[str, Any]
+    selection: SelectionRecord
+    batch_size: int
+    photos: PhotoCounts
+    resumed: Count
+    seconds: float
+
+
+def record_path(output: str) -> Path:
+    """The path of the record of a run, beside the tags."""
+    return Path(output + ".run.json")
 
 
 def read_run_record(tags: Path) -> RunRecord | None:
-    """Read the record beside a file of tags; None where none is there.
+    """Read the record beside a file of tags; None if there is none.
 
     Raises:
-        UsageError: it cannot be read, or is unfit.
+        UsageError: it cannot be read, or is invalid.
     """
     path = record_path(os.fspath(tags))
     if not path.exists():
         return None
-    try:
-        if path.stat().st_size > LARGEST_RECORD:
-            raise UnfitError(f"it has more than {LARGEST_RECORD >> 20} MiB")
-        return _read(loads(path.read_bytes()))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}.") from error
-    except UnfitError as unfit:
-        raise UsageError(f"{path}: is not the record of a run: {unfit}; move it away, or tag again.") from unfit
+    return read_json(path, RunRecord, "move it away, or tag the photos again", MAX_BYTES, _upgrade)
 
 
-def _read(value: object) -> RunRecord:
-    record = object_of("the record", value)
-    engine = object_of("engine", record.get("engine"))
-    execution = object_of("running", record.get("running"))
-    certificate = record.get("certificate")
-    photos = object_of("photos", record.get("photos"))
-    selection = object_of("selection", record.get("selection"))
-    names = ("backend", "version", "provider", "device", "precision")
-    return RunRecord(
-        model=_name("engine.file", engine.get("file")),
-        system=text_of("engine.system", engine.get("system")),
-        backbone=text_of("engine.backbone", engine.get("backbone")),
-        labels=count_of("engine.labels", engine.get("labels")),
-        unseen=tuple(text_of("engine.unseen", name) for name in list_of("engine.unseen", engine.get("unseen"))),
-        execution=ExecutionInfo(**{name: text_of(f"running.{name}", execution.get(name)) for name in names}),
-        certificate=None if certificate is None else Certificate.from_json("certificate", certificate),
-        rule=text_of("selection.rule", selection.get("rule")),
-        photos=sum(count_of(f"photos.{name}", photos.get(name)) for name in ("tagged", "unreadable")),
-    )
+def _upgrade(record: dict[str, Any]) -> dict[str, Any]:
+    """Rename the keys of mlzsl 0.1."""
+    return _renamed(record, running="execution") | {
+        name: _renamed(record[name], **{old: new})
+        for name, old, new in (("engine", "system", "model"), ("photos", "passed_over", "skipped"))
+        if isinstance(record.get(name), dict)
+    }
 
 
-def _name(where: str, value: object) -> str:
-    """A file's name, which may hold what a line of text may not."""
-    if not isinstance(value, str):
-        raise UnfitError(f"{where} is no text")
-    return value
+def _renamed(fields: dict[str, Any], **names: str) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in fields.items()}

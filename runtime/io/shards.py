@@ -1,7 +1,7 @@
-"""Photos in tar shards (WebDataset's layout, or any other), read as a stream: nothing is unpacked to disk.
+"""Photos in tar shards (WebDataset's layout, or any other), read as a stream without unpacking to disk.
 
-A shard may come from anywhere, so what it asks for is bounded: no header larger than `LARGEST_READ` is read, no
-member beyond `imaging.decoding.MAX_BYTES`, and a list of members is not kept.
+Shards are untrusted input, so reads are bounded: headers by `MAX_READ`, members by `imaging.decoding.MAX_BYTES`, and
+no list of members is kept.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from mlzsl.imaging.finding import shown_suffix
 from mlzsl.runtime.photos import Photo
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
-LARGEST_READ = 1 << 16  # bytes; tarfile reads a header of extended names as a whole, whatever size it claims
-MOST_GLOBAL_HEADERS = 1000
+MAX_READ = 1 << 16  # bytes; tarfile reads a header of extended names whole, whatever size it states
+MAX_GLOBAL_HEADERS = 1000
 
 
 def photos_in_shard(path: str, skipped: Counter[str]) -> Iterator[Photo]:
     """The images of a shard in its order, each recorded as `shard.tar/member`; other members are counted by suffix.
 
-    A shard that is damaged or cut short gives what comes before the damage, and then itself, with the reason.
+    A damaged or truncated shard gives the images before the damage, then the shard itself with the problem.
     """
     images = 0
     try:
         with _opened(path) as file, tarfile.open(fileobj=cast(IO[bytes], file), mode="r:") as shard:
             while (member := shard.next()) is not None:
-                cast(Any, shard).members = []  # which would grow with them
-                if len(shard.pax_headers) > MOST_GLOBAL_HEADERS:
+                cast(Any, shard).members = []  # tarfile would keep every member
+                if len(shard.pax_headers) > MAX_GLOBAL_HEADERS:
                     raise tarfile.ReadError("too many global headers")
                 if member.isdir():
                     continue
@@ -44,25 +44,29 @@ def photos_in_shard(path: str, skipped: Counter[str]) -> Iterator[Photo]:
                 images += 1
                 yield _photo(path, shard, member)
             _check_end(file, shard.offset)
-    except Exception as error:  # tarfile trips over foreign bytes in every way there is; each means the same
+    except Exception as error:  # tarfile raises exceptions of any type for damaged bytes
         yield Photo(path, problem=f"the archive cannot be read beyond its first {images:,} images: {reason_of(error)}")
 
 
 def read_member(path: str) -> bytes | None:
-    """The bytes of a photo that is recorded as `shard.tar/member`; None where there is no such shard or member."""
-    with contextlib.closing(MembersInOrder()) as members:
+    """The bytes of a photo that is recorded as `shard.tar/member`; None if there is no such shard or member."""
+    with contextlib.closing(MemberReader()) as members:
         return members.read(path)
 
 
-class MembersInOrder:
-    """Reads photos back by their recorded names; those of a shard in its order cost one pass over it."""
+class MemberReader:
+    """Reads photos back by their recorded names; those of a shard in its order take one pass over it."""
 
     def __init__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the shard that is open."""
         self._shard: str | None = None
         self._members: Iterator[Photo] = iter(())
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of a photo that is recorded as `shard.tar/member`; None where there is no such shard or member."""
+        """The bytes of a photo that is recorded as `shard.tar/member`; None if there is no such shard or member."""
         shard = _shard_of(path)
         if shard is None:
             return None
@@ -71,20 +75,14 @@ class MembersInOrder:
         self._shard, self._members = shard, photos_in_shard(shard, Counter())
         return self._next(path)
 
-    def close(self) -> None:
-        """Close the shard that is open."""
-        self._shard, self._members = None, iter(())
-
     def _next(self, path: str) -> bytes | None:
         return next((photo.content for photo in self._members if photo.path == path), None)
 
 
 def _shard_of(path: str) -> str | None:
-    """The shard that a recorded name lies in."""
-    for end in (place for place, letter in enumerate(path) if letter == "/"):
-        if path[:end].lower().endswith(SHARDS) and os.path.isfile(path[:end]):
-            return path[:end]
-    return None
+    """The shard in a recorded name."""
+    shards = (path[:end] for end, letter in enumerate(path) if letter == "/" and path[:end].lower().endswith(SHARDS))
+    return next(filter(os.path.isfile, shards), None)
 
 
 def _photo(path: str, shard: tarfile.TarFile, member: tarfile.TarInfo) -> Photo:
@@ -95,7 +93,7 @@ def _photo(path: str, shard: tarfile.TarFile, member: tarfile.TarInfo) -> Photo:
         return Photo(name, problem=f"the file is larger than {MAX_BYTES // 2**20} MiB")
     content = io.BytesIO()
     with cast(IO[bytes], shard.extractfile(member)) as file:
-        while block := file.read(LARGEST_READ):
+        while block := file.read(MAX_READ):
             content.write(block)
     if content.tell() != member.size:
         raise tarfile.ReadError("it is cut short within one")
@@ -103,7 +101,7 @@ def _photo(path: str, shard: tarfile.TarFile, member: tarfile.TarInfo) -> Photo:
 
 
 def _check_end(file: io.BufferedReader, offset: int) -> None:
-    """Tell the end of a shard from a damaged header, which tarfile takes for the end as well."""
+    """Distinguish the end of a shard from a damaged header, which ends tarfile's iteration too."""
     file.seek(offset)
     block = file.read(tarfile.BLOCKSIZE)
     if not block:
@@ -117,9 +115,9 @@ def _opened(path: str) -> io.BufferedReader:
 
 
 class _Bounded(io.BufferedReader):
-    """A file of which nobody reads more than `LARGEST_READ` bytes at once."""
+    """A file that refuses reads of more than `MAX_READ` bytes at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= LARGEST_READ:
+        if size is None or not 0 <= size <= MAX_READ:
             raise tarfile.ReadError("a header larger than any that makes sense")
         return super().read(size)

@@ -15,28 +15,28 @@ COLUMNS_SHOWN = 8
 
 
 def check_table(path: str, column: str) -> None:
-    """Look at a table's head before the work begins.
+    """Read a table's head before photos are tagged.
 
     Raises:
-        UsageError: the table cannot be read, or has no such column.
+        UsageError: the table cannot be read, or lacks the column.
     """
     try:
-        columns = _kind(path)[0](path)
+        columns = _readers(path)[0](path)
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as a table: {reason_of(error)}.") from error
     if column not in columns:
         shown = ", ".join(columns[:COLUMNS_SHOWN]) + (", …" if len(columns) > COLUMNS_SHOWN else "")
         raise UsageError(
             f"--path-column {column}: {path} has no such column; its columns are {shown or 'none'}. "
-            "Name the one that holds the photos' paths."
+            "Name the column with the photos' paths."
         )
 
 
 def photos_in_table(path: str, column: str) -> Iterator[Photo]:
-    """The photos that a table names, in its order; a row without a path, or a table that is damaged, is no silence."""
+    """The photos that a table names, in its order; a row without a path, or a damaged table, gives a problem."""
     row = 0
     try:
-        for row, name in enumerate(_kind(path)[1](path, column), start=1):
+        for row, name in enumerate(_readers(path)[1](path, column), start=1):
             yield Photo(name) if name else Photo(path, problem=f"row {row:,} names no photo")
     except (OSError, ValueError, KeyError, csv.Error) as error:
         yield Photo(path, problem=f"the table cannot be read beyond row {row:,}: {reason_of(error)}")
@@ -50,10 +50,8 @@ def _csv_names(path: str) -> list[str]:
 def _csv_column(path: str, column: str) -> Iterator[str | None]:
     with _opened(path) as file:
         rows = csv.reader(file, delimiter=DELIMITERS[_suffix(path)])
-        place = next(rows, []).index(column)
-        for row in rows:
-            if row:  # a blank line is no row
-                yield row[place] if place < len(row) else None
+        index = next(rows, []).index(column)
+        yield from (row[index] if index < len(row) else None for row in rows if row)  # a blank line is no row
 
 
 def _opened(path: str) -> TextIO:
@@ -64,6 +62,6 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _kind(path: str) -> tuple[Callable[[str], list[str]], Callable[[str, str], Iterator[str | None]]]:
-    """What reads a table's column names, and what reads a column."""
+def _readers(path: str) -> tuple[Callable[[str], list[str]], Callable[[str, str], Iterator[str | None]]]:
+    """The functions that read a table's column names, and a column."""
     return (read_column_names, read_column) if _suffix(path) == ".parquet" else (_csv_names, _csv_column)

@@ -1,0 +1,1 @@
+"""`mlzsl infer`: tags photos in a pipeline, and resumes interrupted jobs."""

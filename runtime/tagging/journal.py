@@ -1,13 +1,12 @@
-"""The journal of an unfinished job: what is done is kept, whatever ends the job, and a resumed job goes on from there.
+"""The journal of an unfinished job: photos done so far are kept, however the job ends, and a resumed job continues.
 
-Beside the output lies a folder, `tags.jsonl.unfinished`, while the job is not done:
+Until a job is done, there is a folder beside its output, `tags.jsonl.unfinished`:
 
-    job.json       what must be the same when the job goes on; the folder counts from when this file is there
+    job.json       the settings that a resumed job must share; the folder counts once this file exists
     records.jsonl  a line for each photo that is done, in the order of the input
 
-Lines are on the disk a second after they are written. A kill may leave a torn line, which is cut when the job goes on,
-together with the photos of a batch that was not whole: the batches after it are then those of an unbroken run, and so
-are all scores, to the last digit.
+Lines are synced to disk every second. A kill may leave a torn line. It is cut when the job resumes, together with the
+photos of an incomplete batch: all later batches, and so all scores, are then those of an uninterrupted run.
 """
 
 import contextlib
@@ -20,23 +19,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
+from mlzsl.cli.json_decoding import read_json
 from mlzsl.cli.outputs import written_atomically
-from mlzsl.runtime.io.records import line_of, photo_of
+from mlzsl.runtime.io.tag_files import line_of, photo_of
 from mlzsl.runtime.tagging.pipeline import BatchEnds
 from mlzsl.runtime.tags import Tagged
 
 SECONDS_BETWEEN_SYNCS = 1.0
-MOST_BUFFERED = 1 << 16  # bytes
-LONGEST_VALUE = 60  # letters of a setting in a sentence
+MAX_BUFFERED = 1 << 16  # bytes
+MAX_JOB_BYTES = 1 << 28
+MAX_SHOWN = 60  # characters of a setting in a sentence
 
 
 class Journal:
     """Takes one photo after the other; `open_journal` opens it.
 
     Attributes:
-        done: how many photos it holds.
-        records: the file of their lines, whole after `sync`.
+        done: number of photos in it.
+        folder: where it is stored.
+        records: the file of their lines, complete after `sync`.
     """
 
     def __init__(self, folder: Path, output: str) -> None:
@@ -59,38 +61,38 @@ class Journal:
         self.done += 1
         if time.monotonic() - self._synced >= SECONDS_BETWEEN_SYNCS:
             self.sync()
-        elif len(self._lines) >= MOST_BUFFERED:
-            self._write_out()
+        elif len(self._lines) >= MAX_BUFFERED:
+            self._flush()
 
     def sync(self) -> None:
-        """Bring all lines to the disk; raises as `write`."""
-        self._write_out()
+        """Sync all lines to disk; raises as `write`."""
+        self._flush()
         try:
             os.fsync(self._file.fileno())
-            there, ours = os.stat(self.records), os.fstat(self._file.fileno())
+            replaced = not os.path.samestat(os.stat(self.records), os.fstat(self._file.fileno()))
         except OSError as error:
-            raise self._cannot_write(error) from error
-        if not os.path.samestat(there, ours):
-            raise FailureError(f"{self._output}: could not be written: somebody replaced {self.records} meanwhile.")
+            raise _cannot_write(self._output, error) from error
+        if replaced:
+            raise FailureError(f"{self._output}: could not be written: another process replaced {self.records}.")
         self._synced = time.monotonic()
 
     def finish(self) -> None:
-        """The output is written: the journal goes, its job first."""
+        """Delete the journal, job.json first, once the output is written."""
         self._file.close()
         _job_file(self.folder).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Keep what is whole; a journal that holds nothing goes."""
+        """Keep the complete lines; an empty journal is deleted."""
         if not self._file.closed:
             with contextlib.suppress(FailureError):
-                self._write_out()
+                self._flush()
             self._file.close()
             if not self.done:
                 self.finish()
 
     def _lock(self) -> None:
-        """Refuse to write where another process does; the lock goes with its process, however that ends."""
+        """Refuse to write where another process does; the lock ends with its process."""
         if sys.platform != "win32":
             import fcntl
 
@@ -104,55 +106,52 @@ class Journal:
             except OSError:  # a file system without locks
                 pass
 
-    def _write_out(self) -> None:
+    def _flush(self) -> None:
         rest = memoryview(bytes(self._lines))
         self._lines.clear()
         try:
-            whole = os.fstat(self._file.fileno()).st_size
+            complete = os.fstat(self._file.fileno()).st_size
             while rest:
                 rest = rest[self._file.write(rest) or 0 :]
         except OSError as error:
             with contextlib.suppress(OSError):
-                _cut_torn_line(self.records, whole)
-            raise self._cannot_write(error) from error
-
-    def _cannot_write(self, error: OSError) -> FailureError:
-        return FailureError(f"{self._output}: could not be written: {error.strerror or error}.")
+                _cut_torn_line(self.records, complete)
+            raise _cannot_write(self._output, error) from error
 
 
 @contextlib.contextmanager
 def open_journal(
     output: str, job: dict[str, Any], batch_size: int, resume: bool = False, restart: bool = False
 ) -> Iterator[Journal]:
-    """Begin a job's journal, or go on with it; it is kept when the block ends without `finish`.
+    """Start a job's journal, or resume it; it is kept if the block ends without `finish`.
 
     Args:
-        output: the file that the job makes.
-        job: what must be the same when the job goes on: JSON values by what they are called.
-        batch_size: photos a batch, of which only whole ones are taken over.
-        resume: go on with an unfinished job where there is one.
-        restart: throw an unfinished job away.
+        output: the file that the job writes.
+        job: the settings that a resumed job must share, JSON values by name.
+        batch_size: photos per batch; only complete batches are kept.
+        resume: resume an unfinished job if there is one.
+        restart: delete an unfinished job.
 
     Raises:
-        UsageError: there is an unfinished job and neither flag; or it is another job; or it is still running.
-        FailureError: the file system refuses.
+        UsageError: there is an unfinished job and neither flag; or it has other settings; or it is still running.
+        FailureError: the journal cannot be written.
     """
     folder = journal_folder(output)
-    begun = _job_file(folder).exists()
-    if begun and not (resume or restart):
+    unfinished = _job_file(folder).exists()
+    if unfinished and not (resume or restart):
         raise UsageError(
-            f"{output}: an unfinished job is kept in {folder}; go on with it with --resume, or throw it away and "
-            "begin anew with --restart."
+            f"{output}: an unfinished job is kept in {folder}; continue it with --resume, or delete it and start over "
+            "with --restart."
         )
     try:
-        if begun and resume:
-            _check_same_job(_read_job(folder), job, folder)
+        if unfinished and resume:
+            _check_same_job(folder, job)
             journal = Journal(folder, output)
-            _take_over(journal, batch_size)
+            _keep_complete_batches(journal, batch_size)
         else:
-            journal = _begin(folder, output, job)
+            journal = _start(folder, output, job)
     except OSError as error:
-        raise FailureError(f"{output}: could not be written: {error.strerror or error}.") from error
+        raise _cannot_write(output, error) from error
     try:
         yield journal
     finally:
@@ -160,15 +159,19 @@ def open_journal(
 
 
 def journal_folder(output: str) -> Path:
-    """Where an unfinished job is kept: beside the output that it makes."""
+    """The folder of an unfinished job, beside its output."""
     return Path(output + ".unfinished")
+
+
+def _cannot_write(output: str, error: OSError) -> FailureError:
+    return FailureError(f"{output}: could not be written: {reason_of(error)}.")
 
 
 def _job_file(folder: Path) -> Path:
     return folder / "job.json"
 
 
-def _begin(folder: Path, output: str, job: dict[str, Any]) -> Journal:
+def _start(folder: Path, output: str, job: dict[str, Any]) -> Journal:
     folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(folder, output)
     try:
@@ -182,48 +185,39 @@ def _begin(folder: Path, output: str, job: dict[str, Any]) -> Journal:
     return journal
 
 
-def _read_job(folder: Path) -> dict[str, Any]:
-    try:
-        job: dict[str, Any] = json.loads(_job_file(folder).read_text(encoding="utf-8"))
-        return dict(job)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{_job_file(folder)}: is damaged; begin anew with --restart.") from error
-
-
-def _check_same_job(begun: dict[str, Any], job: dict[str, Any], folder: Path) -> None:
+def _check_same_job(folder: Path, job: dict[str, Any]) -> None:
+    started = read_json(_job_file(folder), dict[str, Any], "start over with --restart", MAX_JOB_BYTES)
     job = json.loads(json.dumps(job))  # tuples are lists in JSON
-    for name in {**begun, **job}:
-        if begun.get(name) != job.get(name):
+    for name in {**started, **job}:
+        if started.get(name) != job.get(name):
             raise UsageError(
-                f"--resume: the job in {folder} began with another {name} ({_shown(begun.get(name))}, now "
-                f"{_shown(job.get(name))}); ask for the same again, or begin anew with --restart."
+                f"--resume: the job in {folder} has another {name} ({_shown(started.get(name))}, now "
+                f"{_shown(job.get(name))}); use the same settings, or start over with --restart."
             )
 
 
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
-def _take_over(journal: Journal, batch_size: int) -> None:
-    """Keep the lines up to the last whole batch, and count them."""
+def _keep_complete_batches(journal: Journal, batch_size: int) -> None:
+    """Cut the file after the last complete batch, and count its photos."""
     ends = BatchEnds(batch_size)
-    place = kept = lines = 0
-    with journal.records.open("rb") as file:
-        for line in file:
-            try:
-                photo = photo_of(line)
-            except ValueError:
+    size = kept = 0
+    with contextlib.suppress(UsageError), journal.records.open("rb") as file:
+        for count, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
                 break
-            lines, place = lines + 1, place + len(line)
-            ends.add(photo.error is None)
+            ends.add(photo_of(line, str(journal.records)).error is None)
+            size += len(line)
             if ends.between_batches:
-                kept, journal.done = place, lines
+                kept, journal.done = size, count
     os.truncate(journal.records, kept)
 
 
-def _cut_torn_line(path: Path, whole: int) -> None:
-    """Cut a file after its last line end, which lies no further back than `whole` bytes from its start."""
+def _cut_torn_line(path: Path, complete: int) -> None:
+    """Cut a file after its last line end, which is not before byte `complete`."""
     with path.open("rb+") as file:
-        file.seek(whole)
-        file.truncate(whole + file.read().rfind(b"\n") + 1)
+        file.seek(complete)
+        file.truncate(complete + file.read().rfind(b"\n") + 1)

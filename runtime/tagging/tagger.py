@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Self
 
 from mlzsl.cli.errors import UsageError
@@ -17,7 +16,7 @@ from mlzsl.runtime.tags import Selection, Tagged, choose_selection
 
 
 class Tagger:
-    """An opened model and the rule that makes tags of its scores; closes as a context manager.
+    """An open model and the rule that selects tags by score; a context manager that closes the engine.
 
     with Tagger.open("model.onnx") as tagger:
         for photo in tagger.tag("photos/"):
@@ -28,7 +27,7 @@ class Tagger:
         self, engine: Engine, selection: Selection, batch_size: int = DEFAULT_BATCH_SIZE, threads: int | None = None
     ) -> None:
         if batch_size < 1:
-            raise UsageError(f"--batch-size {batch_size}: at least one photo is needed.")
+            raise UsageError(f"--batch-size {batch_size}: expected 1 or more.")
         self.engine = engine
         self.selection = selection
         self.batch_size = batch_size
@@ -49,13 +48,13 @@ class Tagger:
         """Open a model file.
 
         Args:
-            path: what `mlzsl-export` wrote.
-            device, backend, precision, threads: see `engines.engine.open_engine`; as many threads decode.
+            path: a model file of `mlzsl-export`.
+            device, backend, precision, threads: see `engines.opening.open_engine`; as many threads decode.
             top_k, threshold: see `runtime.tags.choose_selection`.
-            batch_size: photos a batch; scores do not depend on it.
+            batch_size: photos per batch; scores do not depend on it.
 
         Raises:
-            UsageError: the file is unfit, or what was asked for is not there.
+            UsageError: the file cannot be opened as requested.
         """
         engine = open_engine(path, device, backend, precision, threads)
         try:
@@ -66,28 +65,28 @@ class Tagger:
 
     @property
     def manifest(self) -> Manifest:
-        """What the model file says of itself: labels, preprocessing, sources."""
+        """The manifest of the model file: labels, preprocessing, sources."""
         return self.engine.manifest
 
     @property
     def execution(self) -> ExecutionInfo:
-        """Backend, provider and precision really used."""
+        """The backend, provider and precision in use."""
         return self.engine.execution
 
     @property
     def certificate(self) -> Certificate | None:
-        """What `mlzsl-verify --certify` found out about this engine on this network; None where it did not."""
+        """The certificate of this engine on this network, written by `mlzsl-verify --certify`; None without."""
         return self.manifest.certificate_for(self.execution.backend, self.execution.provider, self.execution.precision)
 
     def tag(self, photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Photo]) -> Iterator[Tagged]:
-        """Tag photos in their order, a few batches ahead; memory does not grow with their number.
+        """Tag photos in order, a few batches ahead; memory does not grow with their number.
 
         Args:
             photos: one file, folder, quoted pattern, tar shard or table of paths, or any iterable of image files (a
-                generator is not read further ahead than needed). For several see `runtime.io.inputs.find_photos`.
+                generator is read only as far ahead as needed). For several see `runtime.io.inputs.find_photos`.
 
         Yields:
-            A `Tagged` for each photo; those that cannot be read carry their reason and no tags.
+            A `Tagged` for each photo; unreadable ones have an error and no tags.
 
         Raises:
             UsageError: the one file or folder does not exist, or holds no image.
@@ -105,7 +104,5 @@ class Tagger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

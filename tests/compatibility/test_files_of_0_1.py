@@ -15,8 +15,8 @@ from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
 from mlzsl.engines.artifact.plan_manifest import read_plan_golden, read_plan_manifest
 from mlzsl.engines.opening import open_engine
 from mlzsl.export.exporter import export_model
-from mlzsl.runtime.io.readers import read_tags
 from mlzsl.runtime.io.run_record import read_run_record
+from mlzsl.runtime.io.tag_files import read_tags
 from mlzsl.train.checkpoint import load_checkpoint
 
 DATA = Path(__file__).parent / "data"
@@ -77,7 +77,9 @@ def test_the_manifest_of_a_plan_opens(work):
 def test_tags_and_the_record_of_their_run_open(work):
     record = read_run_record(work / "tags.jsonl")
     assert record is not None
-    tags = list(read_tags(work / "tags.jsonl", record.unseen))
+    tags = list(read_tags(work / "tags.jsonl", record.engine.unseen))
+    assert (record.engine.model, record.engine.unseen) == ("RGCN-PosVAE", ("zebra", "snowboard"))
+    assert (record.execution.backend, record.photos.skipped) == ("openvino", 1)
     assert len(tags) == 12
     assert sum(photo.error is not None for photo in tags) == 2
     run("gallery", "tags.jsonl", "--output", "gallery.html")

@@ -1,11 +1,11 @@
 "use strict";
-// A list of which only what is in view is on the page, and `element`, through which all that is foreign gets there.
+// A virtual grid, which keeps only the visible entries in the document, and `element`, which inserts untrusted text.
 
-const CARD = { width: 204, height: 292, gap: 14 }; // pixels; columns share what room is left
+const CARD = { width: 204, height: 292, gap: 14 }; // pixels; columns share the remaining width
 const ROW = { width: Infinity, height: 56, gap: 0 };
-const ROWS_BESIDE_THE_VIEW = 2;
+const ROWS_OUTSIDE_THE_VIEW = 2;
 
-/** Make an element; children are elements or text, which is never read as markup. */
+/** Create an element; children are elements or text, which is never parsed as markup. */
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -20,20 +20,20 @@ class VirtualGrid {
   constructor(viewport, list) {
     this.viewport = viewport;
     this.list = list;
-    this.shown = new Map(); // place among the entries -> <li>
-    this.active = 0; // the entry that the Tab key reaches
+    this.shown = new Map(); // index of an entry -> <li>
+    this.active = 0; // index of the entry that the Tab key reaches
     this.show([], CARD, () => element("div"), "");
     viewport.addEventListener("scroll", () => this.draw());
     viewport.addEventListener("keydown", (event) => this.move(event));
-    list.addEventListener("focusin", (event) => this.activate(Number(event.target.closest("li").dataset.place)));
+    list.addEventListener("focusin", (event) => this.activate(Number(event.target.closest("li").dataset.index)));
     new ResizeObserver(() => this.draw()).observe(viewport);
   }
 
-  /** Show other entries; `draw` makes the content of one. */
+  /** Show other entries; `draw` creates the content of one. */
   show(entries, shape, draw, name) {
     Object.assign(this, { entries, shape, drawEntry: draw, active: 0 });
     this.list.setAttribute("aria-label", name);
-    this.viewport.tabIndex = shape === CARD ? -1 : 0; // cards are reached themselves; a list of rows is scrolled
+    this.viewport.tabIndex = shape === CARD ? -1 : 0; // cards take the focus; a list of rows is scrolled
     this.list.replaceChildren();
     this.shown.clear();
     this.viewport.scrollTop = 0;
@@ -42,52 +42,52 @@ class VirtualGrid {
 
   draw() {
     const { width, height, gap } = this.shape;
-    const room = this.list.clientWidth;
-    this.columns = Math.max(1, Math.floor((room + gap) / (width + gap)));
-    const columnWidth = (room - (this.columns - 1) * gap) / this.columns;
+    const available = this.list.clientWidth;
+    this.columns = Math.max(1, Math.floor((available + gap) / (width + gap)));
+    const columnWidth = (available - (this.columns - 1) * gap) / this.columns;
     const pitch = height + gap;
     const rows = Math.ceil(this.entries.length / this.columns);
     this.list.style.height = `${Math.max(0, rows * pitch - gap)}px`;
-    const first = Math.max(0, Math.floor(this.viewport.scrollTop / pitch) - ROWS_BESIDE_THE_VIEW);
-    const last = Math.ceil((this.viewport.scrollTop + this.viewport.clientHeight) / pitch) + ROWS_BESIDE_THE_VIEW;
+    const first = Math.max(0, Math.floor(this.viewport.scrollTop / pitch) - ROWS_OUTSIDE_THE_VIEW);
+    const last = Math.ceil((this.viewport.scrollTop + this.viewport.clientHeight) / pitch) + ROWS_OUTSIDE_THE_VIEW;
     const from = first * this.columns;
     const to = Math.min(this.entries.length, last * this.columns);
-    for (const [place, item] of this.shown) {
-      if (place < from || place >= to) {
+    for (const [index, item] of this.shown) {
+      if (index < from || index >= to) {
         if (item.contains(document.activeElement)) this.viewport.focus({ preventScroll: true });
         item.remove();
-        this.shown.delete(place);
+        this.shown.delete(index);
       }
     }
-    for (let place = from; place < to; place += 1) {
-      const item = this.shown.get(place) ?? this.add(place);
-      const [row, column] = [Math.floor(place / this.columns), place % this.columns];
+    for (let index = from; index < to; index += 1) {
+      const item = this.shown.get(index) ?? this.add(index);
+      const [row, column] = [Math.floor(index / this.columns), index % this.columns];
       item.style.width = `${columnWidth}px`;
       item.style.height = `${height}px`;
       item.style.transform = `translate(${column * (columnWidth + gap)}px, ${row * pitch}px)`;
     }
   }
 
-  add(place) {
+  add(index) {
     const item = element(
       "li",
-      { "aria-setsize": this.entries.length, "aria-posinset": place + 1 },
-      this.drawEntry(this.entries[place], place === this.active),
+      { "aria-setsize": this.entries.length, "aria-posinset": index + 1 },
+      this.drawEntry(this.entries[index], index === this.active),
     );
-    item.dataset.place = place;
-    // In the order of the entries, which is the order in which they are read out and reached.
-    const next = [...this.shown.keys()].filter((other) => other > place);
+    item.dataset.index = index;
+    // Keep the order of the entries: screen readers and the Tab key follow it.
+    const next = [...this.shown.keys()].filter((other) => other > index);
     this.list.insertBefore(item, next.length ? this.shown.get(Math.min(...next)) : null);
-    this.shown.set(place, item);
+    this.shown.set(index, item);
     return item;
   }
 
-  activate(place) {
-    for (const at of [this.active, place]) {
-      const button = this.shown.get(at)?.querySelector("button");
-      if (button) button.tabIndex = at === place ? 0 : -1;
+  activate(index) {
+    for (const i of [this.active, index]) {
+      const button = this.shown.get(i)?.querySelector("button");
+      if (button) button.tabIndex = i === index ? 0 : -1;
     }
-    this.active = place;
+    this.active = index;
   }
 
   move(event) {
@@ -101,14 +101,14 @@ class VirtualGrid {
     this.reveal(Math.min(this.entries.length - 1, Math.max(0, this.active + steps[event.key])));
   }
 
-  /** Scroll to an entry and put the focus on it. */
-  reveal(place) {
+  /** Scroll to an entry and focus it. */
+  reveal(index) {
     const pitch = this.shape.height + this.shape.gap;
-    const top = Math.floor(place / this.columns) * pitch;
+    const top = Math.floor(index / this.columns) * pitch;
     const lowest = top + this.shape.height - this.viewport.clientHeight;
     this.viewport.scrollTop = Math.min(top, Math.max(lowest, this.viewport.scrollTop));
     this.draw();
-    this.activate(place);
-    this.shown.get(place).querySelector("button").focus({ preventScroll: true });
+    this.activate(index);
+    this.shown.get(index).querySelector("button").focus({ preventScroll: true });
   }
 }

@@ -1,4 +1,4 @@
-// The gallery: its data, its filters, its cards.
+// The gallery: data, cards, filters, and the record of the run.
 
 const TAGS_ON_A_CARD = 5;
 const LABELS_LISTED = 100;
@@ -9,7 +9,7 @@ const counted = (count, one) => `${decimal(count)} ${one}${count === 1 ? "" : "s
 
 // ---- data -----------------------------------------------------------------------------------------------------------
 
-/** Take the blocks of one class out of the page. */
+/** Remove the data blocks of one class from the page and return their content. */
 function takeBlocks(kind) {
   return Array.from(document.querySelectorAll(`script.${kind}`), (block) => {
     block.remove();
@@ -19,24 +19,24 @@ function takeBlocks(kind) {
 
 const about = takeBlocks("about")[0];
 const labels = about.labels.map(([name, seen]) => ({ name, seen, photos: 0 }));
-const photos = takeBlocks("photos").flat().map(([name, link, thumbnail, reason, pairs]) => {
+const photos = takeBlocks("photos").flat().map(([name, link, thumbnail, error, pairs]) => {
   const tags = [];
-  for (let at = 0; at < pairs.length; at += 2) {
-    const label = labels[pairs[at]];
+  for (let i = 0; i < pairs.length; i += 2) {
+    const label = labels[pairs[i]];
     label.photos += 1;
-    tags.push({ label, score: pairs[at + 1] });
+    tags.push({ label, score: pairs[i + 1] });
   }
-  return { name, link, thumbnail, reason, tags };
+  return { name, link, thumbnail, error, tags };
 });
-const unreadable = takeBlocks("unreadable").flat().map(([name, reason]) => ({ name, reason }));
+const unreadable = takeBlocks("unreadable").flat().map(([name, error]) => ({ name, error }));
 const labelsByPhotos = [...labels].sort((a, b) => b.photos - a.photos);
 
-// ---- what a photo looks like ----------------------------------------------------------------------------------------
+// ---- cards ----------------------------------------------------------------------------------------------------------
 
 function picture(photo) {
-  if (!photo.thumbnail) return element("span", { className: "reason" }, `no thumbnail: ${photo.reason}`);
-  const words = photo.tags.map(({ label, score }) => `${label.name}${label.seen ? "" : " (unseen)"} ${score.toFixed(2)}`);
-  const alt = words.length ? `photo tagged ${words.join(", ")}` : "photo without tags";
+  if (!photo.thumbnail) return element("span", { className: "error" }, `no thumbnail: ${photo.error}`);
+  const tags = photo.tags.map(({ label, score }) => `${label.name}${label.seen ? "" : " (unseen)"} ${score.toFixed(2)}`);
+  const alt = tags.length ? `photo tagged ${tags.join(", ")}` : "photo without tags";
   return element("img", { src: `data:image/jpeg;base64,${photo.thumbnail}`, alt, decoding: "async" });
 }
 
@@ -51,17 +51,17 @@ function tagLine({ label, score }, ...between) {
 }
 
 function drawCard(photo, active) {
-  const wanted = visibleTags(photo);
-  const fitting = wanted.length > TAGS_ON_A_CARD ? TAGS_ON_A_CARD - 1 : TAGS_ON_A_CARD;
+  const tags = visibleTags(photo);
+  const shown = tags.length > TAGS_ON_A_CARD ? TAGS_ON_A_CARD - 1 : TAGS_ON_A_CARD;
   const card = element(
     "button",
     { type: "button", className: "card", tabIndex: active ? 0 : -1 },
     element("span", { className: "picture" }, picture(photo)),
     element("span", { className: "name", title: photo.name }, photo.name.split("/").pop()),
-    ...wanted.slice(0, fitting).map((tag) => tagLine(tag)),
+    ...tags.slice(0, shown).map((tag) => tagLine(tag)),
   );
-  if (wanted.length > fitting) card.append(element("span", { className: "faint" }, `and ${wanted.length - fitting} more`));
-  if (!wanted.length) card.append(element("span", { className: "faint" }, "no tags"));
+  if (tags.length > shown) card.append(element("span", { className: "faint" }, `and ${tags.length - shown} more`));
+  if (!tags.length) card.append(element("span", { className: "faint" }, "no tags"));
   card.addEventListener("click", () => openDetail(photo));
   return card;
 }
@@ -71,7 +71,7 @@ function drawUnreadable(file) {
     "div",
     { className: "row" },
     element("span", { className: "name", title: file.name }, file.name),
-    element("span", { className: "reason", title: file.reason }, file.reason),
+    element("span", { className: "error", title: file.error }, file.error),
   );
 }
 
@@ -93,25 +93,25 @@ function openDetail(photo) {
 
 // ---- filters --------------------------------------------------------------------------------------------------------
 
-const chosen = new Set(); // labels that a photo must have
+const selected = new Set(); // labels that a photo must have
 let view = "photos";
 
-const least = () => Number(byId("least").value);
-const visibleTags = (photo) => photo.tags.filter(({ score }) => score >= least());
-const holds = (text, query) => text.toLowerCase().includes(query.trim().toLowerCase());
+const minScore = () => Number(byId("min-score").value);
+const visibleTags = (photo) => photo.tags.filter(({ score }) => score >= minScore());
+const contains = (text, query) => text.toLowerCase().includes(query.trim().toLowerCase());
 
 function passes(photo) {
   const tags = visibleTags(photo);
-  if (least() > 0 && !tags.length) return false;
+  if (minScore() > 0 && !tags.length) return false;
   if (byId("unseen-only").checked && tags.every(({ label }) => label.seen)) return false;
-  for (const label of chosen) if (!tags.some((tag) => tag.label === label)) return false;
-  return holds(photo.name, byId("name-query").value);
+  for (const label of selected) if (!tags.some((tag) => tag.label === label)) return false;
+  return contains(photo.name, byId("name-query").value);
 }
 
-/** The score by which photos are ordered: of the chosen labels together, else the best. */
+/** The score by which photos are sorted: the sum over the selected labels, or the best score. */
 function orderingScore(photo) {
-  const scores = photo.tags.filter(({ label }) => !chosen.size || chosen.has(label)).map(({ score }) => score);
-  return chosen.size ? scores.reduce((sum, score) => sum + score, 0) : Math.max(0, ...scores);
+  const scores = photo.tags.filter(({ label }) => !selected.size || selected.has(label)).map(({ score }) => score);
+  return selected.size ? scores.reduce((sum, score) => sum + score, 0) : Math.max(0, ...scores);
 }
 
 function showEntries() {
@@ -133,57 +133,57 @@ function showEntries() {
   grid.show(found, CARD, drawCard, "Photos");
 }
 
-const firstOf = (shown, all) => (shown < all ? `; the first ${decimal(shown)} are on this page` : "");
+const firstOf = (shown, all) => (shown < all ? `; this page shows the first ${decimal(shown)}` : "");
 
-/** List the labels that fit the query, chosen ones first; returns the button of each. */
+/** List the labels that match the query, selected ones first; returns the button of each. */
 function listLabels() {
   const query = byId("label-query").value;
-  const found = labelsByPhotos.filter((label) => chosen.has(label) || holds(label.name, query));
-  found.sort((a, b) => chosen.has(b) - chosen.has(a));
+  const found = labelsByPhotos.filter((label) => selected.has(label) || contains(label.name, query));
+  found.sort((a, b) => selected.has(b) - selected.has(a));
   const buttons = new Map(found.slice(0, LABELS_LISTED).map((label) => [label, labelButton(label)]));
   byId("labels").replaceChildren(...Array.from(buttons.values(), (button) => element("li", {}, button)));
-  const left = found.length - LABELS_LISTED;
-  byId("labels-left").textContent = left > 0 ? `and ${counted(left, "label")} more: type to find them` : "";
+  const more = found.length - LABELS_LISTED;
+  byId("more-labels").textContent = more > 0 ? `and ${counted(more, "more label")}: type to find them` : "";
   return buttons;
 }
 
 function labelButton(label) {
-  const photosOfIt = element("span", { className: "score" }, decimal(label.photos));
-  const button = element("button", { type: "button", "aria-pressed": chosen.has(label) }, labelName(label), photosOfIt);
+  const count = element("span", { className: "score" }, decimal(label.photos));
+  const button = element("button", { type: "button", "aria-pressed": selected.has(label) }, labelName(label), count);
   button.addEventListener("click", () => {
-    if (!chosen.delete(label)) chosen.add(label);
-    listLabels().get(label)?.focus(); // chosen labels stand first, so its button has moved
+    if (!selected.delete(label)) selected.add(label);
+    listLabels().get(label)?.focus(); // selected labels come first, so its button has moved
     showEntries();
   });
   return button;
 }
 
 function clearFilters() {
-  chosen.clear();
+  selected.clear();
   for (const id of ["label-query", "name-query"]) byId(id).value = "";
-  byId("least").value = 0;
-  byId("least-shown").textContent = "0.00";
+  byId("min-score").value = 0;
+  byId("min-score-shown").textContent = "0.00";
   byId("unseen-only").checked = false;
   listLabels();
   showEntries();
 }
 
-// ---- what made the tags ---------------------------------------------------------------------------------------------
+// ---- record of the run ----------------------------------------------------------------------------------------------
 
-function tellRun() {
+function showRun() {
   const { run, counts } = about;
   byId("counts").textContent =
     `${counted(counts.photos, "photo")} tagged${firstOf(counts.photos_shown, counts.photos)}, ` +
     `${counted(counts.unreadable, "file")} unreadable`;
   const summary = byId("certificate").querySelector("summary");
   if (!run) {
-    byId("engine").textContent = "No record of the run lay beside the tags: which engine made them is not known.";
+    byId("engine").textContent = "The tags have no record of their run, so their engine is unknown.";
     byId("certificate").hidden = true;
     return;
   }
-  const { backend, version, provider, device, precision } = run.running;
+  const { backend, version, provider, device, precision } = run.execution;
   byId("engine").textContent =
-    `${run.model}: ${run.system}, ${run.labels} labels, ${run.unseen} of them unseen (*); ` +
+    `${run.file}: ${run.model}, ${run.labels} labels, ${run.unseen} of them unseen (*); ` +
     `on ${backend} ${version}, ${provider} (${device}), ${precision}; tags: ${run.rule}.`;
   const certificate = run.certificate;
   if (!certificate) {
@@ -191,7 +191,7 @@ function tellRun() {
     return;
   }
   summary.textContent =
-    `Certified on ${counted(certificate.photos, "picture")}, ${certificate.made.slice(0, 10)}, ` +
+    `Certified on ${counted(certificate.photos, "image")}, ${certificate.made.slice(0, 10)}, ` +
     `with ${certificate.backend} ${certificate.version} on ${certificate.device}, against ${certificate.reference}`;
   const rows = certificate.checks.flatMap((check) =>
     check.measurements.map((found) =>
@@ -208,17 +208,17 @@ function tellRun() {
 
 const measured = (value, unit) => (unit ? `${value.toFixed(2)} ${unit}` : value ? value.toExponential(1) : "0");
 
-function limit({ at_most: most, at_least: fewest, unit }) {
-  if (most !== null) return `at most ${measured(most, unit)}`;
-  return fewest === null ? "" : `at least ${measured(fewest, unit)}`;
+function limit({ at_most: atMost, at_least: atLeast, unit }) {
+  if (atMost !== null) return `at most ${measured(atMost, unit)}`;
+  return atLeast === null ? "" : `at least ${measured(atLeast, unit)}`;
 }
 
 // ---- start ----------------------------------------------------------------------------------------------------------
 
 const grid = new VirtualGrid(byId("viewport"), byId("grid"));
 const views = [["photos", counted(photos.length, "photo")], ["unreadable", `${decimal(about.counts.unreadable)} unreadable`]];
-for (const [name, words] of views) {
-  const button = element("button", { type: "button" }, words);
+for (const [name, text] of views) {
+  const button = element("button", { type: "button" }, text);
   button.dataset.view = name;
   button.addEventListener("click", () => {
     view = name;
@@ -228,11 +228,11 @@ for (const [name, words] of views) {
 }
 for (const id of ["name-query", "unseen-only", "order"]) byId(id).addEventListener("input", showEntries);
 byId("label-query").addEventListener("input", listLabels);
-byId("least").addEventListener("input", () => {
-  byId("least-shown").textContent = least().toFixed(2);
+byId("min-score").addEventListener("input", () => {
+  byId("min-score-shown").textContent = minScore().toFixed(2);
   showEntries();
 });
 byId("clear").addEventListener("click", clearFilters);
-tellRun();
+showRun();
 listLabels();
 showEntries();

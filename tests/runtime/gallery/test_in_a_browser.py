@@ -56,7 +56,7 @@ class Page:
         self.browser = browser
         browser.get_log("browser")
         browser.get(path.as_uri())
-        WebDriverWait(browser, 60).until(lambda _: "Reading the photos" not in self.status)
+        WebDriverWait(browser, 60).until(lambda _: "Loading photos" not in self.status)
 
     @property
     def status(self) -> str:
@@ -94,7 +94,7 @@ class Page:
     def at_least(self, score: float) -> None:
         self.script(
             "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))",
-            self.one("#least"),
+            self.one("#min-score"),
             score,
         )
 
@@ -139,7 +139,7 @@ def test_a_tagged_folder_opens_from_disk_with_its_pictures_and_certificate(brows
     page = Page(browser, tmp_path / "with.html")
     assert "model.onnx: RGCN-PosVAE on tiny, 6 labels, 2 of them unseen (*); on openvino " in page.one("#engine").text
     assert "fp32" in page.one("#engine").text
-    assert page.one("#certificate summary").text.startswith("Certified on 3 pictures, ")
+    assert page.one("#certificate summary").text.startswith("Certified on 3 images, ")
     page.one("#certificate summary").click()
     assert "golden sample: largest difference" in page.one("#certificate table").text
     images = "Array.from(document.querySelectorAll('#grid img')"

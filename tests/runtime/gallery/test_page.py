@@ -1,5 +1,5 @@
-"""The gallery as a file: what stands in it, whatever the photos, names and sizes. The page itself is tested in a
-browser, in test_gallery_in_a_browser.py."""
+"""The gallery as a file: its content, whatever the photos, names and sizes. The page itself is tested in a browser, in
+test_in_a_browser.py."""
 
 import base64
 import hashlib
@@ -29,7 +29,7 @@ def run(command, *arguments: str):
 
 
 def blocks(page: Path, kind: str) -> list:
-    """The data of one kind that a page holds."""
+    """The data blocks of one class in a page."""
     found = re.findall(f'<script type="application/json" class="{kind}">(.*?)</script>', page.read_text())
     return [json.loads(block) for block in found]
 
@@ -94,11 +94,11 @@ def test_photos_of_shards_have_their_thumbnails(here):
         assert thumbnail == of_files[Path(name).name]
 
 
-def test_the_page_says_what_made_the_tags(here):
+def test_the_page_shows_the_record_of_the_run(here):
     assert run(infer, "images", "--report", "gallery.html", "--top-k", "2").exit_code == 0
     run_of = blocks(here / "gallery.html", "about")[0]["run"]
     assert run_of["certificate"] is None
-    assert run_of["running"]["backend"] == "openvino"
+    assert run_of["execution"]["backend"] == "openvino"
     assert run_of["rule"] == "the best 2 labels"
     assert (run_of["labels"], run_of["unseen"]) == (6, 2)
 
@@ -111,7 +111,7 @@ def test_it_can_be_made_afterwards_and_is_the_same(here):
     assert (here / "later.html").read_bytes() == (here / "gallery.html").read_bytes()
 
 
-def test_a_photo_that_is_gone_keeps_its_place_and_says_so(here):
+def test_a_missing_photo_stays_on_the_page_with_its_error(here):
     assert run(infer, "images").exit_code == 0
     (here / "images/b.png").unlink()
     write_gallery("tags.jsonl", "gallery.html", quiet=True)
@@ -120,7 +120,7 @@ def test_a_photo_that_is_gone_keeps_its_place_and_says_so(here):
     assert photos[1][3] == "No such file or directory"
 
 
-def test_links_lead_from_the_page_to_the_photo(here):
+def test_links_are_relative_to_the_page(here):
     assert run(infer, "images").exit_code == 0
     write_gallery("tags.jsonl", "pages/deep/gallery.html", quiet=True)
     assert entries(here / "pages/deep/gallery.html", "photos")[0][1] == "./../../images/a.png"
@@ -134,7 +134,7 @@ def test_no_name_makes_a_link_that_leaves_the_disk(tmp_path, name):
     assert re.fullmatch(r"\./[A-Za-z0-9%./_~-]+", link)
 
 
-def test_nothing_foreign_can_end_a_block_or_turn_the_text_around(tmp_path):
+def test_no_name_can_end_a_block_or_reorder_the_text(tmp_path):
     hostile = "</script><script>alert(1)</script><!-- \u2028\u2029 \u202egnp.\u2066 ' \" & \x00\x1b[2J \udcff é 猫"
     photos = [
         {"path": hostile, "tags": [{"label": hostile, "score": 0.5, "seen": False}]},
@@ -167,7 +167,7 @@ def test_thumbnails_stay_small_whatever_the_photo(tmp_path):
     assert len(tiny) <= 1000
 
 
-def test_thumbnails_tell_nothing_of_where_a_photo_was_taken(tmp_path):
+def test_thumbnails_carry_no_metadata(tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "a camera of mine"
     Image.new("RGB", (400, 300)).save(tmp_path / "a.jpg", exif=exif, comment=b"at home")
@@ -178,8 +178,8 @@ def test_thumbnails_tell_nothing_of_where_a_photo_was_taken(tmp_path):
 
 
 def test_more_photos_than_a_page_holds_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "MOST_PHOTOS", 600)
-    monkeypatch.setattr(gallery, "MOST_UNREADABLE", 300)
+    monkeypatch.setattr(gallery, "MAX_PHOTOS", 600)
+    monkeypatch.setattr(gallery, "MAX_UNREADABLE", 300)
     photos = [{"path": f"{place}.jpg", "tags": []} for place in range(700)]
     photos += [{"path": f"{place}.jpg", "error": "gone"} for place in range(400)]
     counts = write_gallery(tags_file(tmp_path / "tags.jsonl", photos), tmp_path / "gallery.html", quiet=True)
@@ -188,7 +188,7 @@ def test_more_photos_than_a_page_holds_are_counted(tmp_path, monkeypatch):
     assert len(entries(tmp_path / "gallery.html", "unreadable")) == 300
 
 
-def test_the_policy_names_the_very_style_and_script(tmp_path):
+def test_the_policy_has_the_hashes_of_style_and_script(tmp_path):
     write_gallery(tags_file(tmp_path / "tags.jsonl", []), tmp_path / "gallery.html", quiet=True)
     text = (tmp_path / "gallery.html").read_text(encoding="utf-8")
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
@@ -203,16 +203,19 @@ def test_the_policy_names_the_very_style_and_script(tmp_path):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("{", "it is not JSON"),
+        ("{", "is not JSON"),
         ("[1]", "it is [1], not an object"),
         ('{"path": 1, "tags": []}', "path is 1, not text"),
         ('{"path": "a"}', "tags is null, not a list"),
-        ('{"path": "a", "tags": [{"label": "dog", "score": 2, "seen": true}]}', "tags[0].score is 2, not from 0 to 1"),
-        ('{"path": "a", "tags": [{"label": "dog", "score": NaN, "seen": true}]}', "not a number"),
-        ('{"path": "a", "tags": [{"label": "dog", "score": 1}]}', "tags[0].seen is null, not true or false"),
+        (
+            '{"path": "a", "tags": [{"label": "dog", "score": 2, "seen": true}]}',
+            "tags[0].score is 2, not a number from 0 to 1",
+        ),
+        ('{"path": "a", "tags": [{"label": "dog", "score": NaN, "seen": true}]}', "NaN is not a number in JSON"),
+        ('{"path": "a", "tags": [{"label": "dog", "score": 1}]}', "tags[0] lacks seen"),
     ],
 )
-def test_an_unfit_line_of_tags_is_named_and_nothing_is_written(tmp_path, line, what):
+def test_an_invalid_line_of_tags_is_named_and_nothing_is_written(tmp_path, line, what):
     (tmp_path / "tags.jsonl").write_text('{"path": "a.jpg", "tags": []}\n' + line + "\n")
     (tmp_path / "gallery.html").write_text("the old page")
     with pytest.raises(UsageError, match=re.escape(what)) as refused:
@@ -227,10 +230,10 @@ def test_an_unfit_line_of_tags_is_named_and_nothing_is_written(tmp_path, line, w
     [
         (("images", "--report", "gallery.pdf"), "unknown suffix '.pdf' for a gallery"),
         (("images", "--report", "images"), "unknown suffix ''"),
-        (("images", "--report", "gallery.html", "--output", "-"), "is made from a file of tags, not from --output -"),
+        (("images", "--report", "gallery.html", "--output", "-"), "needs a file of tags, found --output -"),
     ],
 )
-def test_a_page_that_cannot_be_made_is_refused_before_the_work(here, arguments, what):
+def test_a_page_that_cannot_be_written_is_refused_before_tagging(here, arguments, what):
     result = run(infer, *arguments)
     assert result.exit_code == 2
     assert what in result.stderr
@@ -242,13 +245,14 @@ def test_csv_without_its_record_is_refused(here):
     (here / "tags.csv.run.json").unlink()
     result = run(gallery_command, "tags.csv")
     assert result.exit_code == 2
-    assert "CSV does not say which labels are unseen" in result.stderr
+    assert "CSV does not mark unseen labels" in result.stderr
 
 
 @pytest.mark.parametrize("record", ["{", "[]", '{"engine": 1}', '{"engine": {"file": "m.onnx"}, "running": {}}'])
-def test_an_unfit_record_is_refused(here, record):
+def test_an_invalid_record_is_refused(here, record):
     assert run(infer, "images").exit_code == 0
     (here / "tags.jsonl.run.json").write_text(record)
     result = run(gallery_command)
     assert result.exit_code == 2
-    assert "tags.jsonl.run.json: is not the record of a run" in result.stderr
+    assert "mlzsl-gallery: error: tags.jsonl.run.json: " in result.stderr
+    assert result.stderr.endswith("; move it away, or tag the photos again.\n")

@@ -71,18 +71,18 @@ def test_with_no_other_flag_it_tags_a_folder(here):
     assert "wrote tags.jsonl and tags.jsonl.run.json" in result.stdout
 
 
-def test_the_record_of_the_run_says_what_made_the_tags(here, tiny_model):
+def test_the_record_of_the_run_states_engine_and_selection(here, tiny_model):
     assert infer("images", "--backend", "onnxruntime", "--threshold", "0.5").exit_code == 0
     record = json.loads((here / "tags.jsonl.run.json").read_text())
     assert record["engine"]["file"] == "model.onnx"
     assert record["engine"]["network_sha256"] == tiny_model.manifest.network_sha256
     assert record["engine"]["unseen"] == ["zebra", "snowboard"]
-    assert record["running"]["backend"] == "onnxruntime"
-    assert record["running"]["provider"] == "CPUExecutionProvider"
-    assert record["running"]["precision"] == "fp32"
+    assert record["execution"]["backend"] == "onnxruntime"
+    assert record["execution"]["provider"] == "CPUExecutionProvider"
+    assert record["execution"]["precision"] == "fp32"
     assert record["preprocessing"] == tiny_model.manifest.preprocessing
     assert record["selection"]["threshold"] == 0.5
-    assert record["photos"] == {"tagged": 5, "unreadable": 1, "passed_over": 0}
+    assert record["photos"] == {"tagged": 5, "unreadable": 1, "skipped": 0}
     assert record["mlzsl"]
 
 
@@ -93,6 +93,10 @@ def test_the_thresholds_of_the_model_hold_where_it_has_them(here):
     scores = reference_scores(random_images(5))
     tagged = [record for record in records(here / "tags.jsonl") if "tags" in record]
     assert [len(record["tags"]) for record in tagged] == (scores >= 0.4).sum(axis=1).tolist()
+
+
+def test_one_photo_is_not_photos(here):
+    assert "tagged 1 photo in " in infer("images/a.png").stdout
 
 
 def test_csv_and_top_k(here):
@@ -116,8 +120,8 @@ def test_a_list_on_standard_input_and_tags_on_standard_output(here):
 def test_json_prints_a_summary_and_nothing_else(here):
     result = infer("images", "--json")
     summary = json.loads(result.stdout)
-    assert summary["photos"] == {"tagged": 5, "unreadable": 1, "passed_over": 0}
-    assert summary["reasons"][0]["path"] == "images/c.jpg"
+    assert summary["photos"] == {"tagged": 5, "unreadable": 1, "skipped": 0}
+    assert summary["errors"][0]["path"] == "images/c.jpg"
     assert summary["output"] == "tags.jsonl"
     assert summary["photos_per_second"] > 0
     assert result.stderr == ""
@@ -139,7 +143,7 @@ def test_the_same_tags_whatever_the_batch_the_threads_and_the_backend(here):
         assert again == pytest.approx(scores, abs=3e-6)
 
 
-def test_a_picture_to_look_at(here):
+def test_a_contact_sheet(here):
     result = infer("images", "--picture", "tagged.png")
     assert result.exit_code == 0, result.output
     assert "and tagged.png" in result.stdout
@@ -169,7 +173,7 @@ def test_a_table_of_paths(here):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "no photos were named; try `mlzsl-infer images/`"),
+        ([], "no photos are named; try `mlzsl-infer images/`"),
         (["nowhere"], "nowhere: no such file or folder"),
         (["empty"], "no image found in empty"),
         (["images", "--engine", "nowhere.onnx"], "nowhere.onnx: no model file is there; make one with mlzsl-export"),
@@ -181,7 +185,9 @@ def test_a_table_of_paths(here):
         (["images", "--engine", "images/a.png"], "images/a.png: is no kind of engine known here"),
         (["images", "-o", "tags.txt"], "--output tags.txt: unknown suffix '.txt'"),
         (["images", "-o", "images"], "--output images: is a folder"),
-        (["images", "-o", "-", "--json"], "--json: the summary would stand among the tags"),
+        (["images", "--path-column", "file"], "--path-column: has no effect without a table among PHOTOS"),
+        (["images", "--engine", "nowhere.onnx", "-o", "tags.txt"], "--output tags.txt: unknown suffix '.txt'"),
+        (["images", "-o", "-", "--json"], "--json: standard output already has the tags"),
         (["images", "--picture", "tagged.gif"], "--picture tagged.gif: unknown suffix '.gif'"),
         (["images", "--precision", "bf16", "--backend", "onnxruntime"], "--precision bf16: --backend onnxruntime runs"),
         (["images", "--device", "cuda", "--backend", "openvino"], "--backend openvino: runs with --device cpu"),
@@ -287,7 +293,7 @@ def test_it_says_whether_the_engine_is_certified(here):
     certified = CliRunner().invoke(verify, ["model.onnx", "--certify", "--backend", "onnxruntime"])
     assert certified.exit_code == 0, certified.output
     result = infer("images", "--backend", "onnxruntime")
-    assert "model.onnx: certified on 3 pictures, " in result.stderr
+    assert "model.onnx: certified on 3 images, " in result.stderr
     record = json.loads((here / "tags.jsonl.run.json").read_text())
     assert record["certificate"]["network_sha256"] == record["engine"]["network_sha256"]
     assert record["certificate"]["backend"] == "onnxruntime"
@@ -300,7 +306,7 @@ def test_files_of_other_kinds_in_a_folder_are_counted_not_passed_over_in_silence
         (here / "images" / name).write_bytes(b"x")
     result = infer("images")
     assert "passed over 3 files whose suffix is of no image format read here: 2 .heic, 1 .txt; convert" in result.stdout
-    assert json.loads((here / "tags.jsonl.run.json").read_text())["photos"]["passed_over"] == 3
+    assert json.loads((here / "tags.jsonl.run.json").read_text())["photos"]["skipped"] == 3
 
 
 def test_a_named_heic_file_gets_its_reason(here):

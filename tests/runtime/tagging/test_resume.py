@@ -1,4 +1,4 @@
-"""Whatever ends a job, and wherever: resumed, it ends with the very bytes that an unbroken run writes."""
+"""However and wherever a job is interrupted: resumed, its output is byte-identical to that of an uninterrupted run."""
 
 import json
 import os
@@ -13,14 +13,14 @@ from PIL import Image
 from tinymodel import random_images
 
 from mlzsl.cli.errors import FailureError
-from mlzsl.runtime.io.records import line_of
+from mlzsl.runtime.io.tag_files import line_of
 from mlzsl.runtime.tagging.cli import main
 from mlzsl.runtime.tagging.journal import Journal, journal_folder
 from mlzsl.runtime.tags import Tagged
 
 COUNT, BATCH = 45, 4
 BROKEN = {0, 3, 4, 13, 14, 15, 16, 17, 30, 44}
-# A run that kills itself. Lines go to the disk at once, so that there is something to lose.
+# A run that kills itself. Every line is synced to disk at once, so that there is something to resume.
 KILLED = """
 import os, shutil, signal, sys
 from mlzsl.runtime.tagging import job, journal
@@ -50,7 +50,7 @@ def before_output(records, output):
 if where in ("a line", "torn"):
     journal.Journal.write = writing
 job.write_output = before_output
-if where == "while it tidies up":
+if where == "while it deletes the journal":
     shutil.rmtree = lambda *a, **k: die()
 from mlzsl.runtime.tagging.cli import main
 main(sys.argv[3:])
@@ -77,22 +77,22 @@ def infer(*arguments: str):
     return CliRunner().invoke(main, [*FLAGS, *map(str, arguments)])
 
 
-def unbroken(suffix: str = ".jsonl") -> bytes:
-    assert infer("-o", f"unbroken{suffix}").exit_code == 0
-    with open(f"unbroken{suffix}", "rb") as file:
+def uninterrupted(suffix: str = ".jsonl") -> bytes:
+    assert infer("-o", f"uninterrupted{suffix}").exit_code == 0
+    with open(f"uninterrupted{suffix}", "rb") as file:
         return file.read()
 
 
 def killed(where: str, point: int, *arguments: str) -> None:
-    """Run in a process of its own until it kills itself."""
+    """Run in a new process until it kills itself."""
     command = [sys.executable, "-c", KILLED, where, str(point), *FLAGS, *arguments]
     result = subprocess.run(command, capture_output=True, timeout=120)
     assert result.returncode == -signal.SIGKILL, result.stderr.decode()
 
 
 @pytest.mark.parametrize(("suffix", "seed"), [(".jsonl", 1), (".csv", 2), (".parquet", 3)])
-def test_killed_at_random_points_and_resumed_the_output_is_that_of_an_unbroken_run(here, suffix, seed):
-    expected = unbroken(suffix)
+def test_killed_at_random_points_and_resumed_the_output_is_that_of_an_uninterrupted_run(here, suffix, seed):
+    expected = uninterrupted(suffix)
     chance = random.Random(seed)
     output = f"tags{suffix}"
     for where in ("a line", "torn", "a line", "torn"):
@@ -103,26 +103,28 @@ def test_killed_at_random_points_and_resumed_the_output_is_that_of_an_unbroken_r
     assert (here / output).read_bytes() == expected
     assert not journal_folder(output).exists()
     record = json.loads((here / f"{output}.run.json").read_text())
-    assert record["photos"] == {"tagged": COUNT - len(BROKEN), "unreadable": len(BROKEN), "passed_over": 0}
+    assert record["photos"] == {"tagged": COUNT - len(BROKEN), "unreadable": len(BROKEN), "skipped": 0}
     assert record["resumed"] > 0
-    assert f"; {record['resumed']} photos had been done before; {len(BROKEN)} could not be read:" in finished.stdout
+    assert (
+        f"; {record['resumed']} photos done before the job resumed; {len(BROKEN)} could not be read:" in finished.stdout
+    )
 
 
-@pytest.mark.parametrize("where", ["before the output", "after the output", "while it tidies up"])
+@pytest.mark.parametrize("where", ["before the output", "after the output", "while it deletes the journal"])
 def test_killed_when_all_photos_are_done(here, where):
-    expected = unbroken()
+    expected = uninterrupted()
     killed(where, 0, "-o", "tags.jsonl")
     assert infer("-o", "tags.jsonl", "--resume").exit_code == 0
     assert (here / "tags.jsonl").read_bytes() == expected
     assert not journal_folder("tags.jsonl").exists()
 
 
-def test_an_unfinished_job_is_not_thrown_away_by_chance(here):
+def test_an_unfinished_job_is_not_deleted_by_accident(here):
     killed("a line", 20, "-o", "tags.jsonl")
     kept = (here / "tags.jsonl.unfinished/records.jsonl").read_bytes()
     result = infer("-o", "tags.jsonl")
     assert result.exit_code == 2
-    assert "an unfinished job is kept in tags.jsonl.unfinished; go on with it with --resume, or" in result.stderr
+    assert "an unfinished job is kept in tags.jsonl.unfinished; continue it with --resume, or" in result.stderr
     assert "--restart" in result.stderr
     assert (here / "tags.jsonl.unfinished/records.jsonl").read_bytes() == kept
     assert infer("-o", "tags.jsonl", "--restart").exit_code == 0
@@ -136,17 +138,17 @@ def test_another_job_is_not_resumed(here):
         result = infer("-o", "tags.jsonl", "--resume", *arguments)
         assert result.exit_code == 2, result.output
         (sentence,) = result.stderr.splitlines()
-        assert "begin anew with --restart" in sentence
+        assert "start over with --restart" in sentence
         return sentence
 
-    assert "began with another rule for tags" in refused("--top-k", "2")
-    assert "began with another batch size (4, now 5)" in refused("--batch-size", "5")
-    assert "began with another engine (openvino" in refused("--backend", "onnxruntime")
-    assert "began with another input" in refused("images/001.png")
+    assert "has another rule for tags" in refused("--top-k", "2")
+    assert "has another batch size (4, now 5)" in refused("--batch-size", "5")
+    assert "has another engine (openvino" in refused("--backend", "onnxruntime")
+    assert "has another input" in refused("images/001.png")
     (here / "images/044.png").rename(here / "images/0440.png")
-    assert "began with another list of files" in refused()
+    assert "has another list of files" in refused()
     (here / "images/0440.png").unlink()
-    assert "began with another number of files (45, now 44)" in refused()
+    assert "has another number of files (45, now 44)" in refused()
 
 
 def test_a_list_that_is_another_is_refused(here):
@@ -162,40 +164,40 @@ def test_a_list_that_is_another_is_refused(here):
     for other in (names[1:], names[:3]):
         result = resumed(other)
         assert result.exit_code == 2
-        assert "the photos are no longer those that the job" in result.stderr
+        assert "the photos differ from those of the job" in result.stderr
     assert resumed(names).exit_code == 0
-    assert (here / "tags.jsonl").read_bytes() == unbroken()
+    assert (here / "tags.jsonl").read_bytes() == uninterrupted()
 
 
 @pytest.mark.parametrize("name", ["photos.tar", "photos.tar.gz", "photos.csv"])
-def test_a_job_on_a_shard_or_a_table_goes_on(here, name):
+def test_a_job_on_a_shard_or_a_table_resumes(here, name):
     files = sorted(os.listdir("images"))
     if name == "photos.csv":
         (here / name).write_text("path\n" + "".join(f"images/{file}\n" for file in files))
     else:
         subprocess.run(["tar", "-caf", name, "-C", "images", *files], check=True)
     flags = [name, *FLAGS[1:]]
-    assert CliRunner().invoke(main, [*flags, "-o", "unbroken.jsonl"]).exit_code == 0
+    assert CliRunner().invoke(main, [*flags, "-o", "uninterrupted.jsonl"]).exit_code == 0
     command = [sys.executable, "-c", KILLED, "a line", "30", *flags, "-o", "tags.jsonl"]
     assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
     assert CliRunner().invoke(main, [*flags, "-o", "tags.jsonl", "--resume"]).exit_code == 0
-    assert (here / "tags.jsonl").read_bytes() == (here / "unbroken.jsonl").read_bytes()
+    assert (here / "tags.jsonl").read_bytes() == (here / "uninterrupted.jsonl").read_bytes()
     assert json.loads((here / "tags.jsonl.run.json").read_text())["resumed"] > 20
 
 
-def test_resume_begins_where_there_is_nothing_to_go_on_with(here):
-    expected = unbroken()
+def test_resume_starts_a_job_if_there_is_no_unfinished_one(here):
+    expected = uninterrupted()
     assert infer("-o", "tags.jsonl", "--resume").exit_code == 0
     assert (here / "tags.jsonl").read_bytes() == expected
 
 
 def test_resume_and_restart_exclude_each_other(here):
     assert "choose one" in infer("--resume", "--restart").stderr
-    assert "standard output keeps nothing" in infer("-o", "-", "--resume").stderr
+    assert "--resume: has no effect with --output -" in infer("-o", "-", "--resume").stderr
 
 
-def test_ctrl_c_keeps_what_is_done(here, monkeypatch):
-    expected = unbroken()
+def test_ctrl_c_keeps_the_photos_done_so_far(here, monkeypatch):
+    expected = uninterrupted()
     write = Journal.write
 
     def interrupted(self, photo):
@@ -207,7 +209,7 @@ def test_ctrl_c_keeps_what_is_done(here, monkeypatch):
     result = CliRunner().invoke(main, [*FLAGS[:-1], "-o", "tags.jsonl"])
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-2:] == [
-        "What is done is kept in tags.jsonl.unfinished: go on with --resume.",
+        "The photos done so far are kept in tags.jsonl.unfinished: continue with --resume.",
         "mlzsl-infer: interrupted.",
     ]
     assert len((here / "tags.jsonl.unfinished/records.jsonl").read_bytes().splitlines()) == 25
@@ -217,10 +219,19 @@ def test_ctrl_c_keeps_what_is_done(here, monkeypatch):
     assert (here / "tags.jsonl").read_bytes() == expected
 
 
+def test_a_last_line_without_its_end_is_cut(here):
+    expected = uninterrupted()
+    killed("a line", 20, "-o", "tags.jsonl")
+    records = here / "tags.jsonl.unfinished/records.jsonl"
+    records.write_bytes(records.read_bytes()[:-1])
+    assert infer("-o", "tags.jsonl", "--resume").exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == expected
+
+
 FULL = """
 import resource, sys
 from mlzsl.runtime.tagging import journal
-journal.MOST_BUFFERED = 1
+journal.MAX_BUFFERED = 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))  # no file may grow beyond
 from mlzsl.runtime.tagging.cli import main
 main(sys.argv[2:])
@@ -228,15 +239,15 @@ main(sys.argv[2:])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits")
-def test_on_a_full_disk_what_is_written_is_valid_and_the_job_goes_on_when_there_is_room(here):
-    expected = unbroken()
+def test_on_a_full_disk_the_journal_is_valid_and_the_job_resumes_when_there_is_space(here):
+    expected = uninterrupted()
     result = subprocess.run(
         [sys.executable, "-c", FULL, "5000", *FLAGS, "-o", "tags.jsonl"], capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 1
     assert result.stderr == (
         "mlzsl-infer: error: tags.jsonl: could not be written: File too large. "
-        "What is done is kept in tags.jsonl.unfinished: go on with --resume.\n"
+        "The photos done so far are kept in tags.jsonl.unfinished: continue with --resume.\n"
     )
     written = (here / "tags.jsonl.unfinished/records.jsonl").read_bytes()
     assert written
@@ -270,8 +281,8 @@ def test_two_jobs_do_not_write_one_output(here):
     assert (folder / "records.jsonl").read_bytes() == line_of(Tagged("a.jpg"))
 
 
-def test_lines_that_are_no_records_are_not_taken_over(here):
-    expected = unbroken()
+def test_lines_that_are_not_records_are_cut(here):
+    expected = uninterrupted()
     killed("a line", 20, "-o", "tags.jsonl")
     with (here / "tags.jsonl.unfinished/records.jsonl").open("ab") as file:
         file.write(b"\0" * 4096 + b'\n{"path": 1}\n')

@@ -1,4 +1,4 @@
-"""What is written as tags is read back the same, whatever the names."""
+"""Files of tags are read back as they were written, whatever the names."""
 
 import csv
 import tempfile
@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.manifest import Label
-from mlzsl.runtime.io.readers import read_tags
-from mlzsl.runtime.io.records import line_of
-from mlzsl.runtime.io.writers import write_output
+from mlzsl.runtime.io.tag_files import line_of, read_tags, write_output
 from mlzsl.runtime.tags import Tag, Tagged
 
 LABELS = [Label(name, "dog.n.01", seen) for name, seen in (("dog", True), ('café, "au lait"', False), ("\u2028", True))]
@@ -44,7 +42,7 @@ def written(target: Path, photos: list[Tagged]) -> Path:
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 @given(photos=st.lists(PHOTOS, max_size=5))
-def test_what_was_written_is_read_back(suffix, photos):
+def test_tags_are_read_back_as_written(suffix, photos):
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder) / f"tags{suffix}", photos)
         read = list(read_tags(path, [label.name for label in LABELS if not label.seen]))
@@ -64,10 +62,10 @@ def test_a_photo_may_have_thousands_of_tags(tmp_path):
 
 def test_parquet_of_another_kind_is_refused(tmp_path):
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 but no more")
-    with pytest.raises(UsageError, match=r"torn\.parquet: is no file of tags: "):
+    with pytest.raises(UsageError, match=r"torn\.parquet: is not a file of tags "):
         list(read_tags(tmp_path / "torn.parquet", []))
     pyarrow.parquet.write_table(pyarrow.table({"path": ["a.jpg"]}), tmp_path / "list.parquet")
-    with pytest.raises(UsageError, match=r"list\.parquet: is no file of tags: it lacks the column error"):
+    with pytest.raises(UsageError, match=r"list\.parquet: is not a file of tags \(it lacks the column error"):
         list(read_tags(tmp_path / "list.parquet", []))
 
 
@@ -78,11 +76,11 @@ def test_parquet_of_another_kind_is_refused(tmp_path):
         ("a,b\n", "line 1: its columns are not"),
         ("path,tags,scores,error\na.jpg,dog\n", "line 2: it has 2 columns, not 4"),
         ("path,tags,scores,error\na.jpg,dog;cat,0.5,\n", "line 2: it has 2 tags and 1 scores"),
-        ("path,tags,scores,error\na.jpg,dog,high,\n", "line 2: a score is \"high\", not a number"),
-        ("path,tags,scores,error\na.jpg,dog,nan,\n", "line 2: a score is NaN, not a number"),
+        ("path,tags,scores,error\na.jpg,dog,high,\n", "line 2: could not convert string to float: 'high'"),
+        ("path,tags,scores,error\na.jpg,dog,nan,\n", "line 2: tags[0].score is NaN, not a number from 0 to 1"),
     ],
 )  # fmt: skip
-def test_unfit_csv_is_refused_with_its_line(tmp_path, text, what):
+def test_invalid_csv_is_refused_with_its_line(tmp_path, text, what):
     (tmp_path / "tags.csv").write_text(text)
     with pytest.raises(UsageError) as refused:
         list(read_tags(tmp_path / "tags.csv", []))
@@ -90,8 +88,8 @@ def test_unfit_csv_is_refused_with_its_line(tmp_path, text, what):
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("gone.jsonl", "cannot be read: No such file"), ("tags.txt", "tags are read back from")]
+    ("name", "what"), [("gone.jsonl", "cannot be read: No such file"), ("tags.txt", "unknown suffix '.txt' for tags")]
 )
-def test_what_cannot_be_read_back_is_refused(tmp_path, name, what):
+def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, what):
     with pytest.raises(UsageError, match=what):
         list(read_tags(tmp_path / name, []))

@@ -11,8 +11,7 @@ from tinymodel import manifest
 
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.engines.artifact.manifest import Label
-from mlzsl.runtime.io.records import line_of, photo_of
-from mlzsl.runtime.io.writers import check_output, write_line, write_output
+from mlzsl.runtime.io.tag_files import check_output, line_of, photo_of, write_line, write_output
 from mlzsl.runtime.tags import Tag, Tagged
 
 PHOTOS = [
@@ -24,7 +23,7 @@ PHOTOS = [
 
 
 def write(target) -> None:
-    """Write all photos, by way of their records."""
+    """Write all photos, from their records."""
     check_output(str(target), manifest())
     records = target.parent / "records"
     records.write_bytes(b"".join(map(line_of, PHOTOS)))
@@ -93,15 +92,15 @@ def test_standard_output_takes_jsonl(capsysbinary):
 
 
 def test_lines_are_read_back_as_they_were_written():
-    assert [photo_of(line_of(photo)) for photo in PHOTOS] == PHOTOS
+    assert [photo_of(line_of(photo), "it") for photo in PHOTOS] == PHOTOS
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"\n", b"[]\n", b"1\n", b'{"path": "a"}\n', line_of(PHOTOS[0])[:-1], b"\xff\n", b"[" * 99_999 + b"\n"]
+    "line", [b"", b"\n", b"[]\n", b"1\n", b'{"path": "a"}\n', line_of(PHOTOS[0])[:-9], b"\xff\n", b"[" * 99_999 + b"\n"]
 )
-def test_what_is_no_whole_line_of_ours_is_no_record(line):
-    with pytest.raises(ValueError):  # noqa: PT011 whatever it says
-        photo_of(line)
+def test_a_line_that_is_not_a_record_is_refused(line):
+    with pytest.raises(UsageError, match=r"^records: line 1: "):
+        photo_of(line, "records: line 1")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def test_what_is_no_whole_line_of_ours_is_no_record(line):
         (".", "is a folder; name a file in it"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused(output, expected):
+def test_an_output_that_cannot_be_written_is_refused(output, expected):
     with pytest.raises(UsageError, match=expected):
         check_output(output, manifest())
 
@@ -138,7 +137,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_file_survives(tmp_path, monkeyp
     assert {path.name for path in tmp_path.iterdir()} == {target.name, "records"}
 
 
-def test_where_a_file_can_have_but_one_name_it_is_copied(tmp_path, monkeypatch):
+def test_without_hard_links_the_records_are_copied(tmp_path, monkeypatch):
     def refused(*names):
         raise OSError(1, "Operation not permitted")
 
