@@ -220,7 +220,7 @@ def _ranges(job: _Job, layers: Sequence[str]) -> Record:
     return Record(
         model_sha256=job.manifest.network_sha256,
         preprocessing=job.manifest.preprocessing,
-        method=settings.method,
+        method=settings.method,  # type: ignore[arg-type]
         photos=len(photos),
         seed=settings.seed,
         data_sha256=photos.sha256(),

@@ -2,12 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+from msgspec.structs import replace
 from onnx import numpy_helper
 
 from mlzsl.cli.errors import UsageError, reason_of

@@ -1,1 +1,1 @@
-"""Model files and the engines that run them: an ONNX network with its manifest in, scores out. No torch."""
+"""Engines: run a model file or a TensorRT plan, images in and scores out, without torch."""

@@ -1,6 +1,6 @@
 """How a plan was built, as the tests of plans vary it."""
 
-from mlzsl.engines.artifact.plan_record import BatchProfile, BuildRecord
+from mlzsl.engines.artifact.plan_manifest import BatchProfile, BuildRecord
 
 RECORD = BuildRecord(
     library="tensorrt",

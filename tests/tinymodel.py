@@ -4,11 +4,12 @@ Uint8 pictures are cast, normalized, convolved (3×3, stride 2), rectified, aver
 matrix and squashed: [N, 32, 32, 3] -> [N, 6]. `reference_scores` is the same in plain float64 loops.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from mlzsl.engines.artifact.manifest import Label, Manifest

@@ -1,109 +1,98 @@
-"""The certificate: what an engine was found to be worth on one network, measured against its reference.
+"""The certificate of an engine: its measured accuracy on one network, stored in the manifest."""
 
-It stands in the manifest, sealed with it, so it travels with the network; the network's bytes do not change.
-"""
+from typing import Annotated, Any
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import msgspec
+from msgspec import Meta, Struct
 
 from mlzsl.cli.errors import FailureError
-from mlzsl.engines.artifact.jsonfields import (
-    UnfitError,
-    count_of,
-    exactly,
-    list_of,
-    number_of,
-    object_of,
-    sha256_of,
-    shown,
-    text_of,
-)
-
-MOST_CERTIFICATES, MOST_CHECKS, MOST_MEASUREMENTS = 64, 16, 64
+from mlzsl.cli.json_decoding import Count, Finite, Line, Sha256, convert_json
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One number, and the limit that it was held against.
+class Measurement(Struct, frozen=True, forbid_unknown_fields=True):
+    """One number and its tolerance.
 
     Attributes:
         name: what was measured, such as "largest difference".
         value: the number.
-        unit: "%", "points" (hundredths of mAP), or nothing.
-        at_most, at_least: the limit, None where there is none: then the number is only reported.
+        unit: "%", "points" (hundredths of mAP), or empty.
+        at_most, at_least: the tolerance; None for both where the number is only reported.
     """
 
-    name: str
-    value: float
-    unit: str = ""
-    at_most: float | None = None
-    at_least: float | None = None
+    name: Line
+    value: Finite
+    unit: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,80}\Z", description="a unit")] = ""
+    at_most: Finite | None = None
+    at_least: Finite | None = None
 
     @property
     def limited(self) -> bool:
+        """Whether there is a tolerance."""
         return self.at_most is not None or self.at_least is not None
 
     @property
     def passed(self) -> bool:
-        """NaN passes no limit."""
+        """Whether the value is within its tolerance; NaN is not."""
         return (self.at_most is None or self.value <= self.at_most) and (
             self.at_least is None or self.value >= self.at_least
         )
 
 
-@dataclass(frozen=True)
-class Check:
-    """What was measured on one set of pictures.
+class Check(Struct, frozen=True, forbid_unknown_fields=True):
+    """The measurements on one set of photos.
 
     Attributes:
         name: such as "golden sample" or "photos".
-        photos: how many pictures.
-        data_sha256: of the pictures as the network takes them, uint8 RGB, one after the other, and of their labels
-            where labels count.
-        measurements: in the order in which they are shown.
+        photos: number of photos.
+        data_sha256: of the images, uint8 RGB, one after the other, and of their labels where they are used.
+        measurements: in display order.
     """
 
-    name: str
-    photos: int
-    data_sha256: str
-    measurements: tuple[Measurement, ...]
+    name: Line
+    photos: Count
+    data_sha256: Sha256
+    measurements: Annotated[tuple[Measurement, ...], Meta(max_length=64)]
 
     @property
     def passed(self) -> bool:
+        """Whether every measurement is within its tolerance."""
         return all(measurement.passed for measurement in self.measurements)
 
     def value(self, name: str) -> float | None:
-        """A measurement by name, None where it was not made."""
+        """The value of a measurement by name, None where there is none."""
         return next((found.value for found in self.measurements if found.name == name), None)
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """The statement that an engine stayed within limits on a network.
+class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
+    """The statement that an engine is within its tolerances on a network.
 
     Attributes:
         network_sha256: of the network that ran.
-        backend, version, provider, device, precision: what ran it, as `engine.ExecutionInfo` tells.
+        backend, version, provider, device, precision: of the engine, as in `engine.ExecutionInfo`.
         reference: what its scores were compared with.
-        reference_sha256: of that: the golden sample, the checkpoint, or the network of the fp32 model file.
-        checks: what was measured, with limits.
+        reference_sha256: of the golden sample, the checkpoint, or the network of the fp32 model file.
+        checks: the measurements, all within their tolerances.
         mlzsl: the version that measured.
-        machine: where, in words.
-        made: when, UTC, ISO 8601.
+        machine: a description of the computer.
+        made: time of the measurement, UTC, ISO 8601.
     """
 
-    network_sha256: str
-    backend: str
-    version: str
-    provider: str
-    device: str
-    precision: str
-    reference: str
-    reference_sha256: str
-    checks: tuple[Check, ...]
-    mlzsl: str
-    machine: str
-    made: str
+    network_sha256: Sha256
+    backend: Line
+    version: Line
+    provider: Line
+    device: Line
+    precision: Line
+    reference: Line
+    reference_sha256: Sha256
+    checks: Annotated[tuple[Check, ...], Meta(max_length=16)]
+    mlzsl: Line
+    machine: Line
+    made: Line
+
+    def __post_init__(self) -> None:
+        for failed in (found for check in self.checks for found in check.measurements if not found.passed):
+            raise ValueError(f"its {failed.name} is {failed.value:g}, which exceeds its own tolerance")
 
     @property
     def engine(self) -> tuple[str, str, str]:
@@ -112,86 +101,24 @@ class Certificate:
 
     @property
     def photos(self) -> int:
-        """The pictures of the largest set that was compared."""
+        """The number of photos of the largest check."""
         return max((check.photos for check in self.checks), default=0)
 
     def check_network(self, network_sha256: str, where: str) -> None:
-        """Refuse to stand in the manifest of another network than the one that was measured.
+        """Check that a manifest is of the network that was measured.
 
         Raises:
-            FailureError: `network_sha256` is not the certified network's; the sentence begins with `where`.
+            FailureError: `network_sha256` is another network's; the sentence begins with `where`.
         """
         if network_sha256 != self.network_sha256:
             raise FailureError(f"{where}: was replaced by another network while it was verified; verify it again.")
 
     def to_json(self) -> dict[str, Any]:
-        """The certificate as a JSON object; `from_json` reads it back equal."""
-        return asdict(self)
+        """The certificate as a JSON object."""
+        record: dict[str, Any] = msgspec.to_builtins(self)
+        return record
 
     @classmethod
     def from_json(cls, where: str, value: object) -> "Certificate":
-        """Read a certificate that anybody may have written.
-
-        Args:
-            where: its place, for messages, such as "certificates[0]".
-            value: parsed JSON.
-
-        Raises:
-            UnfitError: a field is missing, unknown or of the wrong kind, or a measurement is beyond its limit.
-        """
-        fields = object_of(where, value)
-        exactly(where, fields, cls)
-        checks = list_of(f"{where}.checks", fields["checks"], MOST_CHECKS)
-        texts = ("backend", "version", "provider", "device", "precision", "reference", "mlzsl", "machine", "made")
-        return cls(
-            network_sha256=sha256_of(f"{where}.network_sha256", fields["network_sha256"]),
-            reference_sha256=sha256_of(f"{where}.reference_sha256", fields["reference_sha256"]),
-            checks=tuple(_check(f"{where}.checks[{place}]", check) for place, check in enumerate(checks)),
-            **{name: text_of(f"{where}.{name}", fields[name]) for name in texts},
-        )
-
-
-def read_certificates(value: object) -> tuple[Certificate, ...]:
-    """Read the certificates of a manifest.
-
-    Raises:
-        UnfitError: as `Certificate.from_json`, or there are two for one engine and network.
-    """
-    entries = list_of("certificates", value, MOST_CERTIFICATES)
-    certificates = tuple(Certificate.from_json(f"certificates[{place}]", entry) for place, entry in enumerate(entries))
-    if len({(certificate.network_sha256, certificate.engine) for certificate in certificates}) < len(certificates):
-        raise UnfitError("certificates has two for one engine")
-    return certificates
-
-
-def _check(where: str, value: object) -> Check:
-    fields = object_of(where, value)
-    exactly(where, fields, Check)
-    measurements = list_of(f"{where}.measurements", fields["measurements"], MOST_MEASUREMENTS)
-    return Check(
-        name=text_of(f"{where}.name", fields["name"]),
-        photos=count_of(f"{where}.photos", fields["photos"]),
-        data_sha256=sha256_of(f"{where}.data_sha256", fields["data_sha256"]),
-        measurements=tuple(
-            _measurement(f"{where}.measurements[{place}]", entry) for place, entry in enumerate(measurements)
-        ),
-    )
-
-
-def _measurement(where: str, value: object) -> Measurement:
-    fields = object_of(where, value)
-    exactly(where, fields, Measurement)
-
-    def limit(name: str) -> float | None:
-        return None if fields[name] is None else number_of(f"{where}.{name}", fields[name])
-
-    measurement = Measurement(
-        name=text_of(f"{where}.name", fields["name"]),
-        value=number_of(f"{where}.value", fields["value"]),
-        unit=text_of(f"{where}.unit", fields["unit"]) if fields["unit"] != "" else "",
-        at_most=limit("at_most"),
-        at_least=limit("at_least"),
-    )
-    if not measurement.passed:
-        raise UnfitError(f"{where}.value is {shown(measurement.value)}, beyond its own limit")
-    return measurement
+        """Read a certificate; see `convert_json`."""
+        return convert_json(value, cls, where, "verify the engine again")

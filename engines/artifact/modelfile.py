@@ -1,21 +1,20 @@
-"""Model files: an ONNX network that carries its manifest and its golden sample.
+"""Model files: an ONNX network with its manifest and golden sample in `metadata_props`.
 
-An ONNX file is one protobuf message. Its top-level fields are found here by their tags and lengths over a memory
-map, so that reading a manifest costs one pass of SHA-256 over the file: the network is not parsed, and the onnx
-package is not needed. What we add are entries of `metadata_props`, which protobuf lets anyone append:
+An ONNX file is one protobuf message. Its top-level fields are found by their tags and lengths over a memory map, so
+that reading a manifest costs one pass of SHA-256 over the file: the network is not parsed, and the onnx package is not
+needed. The entries are
 
     mlzsl.manifest  the manifest, JSON
-    mlzsl.seal      SHA-256 of the manifest's bytes
+    mlzsl.checksum  SHA-256 of the manifest's bytes (`mlzsl.seal` in files of mlzsl 0.1)
     mlzsl.golden    the golden sample, base64 of a safetensors file
 
-The manifest holds the hashes of the network (every byte that is not one of these entries) and of the golden sample,
-so that whatever byte of a file is changed, it is refused, or the change is without effect.
+The manifest holds the hashes of the network (all bytes but these entries) and of the golden sample, so that a changed
+byte is detected wherever it matters.
 """
 
 import base64
 import binascii
 import contextlib
-import dataclasses
 import hashlib
 import mmap
 import os
@@ -24,13 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.engines.artifact.manifest import REMEDY, Manifest
 from mlzsl.engines.artifact.protobuf import Field, MalformedError, encode_field, fields_of
@@ -38,8 +38,8 @@ from mlzsl.engines.artifact.protobuf import Field, MalformedError, encode_field,
 Images = npt.NDArray[np.uint8]  # [n, S, S, 3], RGB
 Scores = npt.NDArray[np.float32]  # [n, L], in [0, 1], labels in the manifest's order
 
-LARGEST_FILE = 2**31 - 1  # bytes; protobuf ends there
-MOST_FIELDS, MOST_FIELDS_OF_ENTRY = 100_000, 16  # functions and operator sets count in the hundreds
+LARGEST_FILE = 2**31 - 1  # bytes; the limit of protobuf
+MOST_FIELDS, MOST_FIELDS_OF_ENTRY = 100_000, 16  # networks have hundreds of functions and operator sets at most
 LARGEST_ENTRY = 2**28  # bytes of our metadata; 22,000 labels take 3 MB
 
 # Field numbers of onnx.ModelProto and of its StringStringEntryProto, from onnx.proto.
@@ -48,25 +48,27 @@ KEY, VALUE = 1, 2
 WIRE_TYPE = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, GRAPH: 2, 8: 2, METADATA_PROPS: 2, 20: 2, 25: 2, 26: 2}
 
 OUR_PREFIX = b"mlzsl."
-MANIFEST, SEAL, GOLDEN = b"mlzsl.manifest", b"mlzsl.seal", b"mlzsl.golden"
+MANIFEST, CHECKSUM, GOLDEN = b"mlzsl.manifest", b"mlzsl.checksum", b"mlzsl.golden"
+NAMES = {MANIFEST: "manifest", CHECKSUM: "checksum of the manifest", GOLDEN: "golden sample"}
+EARLIER_KEYS = {b"mlzsl.seal": CHECKSUM}  # of mlzsl 0.1
 
 
 class Golden(NamedTuple):
-    """Pictures and the scores that the fp32 PyTorch reference gave them: any engine can be checked anywhere."""
+    """A few images and their scores by the fp32 PyTorch reference, which any engine is verified against."""
 
     images: Images
     scores: Scores
 
 
 def read_model_file(path: str | os.PathLike[str]) -> tuple[Manifest, Golden]:
-    """Read what a model file carries, after checking that network, manifest and golden sample belong together.
+    """Read a model file's manifest and golden sample, and check that they belong to its network.
 
     Returns:
         The manifest, and the golden sample: images uint8 [n, S, S, 3] and scores float32 [n, L].
 
     Raises:
-        UsageError: the file is missing, is no whole ONNX file, has no manifest or several, or one that does not
-            fit; the sentence names the file and says what to do.
+        UsageError: the file is missing, not a complete ONNX file, or its manifest is missing, ambiguous or not valid;
+            the sentence names the file and the remedy.
     """
     where = os.fspath(path)
     with _mapped(Path(path)) as data, memoryview(data) as view:
@@ -87,51 +89,51 @@ def read_golden(path: str | os.PathLike[str]) -> Golden:
 def write_model_file(
     path: str | os.PathLike[str], network: bytes, manifest: Manifest, images: Images, scores: Scores
 ) -> Manifest:
-    """Write a network with its manifest and golden sample as one model file, whole or not at all.
+    """Write a network with its manifest and golden sample as one model file, atomically.
 
     Args:
         path: the `.onnx` file to write.
-        network: a serialized ONNX model; entries of ours that it carries already are replaced.
-        manifest: its two hashes are filled in, whatever they hold.
-        images: the golden sample's pictures, uint8 [n, S, S, 3].
+        network: a serialized ONNX model; its `mlzsl.` entries are replaced.
+        manifest: its two hashes are filled in.
+        images: of the golden sample, uint8 [n, S, S, 3].
         scores: their reference scores, float32 [n, L].
 
     Returns:
         The manifest as written.
 
     Raises:
-        UsageError: network, manifest and golden sample do not fit each other.
-        FailureError: the file system refuses, or the network is larger than ONNX files can be.
+        UsageError: network, manifest and golden sample do not match.
+        FailureError: the file cannot be written, or the network exceeds the size of ONNX files.
     """
     where = os.fspath(path)
     view = memoryview(network)
     spans = _spans_of_network(_top_level(view, where), view)
     golden = save_safetensors({"images": np.ascontiguousarray(images), "scores": np.ascontiguousarray(scores)})
     network_sha256 = _sha256_of(view, spans)
-    sealed = dataclasses.replace(
+    final = msgspec.structs.replace(
         manifest,
         network_sha256=network_sha256,
         golden_sha256=hashlib.sha256(golden).hexdigest(),
         certificates=tuple(made for made in manifest.certificates if made.network_sha256 == network_sha256),
     )
-    decode_golden(golden, sealed, where)
-    _write(Path(path), view, spans, sealed, base64.b64encode(golden))
-    return sealed
+    decode_golden(golden, final, where)
+    _write(Path(path), view, spans, final, base64.b64encode(golden))
+    return final
 
 
 def change_manifest(path: str | os.PathLike[str], change: Callable[[Manifest], Manifest]) -> Manifest:
-    """Change what the manifest of a model file says of it; network and golden sample stay byte for byte.
+    """Change the manifest of a model file; network and golden sample stay byte for byte.
 
     Args:
         path: the `.onnx` file.
-        change: from the manifest that is there to the new one.
+        change: from the present manifest to the new one.
 
     Returns:
         The manifest as written.
 
     Raises:
         UsageError: as `read_model_file`.
-        FailureError: the file system refuses. The file is then unchanged, as it is whatever `change` raises.
+        FailureError: the file cannot be written. It is then unchanged, as after any exception of `change`.
     """
     where = os.fspath(path)
     with _mapped(Path(path)) as data, memoryview(data) as view:
@@ -143,16 +145,18 @@ def change_manifest(path: str | os.PathLike[str], change: Callable[[Manifest], M
 
 
 def _write(path: Path, view: memoryview, spans: list[tuple[int, int]], manifest: Manifest, golden: bytes) -> None:
-    """Write a network, a manifest whose hashes fit, and an encoded golden sample."""
+    """Write a network, a manifest with matching hashes, and an encoded golden sample."""
     text = manifest.to_json().encode()
     Manifest.from_json(text, os.fspath(path))
-    entries = [(MANIFEST, text), (SEAL, hashlib.sha256(text).hexdigest().encode()), (GOLDEN, golden)]
+    entries = [(MANIFEST, text), (CHECKSUM, hashlib.sha256(text).hexdigest().encode()), (GOLDEN, golden)]
     appended = b"".join(
         encode_field(METADATA_PROPS, encode_field(KEY, key) + encode_field(VALUE, value)) for key, value in entries
     )
     size = sum(end - start for start, end in spans) + len(appended)
     if size > LARGEST_FILE:
-        raise FailureError(f"{path}: the model takes {size / 2**30:.1f} GiB, and an ONNX file ends at 2 GiB.")
+        raise FailureError(
+            f"{path}: the model takes {size / 2**30:.1f} GiB, and ONNX files at most 2 GiB; use a smaller backbone."
+        )
     with written_atomically(path) as temporary, open(temporary, "wb") as file:
         for start, end in spans:
             with view[start:end] as span:
@@ -174,7 +178,7 @@ def _decoded(encoded: bytes, manifest: Manifest, where: str) -> Golden:
 def _mapped(path: Path) -> Iterator[mmap.mmap]:
     """A read-only memory map of a regular file."""
     if not path.is_file():
-        found = "is a folder, not a model file" if path.is_dir() else "no model file is there"
+        found = "is a folder, not a model file" if path.is_dir() else "no such model file"
         raise UsageError(f"{path}: {found}; make one with mlzsl-export, or name one.")
     try:
         with open(path, "rb") as file:
@@ -183,12 +187,12 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
                 raise UsageError(f"{path}: the file is empty; {REMEDY}.")
             if size > LARGEST_FILE:
                 raise UsageError(
-                    f"{path}: is not an ONNX file: it has {size / 2**30:.1f} GiB, and ONNX files end at 2 GiB; "
-                    "name a file that mlzsl-export wrote."
+                    f"{path}: is not an ONNX file: it has {size / 2**30:.1f} GiB, and ONNX files at most 2 GiB; name "
+                    "a file that mlzsl-export wrote."
                 )
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        raise UsageError(f"{path}: cannot be read ({reason_of(error)}).") from error
     with data:
         yield data
 
@@ -207,31 +211,31 @@ class _TopLevel:
 
 
 def _top_level(view: memoryview, where: str) -> list[_TopLevel]:
-    """Every top-level field in the file's order.
+    """The top-level fields in the file's order.
 
     Raises:
-        UsageError: the bytes are no whole ONNX model.
+        UsageError: the bytes are not a complete ONNX model.
     """
     fields = []
     try:
         for field in fields_of(view, 0, len(view), MOST_FIELDS):
             if field.wire_type != WIRE_TYPE.get(field.number, field.wire_type):
-                raise MalformedError(f"field {field.number} at byte {field.start} is of a kind unknown to ONNX")
+                raise MalformedError(f"field {field.number} at byte {field.start} has a type unknown to ONNX")
             fields.append(_metadata(view, field) if field.number == METADATA_PROPS else _TopLevel(field))
         graphs = sum(entry.field.number == GRAPH for entry in fields)
         if graphs != 1:
             raise MalformedError(f"it holds {graphs or 'no'} network{'s' if graphs > 1 else ''}")
     except MalformedError as malformed:
         raise UsageError(
-            f"{where}: is not an ONNX file, or not a whole one: {malformed}; copy it again, or {REMEDY}."
+            f"{where}: is not an ONNX file, or an incomplete one: {malformed}; copy it again, or {REMEDY}."
         ) from malformed
     return fields
 
 
 def _checked(fields: list[_TopLevel], view: memoryview, where: str) -> tuple[Manifest, bytes]:
-    """The manifest, after checking that seal and network are its own, and the golden sample, still encoded."""
+    """The manifest, checked against its checksum and the network, and the golden sample, still encoded."""
     text = _entry(fields, view, MANIFEST, where)
-    if hashlib.sha256(text).hexdigest().encode() != _entry(fields, view, SEAL, where):
+    if hashlib.sha256(text).hexdigest().encode() != _entry(fields, view, CHECKSUM, where):
         raise UsageError(f"{where}: its manifest was changed after it was written; {REMEDY}.")
     manifest = Manifest.from_json(text, where)
     if _sha256_of(view, _spans_of_network(fields, view)) != manifest.network_sha256:
@@ -249,13 +253,13 @@ def _metadata(view: memoryview, field: Field) -> _TopLevel:
             key = bytes(view[inner.body : min(inner.end, inner.body + 256)])  # ours are short
         elif inner.number == VALUE and inner.wire_type == 2:
             value = (inner.body, inner.end)
-    return _TopLevel(field, key, value)
+    return _TopLevel(field, EARLIER_KEYS.get(key, key), value)
 
 
 def _entry(fields: list[_TopLevel], view: memoryview, key: bytes, where: str) -> bytes:
-    """The value of our one entry with this key."""
+    """The value of the entry with this key."""
     found = [field.value for field in fields if field.key == key]
-    what = {MANIFEST: "manifest", SEAL: "seal of a manifest", GOLDEN: "golden sample"}[key]
+    what = NAMES[key]
     if not found:
         hint = " (an ONNX file of another program?)" if key == MANIFEST else ""
         raise UsageError(f"{where}: the model has no {what}{hint}; {REMEDY}.")
@@ -270,7 +274,7 @@ def _entry(fields: list[_TopLevel], view: memoryview, key: bytes, where: str) ->
 
 
 def _spans_of_network(fields: list[_TopLevel], view: memoryview) -> list[tuple[int, int]]:
-    """Where the bytes lie that are not ours, neighbours joined."""
+    """The spans of bytes outside our entries, adjacent ones joined."""
     spans: list[tuple[int, int]] = []
     for entry in fields:
         if entry.is_ours:
@@ -291,15 +295,17 @@ def _sha256_of(view: memoryview, spans: list[tuple[int, int]]) -> str:
 
 
 def decode_golden(data: bytes, manifest: Manifest, where: str) -> Golden:
-    """Decode a golden sample, the bytes of a safetensors file, and hold it against the manifest.
+    """Decode a golden sample, the bytes of a safetensors file, and check it against the manifest.
 
     Raises:
-        UsageError: it is none, or does not fit; the sentence names `where`.
+        UsageError: it is not valid, or does not match; the sentence names `where`.
     """
     try:
         tensors = load_safetensors(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise UsageError(f"{where}: its golden sample is not a safetensors file ({error}); {REMEDY}.") from error
+        raise UsageError(
+            f"{where}: its golden sample is not a safetensors file ({reason_of(error)}); {REMEDY}."
+        ) from error
     size, labels = manifest.image_size, len(manifest.labels)
     expected = f"images uint8 [n, {size}, {size}, 3] and scores float32 [n, {labels}] in [0, 1]"
     found = ", ".join(f"{name} {tensor.dtype} {list(tensor.shape)}" for name, tensor in sorted(tensors.items()))

@@ -1,36 +1,112 @@
-"""What lies beside a compiled plan: the model's manifest, how the plan was built, and the golden sample.
+"""The manifest of a TensorRT plan: the model's manifest, how the plan was built, and the golden sample.
 
-A plan is native code in a form of its own, so nothing is written into it: `model.plan` stays loadable by the vendor's
-tools, and `model.plan.json` says what it is. The JSON holds the plan's SHA-256, so that neither fits another partner,
-and a seal over itself. As in model files the hashes guard against mishaps; they are no signature.
+A plan stays as the library built it, so that the vendor's tools load `model.plan`; the manifest is `model.plan.json`
+beside it. The hashes of the plan and of the manifest's fields detect accidental changes; they are no signature.
 """
 
 import base64
 import binascii
-import dataclasses
 import hashlib
 import json
-import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 from safetensors.numpy import save as save_safetensors
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.json_decoding import Count, Line, Sha256, convert_json, read_json
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import LARGEST_ENTRY, Golden, decode_golden
-from mlzsl.engines.artifact.plan_record import BuildRecord, UnfitRecordError, read_build_record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SUFFIX = ".plan"
+LibraryName = Literal["tensorrt", "tensorrt_rtx"]
+LIBRARIES: dict[LibraryName, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}  # the vendor's names
+Hardware = Literal["same-gpu", "same-capability", "ampere-plus"]
+HARDWARE: tuple[str, ...] = get_args(Hardware)
+DEFAULT_LEVEL = 3  # the libraries' own optimization level
+
+FileName = Annotated[
+    str, Meta(pattern=r"^[^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}\Z", description="the name of a file")
+]
+BatchSize = Annotated[int, Meta(ge=1, description="a whole number from 1 up")]
+Capability = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d\Z", description='a compute capability such as "8.9"')]
 
 
-@dataclass(frozen=True)
-class PlanManifest:
+class BatchProfile(Struct, frozen=True, forbid_unknown_fields=True):
+    """The batch sizes that a plan takes, and the one that it is fastest at: min ≤ opt ≤ max."""
+
+    min: BatchSize
+    opt: BatchSize
+    max: BatchSize
+
+    def __str__(self) -> str:
+        return f"{self.min},{self.opt},{self.max}"
+
+
+class BuildRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a plan was built, and what it runs on.
+
+    Attributes:
+        library: a key of LIBRARIES, whose runtime loads the plan.
+        version: of that library, "11.4.0.106".
+        model_file: name of the model file, without its folder.
+        batch: the batch sizes of the plan's optimization profile.
+        compute_capabilities: of the GPUs that run the plan, such as "8.9"; empty for all that TensorRT-RTX supports.
+        gpu: name of the GPU that it was built on; None where none was needed.
+        platform: operating system and processor, "linux x86_64".
+        optimization_level: of the builder, 0 to 5.
+        workspace_mib: limit of a layer's workspace in MiB; None for the library's default.
+        version_compatible: whether later versions of the library may load it.
+        hardware: one of HARDWARE: the GPUs that may run a plan of TensorRT besides the one it was built on.
+        weights_stripped: whether weights are left out and read from `model_file` when the plan is opened.
+        layers: number of layers in the plan.
+        precisions: number of layers by the type of their first input.
+    """
+
+    library: LibraryName
+    version: Line
+    model_file: FileName
+    batch: BatchProfile
+    compute_capabilities: tuple[Capability, ...]
+    gpu: Line | None
+    platform: Line
+    optimization_level: Count
+    workspace_mib: Count | None
+    version_compatible: bool
+    hardware: Hardware
+    weights_stripped: bool
+    layers: Count
+    precisions: dict[str, Count]
+
+    def command(self, plan: Path) -> str:
+        """The command that builds such a plan again, with the installed library."""
+        rtx = self.library == "tensorrt_rtx"
+        flags = [
+            (True, ["--batch", str(self.batch)]),
+            (rtx, ["--rtx"]),
+            *((rtx, ["--compute-capability", capability]) for capability in self.compute_capabilities),
+            (self.optimization_level != DEFAULT_LEVEL, ["--optimization-level", str(self.optimization_level)]),
+            (self.workspace_mib is not None, ["--workspace", str(self.workspace_mib)]),
+            (self.version_compatible, ["--version-compatible"]),
+            (self.hardware != HARDWARE[0], ["--hardware", self.hardware]),
+            (self.weights_stripped, ["--strip-weights"]),
+        ]
+        words = [word for used, flag in flags if used for word in flag]
+        return shlex.join(["mlzsl-build", self.model_file, *words, "--output", str(plan)])
+
+    def rebuild(self, plan: Path) -> str:
+        """The remedy for a plan that cannot run, as the end of a sentence."""
+        return f"rebuild with `{self.command(plan)}`"
+
+
+class PlanManifest(Struct, frozen=True):
     """What a plan is.
 
     Attributes:
@@ -44,16 +120,27 @@ class PlanManifest:
     plan_sha256: str
 
 
+class _PlanFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """The JSON beside a plan; `checksum` is the SHA-256 of the other fields but `golden`, whose hash is in `model`."""
+
+    schema_version: Count
+    plan_sha256: Sha256
+    build: BuildRecord
+    model: dict[str, Any]
+    checksum: Sha256
+    golden: str  # base64 of a safetensors file
+
+
 def manifest_path(plan: Path) -> Path:
     """`model.plan.json` for `model.plan`."""
     return plan.with_name(plan.name + ".json")
 
 
 def write_plan(path: Path, plan: bytes, model: Manifest, build: BuildRecord, golden: Golden) -> PlanManifest:
-    """Write a plan and its manifest, each whole or not at all; the manifest last, so that it never fits half a plan.
+    """Write a plan and its manifest atomically, the manifest last.
 
     Raises:
-        FailureError: the file system refuses.
+        FailureError: a file cannot be written.
     """
     manifest = PlanManifest(model, build, hashlib.sha256(plan).hexdigest())
     with written_atomically(path) as temporary:
@@ -63,25 +150,25 @@ def write_plan(path: Path, plan: bytes, model: Manifest, build: BuildRecord, gol
 
 
 def write_plan_manifest(path: Path, manifest: PlanManifest, golden: Golden) -> None:
-    """Write the manifest of the plan at `path`, in place of what is there.
+    """Write the manifest of the plan at `path`, in place of an earlier one.
 
     Raises:
-        FailureError: the file system refuses.
+        FailureError: the file cannot be written.
     """
     sample = save_safetensors({"images": golden.images, "scores": golden.scores})
-    record = {
+    fields = {
         "schema_version": SCHEMA_VERSION,
         "plan_sha256": manifest.plan_sha256,
-        "build": dataclasses.asdict(manifest.build),
-        "model": json.loads(manifest.model.to_json()),
+        "build": msgspec.to_builtins(manifest.build),
+        "model": msgspec.to_builtins(manifest.model),
     }
-    sealed = record | {"seal": _seal(record), "golden": base64.b64encode(sample).decode()}
+    record = fields | {"checksum": _checksum(fields), "golden": base64.b64encode(sample).decode()}
     with written_atomically(manifest_path(path)) as temporary:
-        temporary.write_text(json.dumps(sealed, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
 
 
 def change_plan_manifest(path: Path, change: Callable[[Manifest], Manifest]) -> PlanManifest:
-    """Change what a plan's manifest says of its model, such as by a certificate; plan and golden sample stay.
+    """Change the model's manifest within a plan's manifest; plan and golden sample stay.
 
     Args:
         path: the plan.
@@ -92,19 +179,19 @@ def change_plan_manifest(path: Path, change: Callable[[Manifest], Manifest]) -> 
 
     Raises:
         UsageError: as `read_plan_manifest`.
-        FailureError: the file system refuses.
+        FailureError: the file cannot be written.
     """
     manifest, golden = _read_with_golden(path)
-    changed = dataclasses.replace(manifest, model=change(manifest.model))
+    changed = replace(manifest, model=change(manifest.model))
     write_plan_manifest(path, changed, golden)
     return changed
 
 
 def read_plan_manifest(path: Path) -> PlanManifest:
-    """Read the manifest of a plan, after checking that both belong together.
+    """Read the manifest of a plan, and check that both belong together.
 
     Raises:
-        UsageError: plan or manifest is missing, damaged, changed, or another's; the sentence says how to rebuild.
+        UsageError: plan or manifest is missing, damaged, changed, or another's; the sentence has the build command.
     """
     return read_plan(path)[0]
 
@@ -118,12 +205,18 @@ def read_plan_golden(path: Path) -> Golden:
     return _read_with_golden(path)[1]
 
 
+def read_plan(path: Path) -> tuple[PlanManifest, bytes]:
+    """Read a plan and its manifest: the bytes are those that were checked. Raises as `read_plan_manifest`."""
+    manifest, _ = _read_file(path)
+    return manifest, _plan_bytes(path, manifest)
+
+
 def _read_with_golden(path: Path) -> tuple[PlanManifest, Golden]:
-    manifest, record = _read_record(path)
+    manifest, encoded = _read_file(path)
     _plan_bytes(path, manifest)
     where = str(manifest_path(path))
     try:
-        sample = base64.b64decode(_text(record.get("golden")), validate=True)
+        sample = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise UsageError(f"{where}: its golden sample is not base64; {manifest.build.rebuild(path)}.") from error
     if hashlib.sha256(sample).hexdigest() != manifest.model.golden_sha256:
@@ -131,71 +224,48 @@ def _read_with_golden(path: Path) -> tuple[PlanManifest, Golden]:
     return manifest, decode_golden(sample, manifest.model, where)
 
 
-def read_plan(path: Path) -> tuple[PlanManifest, bytes]:
-    """Read a plan and its manifest: the bytes are those that were checked. Raises as `read_plan_manifest`."""
-    manifest, _ = _read_record(path)
-    return manifest, _plan_bytes(path, manifest)
-
-
 def _plan_bytes(path: Path, manifest: PlanManifest) -> bytes:
     try:
         plan = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        raise UsageError(f"{path}: cannot be read ({reason_of(error)}).") from error
     if hashlib.sha256(plan).hexdigest() != manifest.plan_sha256:
         raise UsageError(
-            f"{path}: is not the plan that {manifest_path(path)} was written for (its SHA-256 differs): one of the two "
-            f"was changed, damaged or swapped; {manifest.build.rebuild(path)}."
+            f"{path}: is not the plan of {manifest_path(path)} (its SHA-256 differs): one of the two was changed, "
+            f"damaged or swapped; {manifest.build.rebuild(path)}."
         )
     return plan
 
 
-def _read_record(path: Path) -> tuple[PlanManifest, dict[str, Any]]:
-    """The manifest beside a plan, and the whole record that it stands in."""
+def _read_file(path: Path) -> tuple[PlanManifest, str]:
+    """The manifest beside a plan, and the golden sample in base64."""
+    command = f"`{shlex.join(['mlzsl-build', path.with_suffix('.onnx').name, '--output', str(path)])}`"
     if not path.is_file():
-        raise UsageError(f"{path}: no plan is there; build one with `{_command(path)}`.")
-    where = manifest_path(path)
-    if not where.is_file():
+        raise UsageError(f"{path}: no such plan; build it with {command}.")
+    file = manifest_path(path)
+    where, remedy = str(file), f"rebuild with {command}"
+    if not file.is_file():
         raise UsageError(
-            f"{path}: has no manifest, {where} is missing; copy it along with the plan, or rebuild both with "
-            f"`{_command(path)}`."
+            f"{path}: has no manifest, {where} is missing; copy it along with the plan, or rebuild both with {command}."
         )
-    try:
-        if where.stat().st_size > LARGEST_ENTRY:
-            raise UsageError(f"{where}: has more than {LARGEST_ENTRY >> 20} MiB; rebuild with `{_command(path)}`.")
-        record = json.loads(where.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{where}: cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: is not a plan's manifest in JSON; rebuild with `{_command(path)}`.") from error
-    try:
-        return _manifest(record, where), record
-    except UnfitRecordError as unfit:
-        raise UsageError(f"{where}: is unfit: {unfit}; rebuild with `{_command(path)}`.") from unfit
+    record = read_json(file, dict[str, Any], remedy, LARGEST_ENTRY)
+    version = record.get("schema_version")
+    if version == 1:  # named its checksum "seal"
+        record = {"checksum" if name == "seal" else name: value for name, value in record.items()}
+    elif version != SCHEMA_VERSION:
+        raise UsageError(
+            f"{where}: has schema version {version!r}, and this mlzsl reads version {SCHEMA_VERSION}; {remedy}."
+        )
+    fields = {name: value for name, value in record.items() if name not in ("checksum", "golden")}
+    if record.get("checksum") != _checksum(fields):
+        raise UsageError(f"{where}: was changed after it was written; {remedy}.")
+    found = convert_json(record, _PlanFile, where, remedy)
+    batch = found.build.batch
+    if not batch.min <= batch.opt <= batch.max:
+        raise UsageError(f"{where}: build.batch is {batch}, expected min ≤ opt ≤ max; {remedy}.")
+    return PlanManifest(Manifest.from_record(found.model, where), found.build, found.plan_sha256), found.golden
 
 
-def _command(path: Path) -> str:
-    return shlex.join(["mlzsl-build", path.with_suffix(".onnx").name, "--output", str(path)])
-
-
-def _manifest(record: object, where: Path) -> PlanManifest:
-    if not isinstance(record, dict) or not isinstance(record.get("build"), dict):
-        raise UnfitRecordError("it holds no build record")
-    if record.get("schema_version") != SCHEMA_VERSION:
-        raise UnfitRecordError(f"its schema version is not {SCHEMA_VERSION}, the one that this mlzsl reads")
-    fields = {key: value for key, value in record.items() if key not in ("seal", "golden")}
-    if record.get("seal") != _seal(fields):
-        raise UnfitRecordError("it was changed after it was written")
-    if not re.fullmatch(r"[0-9a-f]{64}", _text(record.get("plan_sha256"))):
-        raise UnfitRecordError("plan_sha256 is not a SHA-256")
-    model = Manifest.from_json(json.dumps(record.get("model")), str(where))
-    return PlanManifest(model, read_build_record(record["build"]), record["plan_sha256"])
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _seal(record: dict[str, Any]) -> str:
-    """SHA-256 of the record's fields, however their JSON is laid out."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _checksum(fields: dict[str, Any]) -> str:
+    """SHA-256 of the fields, independent of the layout of their JSON."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, as much of it as finding the fields of a message takes. Never reads out of bounds.
+"""Protobuf's wire format: finds the fields of a message without reading out of bounds.
 
 Source: https://protobuf.dev/programming-guides/encoding/
 """
@@ -6,17 +6,17 @@ Source: https://protobuf.dev/programming-guides/encoding/
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 are groups, long deprecated
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4, groups, are deprecated
 LONGEST_VARINT = 10
 
 
 class MalformedError(Exception):
-    """Bytes that are no message; the text is the middle of a sentence about them ("it ends within …")."""
+    """Bytes that are not a message; the text continues a sentence ("it ends within …")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a message: all of it lies in [start, end), its payload in [body, end)."""
+    """One field of a message: bytes [start, end), with the payload in [body, end)."""
 
     number: int
     wire_type: int
@@ -26,11 +26,11 @@ class Field:
 
 
 def fields_of(view: memoryview, start: int, end: int, most: int) -> Iterator[Field]:
-    """The fields of the message in `view[start:end]`, in order, nested ones unopened.
+    """The top-level fields of the message in `view[start:end]`, in order.
 
     Raises:
-        MalformedError: a tag or a length does not make sense, a field reaches beyond `end`, or there are more than
-            `most` fields: a hostile file must not keep us busy.
+        MalformedError: a tag or a length is not valid, a field exceeds `end`, or there are more than `most` fields,
+            which bounds the time that a malicious file takes.
     """
     position = start
     for _ in range(most + 1):
@@ -50,7 +50,7 @@ def fields_of(view: memoryview, start: int, end: int, most: int) -> Iterator[Fie
             length, body = _varint(view, body, end)
             after = body + length
         else:
-            raise MalformedError(f"byte {position} starts a field of unknown kind")
+            raise MalformedError(f"byte {position} starts a field of an unknown type")
         if after > end:
             raise MalformedError(f"the field at byte {position} claims {after - body} bytes of {end - body}")
         yield Field(number, wire_type, position, body, after)
@@ -59,12 +59,12 @@ def fields_of(view: memoryview, start: int, end: int, most: int) -> Iterator[Fie
 
 
 def encode_field(number: int, payload: bytes) -> bytes:
-    """A field of bytes (or text, or a nested message)."""
+    """Encode a field of bytes, text or a nested message."""
     return _encode_varint(number << 3 | BYTES) + _encode_varint(len(payload)) + payload
 
 
 def _varint(view: memoryview, position: int, end: int) -> tuple[int, int]:
-    """The number that starts at `position`, and where it ends."""
+    """The number that starts at `position`, and its end."""
     value = 0
     for count in range(LONGEST_VARINT):
         if position + count >= end:

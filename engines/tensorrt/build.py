@@ -13,8 +13,7 @@ from typing import Any
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import read_model_file
-from mlzsl.engines.artifact.plan_manifest import SUFFIX, PlanManifest, write_plan
-from mlzsl.engines.artifact.plan_record import BuildRecord
+from mlzsl.engines.artifact.plan_manifest import SUFFIX, BuildRecord, PlanManifest, write_plan
 from mlzsl.engines.engine import check_signature, signature
 from mlzsl.engines.tensorrt.cuda import Gpu, find_gpu
 from mlzsl.engines.tensorrt.inspection import Layer, inspect_plan, precisions

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.options import json_option, quiet_option
-from mlzsl.engines.artifact.plan_manifest import manifest_path
-from mlzsl.engines.artifact.plan_record import DEFAULT_LEVEL, HARDWARE, BatchProfile
+from mlzsl.engines.artifact.plan_manifest import DEFAULT_LEVEL, HARDWARE, BatchProfile, Hardware, manifest_path
 from mlzsl.engines.tensorrt.build import Build, build_plan
 from mlzsl.engines.tensorrt.options import DEFAULT_BATCH, BuildOptions
 from mlzsl.engines.tensorrt.timing_cache import DEFAULT_FOLDER
@@ -62,7 +62,7 @@ def main(
     optimization_level: int,
     workspace: int | None,
     version_compatible: bool,
-    hardware: str,
+    hardware: Hardware,
     strip_weights: bool,
     timing_cache: Path | None,
     layers: bool,
@@ -121,7 +121,7 @@ def _as_json(build: Build) -> dict[str, object]:
         "seconds": round(build.seconds, 3),
         "ports": build.ports,
         "precision": build.manifest.model.precision,
-        "build": asdict(build.manifest.build),
+        "build": msgspec.to_builtins(build.manifest.build),
         "layers": [asdict(layer) for layer in build.layers],
     }
 

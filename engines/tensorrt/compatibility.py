@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.engines.artifact.plan_record import LIBRARIES, BuildRecord
+from mlzsl.engines.artifact.plan_manifest import LIBRARIES, BuildRecord
 from mlzsl.engines.tensorrt.cuda import Gpu
 from mlzsl.engines.tensorrt.library import version_numbers
 

@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.engines.artifact.plan_record import LIBRARIES
+from mlzsl.engines.artifact.plan_manifest import LIBRARIES, LibraryName
 from mlzsl.engines.engine import Port
 
-EXTRA = {"tensorrt": "mlzsl[tensorrt]", "tensorrt_rtx": "mlzsl[rtx]"}
+EXTRA: dict[LibraryName, str] = {"tensorrt": "mlzsl[tensorrt]", "tensorrt_rtx": "mlzsl[rtx]"}
 OLDEST = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 0)}  # the first with strongly typed networks as we ask for them
 KNOWN_CUDA = (14, 13, 12)
 NUMPY_NAME = {"FLOAT": "float32", "HALF": "float16"}
@@ -52,13 +52,13 @@ class Library:
     """One of the two libraries, imported, with its logger.
 
     Attributes:
-        key: its import name, a key of `plan_record.LIBRARIES`.
+        key: its import name, a key of `plan_manifest.LIBRARIES`.
         module: the imported module.
         logger: what every object of the library is made with.
         messages: what it has logged.
     """
 
-    key: str
+    key: LibraryName
     module: Any
     logger: Any
     messages: Messages
@@ -77,11 +77,11 @@ class Library:
         return f"{self.name} {self.version}"
 
 
-def open_library(key: str, wanted_by: str) -> Library:
+def open_library(key: LibraryName, wanted_by: str) -> Library:
     """Import a library.
 
     Args:
-        key: a key of `plan_record.LIBRARIES`.
+        key: a key of `plan_manifest.LIBRARIES`.
         wanted_by: what asked for it, a flag or a file, for the message.
 
     Raises:

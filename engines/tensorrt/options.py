@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.engines.artifact.plan_record import DEFAULT_LEVEL, HARDWARE, BatchProfile
+from mlzsl.engines.artifact.plan_manifest import DEFAULT_LEVEL, HARDWARE, BatchProfile, Hardware
 from mlzsl.engines.tensorrt.library import Library, plain
 
 DEFAULT_BATCH = BatchProfile(1, 8, 32)
@@ -27,7 +27,7 @@ class BuildOptions:
         workspace_mib: most scratch memory in MiB a layer may take; None for the library's default.
         compute_capabilities: TensorRT-RTX only: the GPUs to build for, such as "8.9"; empty for all it knows.
         version_compatible: TensorRT only: later versions of the library may load the plan too.
-        hardware: TensorRT only: one of `plan_record.HARDWARE`, the GPUs that may run the plan.
+        hardware: TensorRT only: one of `plan_manifest.HARDWARE`, the GPUs that may run the plan.
         strip_weights: leave the weights out of the plan; they are read from the model file when it is opened.
         timing_cache: TensorRT only: folder in which measured kernel times are kept; None for `mlzsl-cache`.
     """
@@ -38,7 +38,7 @@ class BuildOptions:
     workspace_mib: int | None = None
     compute_capabilities: tuple[str, ...] = ()
     version_compatible: bool = False
-    hardware: str = HARDWARE[0]
+    hardware: Hardware = "same-gpu"
     strip_weights: bool = False
     timing_cache: Path | None = None
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlzsl.cli.errors import FailureError
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.artifact.plan_record import BatchProfile
+from mlzsl.engines.artifact.plan_manifest import BatchProfile
 from mlzsl.engines.tensorrt.cuda import CudaStream, DeviceMemory
 
 # Each graph has an execution context of its own; a job has one usual batch size and a last, smaller one.

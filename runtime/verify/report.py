@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +30,7 @@ def as_json(verification: Verification) -> dict[str, Any]:
                 "data_sha256": check.data_sha256,
                 "passed": check.passed,
                 "measurements": [
-                    asdict(found) | {"value": _or_none(found.value), "passed": found.passed}
+                    msgspec.structs.asdict(found) | {"value": _or_none(found.value), "passed": found.passed}
                     for found in check.measurements
                 ],
             }

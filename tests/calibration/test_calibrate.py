@@ -194,7 +194,7 @@ def test_a_record_that_fits_gives_the_same_file_with_its_photos(model, photos, t
     ("change", "expected"),
     [
         ("photos", "its photos' SHA-256 is"),
-        ("method", "its method is mse, and now it would be entropy"),
+        ("method", "its method is mse, expected entropy"),
         ("model", "is of another model"),
         ("damage", "is not JSON"),
     ],
@@ -321,8 +321,8 @@ def test_a_single_photo_leaves_none_to_measure_on(model, photos):
         calibrate(model.path, [str(photos / "00.png")], ANYTHING, quiet=True)
 
 
-def test_an_unknown_placement_in_a_manifest_is_refused(tmp_path):
+def test_an_unknown_backend_in_a_manifest_is_refused(tmp_path):
     path = tmp_path / "model.onnx"
-    with pytest.raises(UsageError, match='quantized_for is "tvm", not null or one of tensorrt, openvino, onnxruntime'):
+    with pytest.raises(UsageError, match='quantized_for is "tvm", not one of onnxruntime, openvino, tensorrt or null'):
         write_residual_model(path, quantized_for="tvm")
     assert json.loads(manifest().to_json())["quantized_for"] is None

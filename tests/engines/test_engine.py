@@ -303,7 +303,7 @@ def test_another_kind_of_file_is_refused(tmp_path):
     other.write_bytes(b"ftrt")
     with pytest.raises(UsageError, match=r"no kind of engine known here; name an \.onnx model file"):
         open_engine(other)
-    with pytest.raises(UsageError, match="no model file is there"):
+    with pytest.raises(UsageError, match="no such model file"):
         open_engine(tmp_path / "missing.onnx")
 
 

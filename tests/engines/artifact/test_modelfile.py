@@ -1,8 +1,7 @@
-"""A model file is whole and unchanged, or it is refused in one sentence that names it and says what to do."""
+"""A model file is complete and unchanged, or refused in one sentence with its name and the remedy."""
 
 import base64
 import contextlib
-import dataclasses
 import hashlib
 
 import numpy as np
@@ -10,6 +9,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from safetensors.numpy import save
 from tinymodel import manifest, network, random_images, reference_scores, write_tiny_model
 
@@ -46,7 +46,7 @@ def refused(path) -> str:
     return sentence
 
 
-def test_what_was_written_is_read(tmp_path):
+def test_a_model_file_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "model.onnx"
     written = write_model_file(path, NETWORK, manifest(), IMAGES, SCORES)
     assert read_manifest(path) == written == read_manifest(str(path))
@@ -74,13 +74,9 @@ def test_writing_again_replaces_our_metadata_and_keeps_that_of_others(tmp_path):
     path = tmp_path / "model.onnx"
     serialized = with_metadata(NETWORK, author="somebody")
     first = write_model_file(path, serialized, manifest(), IMAGES, SCORES)
-    second = write_model_file(
-        path, path.read_bytes(), dataclasses.replace(first, model="another"), IMAGES[:1], SCORES[:1]
-    )
-    assert (
-        read_manifest(path) == second == dataclasses.replace(first, model="another", golden_sha256=second.golden_sha256)
-    )
-    assert entries_of(path).keys() == {"author", "mlzsl.manifest", "mlzsl.seal", "mlzsl.golden"}
+    second = write_model_file(path, path.read_bytes(), replace(first, model="another"), IMAGES[:1], SCORES[:1])
+    assert read_manifest(path) == second == replace(first, model="another", golden_sha256=second.golden_sha256)
+    assert entries_of(path).keys() == {"author", "mlzsl.manifest", "mlzsl.checksum", "mlzsl.golden"}
 
 
 def test_metadata_in_the_middle_of_the_file_is_found(tmp_path):
@@ -92,7 +88,7 @@ def test_metadata_in_the_middle_of_the_file_is_found(tmp_path):
 
 
 def test_a_file_that_is_not_there_a_folder_and_an_empty_file(tmp_path):
-    assert "no model file is there; make one with mlzsl-export" in refused(tmp_path / "model.onnx")
+    assert "no such model file; make one with mlzsl-export" in refused(tmp_path / "model.onnx")
     assert "is a folder" in refused(tmp_path)
     (tmp_path / "empty.onnx").touch()
     assert "is empty; re-export it with mlzsl-export" in refused(tmp_path / "empty.onnx")
@@ -165,19 +161,19 @@ def test_a_model_beyond_two_gigabytes_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "huge.onnx"
     with open(path, "wb") as file:
         file.truncate(2**31)  # sparse: takes no space
-    assert "ONNX files end at 2 GiB" in refused(path)
+    assert "ONNX files at most 2 GiB" in refused(path)
     monkeypatch.setattr(modelfile, "LARGEST_FILE", 1000)
     with pytest.raises(FailureError, match="an ONNX file ends at 2 GiB"):
         write_model_file(tmp_path / "model.onnx", NETWORK, manifest(), IMAGES, SCORES)
 
 
-def test_a_claim_of_a_huge_length_allocates_nothing(tmp_path):
+def test_a_huge_length_allocates_nothing(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"\x08\x0a\x3a" + b"\xff" * 8 + b"\x7f" + bytes(100))
-    assert "is not an ONNX file, or not a whole one" in refused(path)
+    assert "is not an ONNX file, or an incomplete one" in refused(path)
 
 
-def test_many_tiny_fields_do_not_keep_us_busy(tmp_path):
+def test_the_number_of_fields_is_bounded(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"\x08\x0a" * 200_000)
     assert "more than 100,000 fields" in refused(path)
@@ -231,5 +227,5 @@ def _as_keywords(entries: dict[str, str]) -> dict[str, str]:
     return {key.replace(".", "_"): value for key, value in entries.items()}
 
 
-def test_the_tiny_model_of_these_tests_is_fit(tmp_path):
+def test_the_tiny_model_of_these_tests_is_valid(tmp_path):
     assert read_manifest(write_tiny_model(tmp_path / "model.onnx").path).labels[3].seen is False

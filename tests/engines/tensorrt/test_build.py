@@ -20,8 +20,7 @@ from mlzsl.calibration.calibrate import calibrate
 from mlzsl.calibration.settings import Settings
 from mlzsl.cli.errors import FailureError, MlzslError, UsageError
 from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
-from mlzsl.engines.artifact.plan_manifest import manifest_path, read_plan, read_plan_golden
-from mlzsl.engines.artifact.plan_record import BatchProfile
+from mlzsl.engines.artifact.plan_manifest import BatchProfile, manifest_path, read_plan, read_plan_golden
 from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tensorrt import library as tensorrt_library
 from mlzsl.engines.tensorrt.build import Build, build_plan

@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from planrecord import RECORD
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.engines.artifact.plan_record import BuildRecord
+from mlzsl.engines.artifact.plan_manifest import BuildRecord
 from mlzsl.engines.tensorrt.compatibility import check_gpu, check_version
 from mlzsl.engines.tensorrt.cuda import Gpu
 
@@ -16,7 +17,7 @@ L4, A100, T4 = Gpu("NVIDIA L4", "8.9", "13.1"), Gpu("NVIDIA A100", "8.0", "12.8"
 
 
 def record(**changes: object) -> BuildRecord:
-    return dataclasses.replace(RECORD, **changes)
+    return replace(RECORD, **changes)
 
 
 def refused(caught: pytest.ExceptionInfo[UsageError], *words: str) -> None:

@@ -1,6 +1,5 @@
 """Opening a plan: every way in which it cannot run is one sentence; on a GPU, its scores are the model's."""
 
-import dataclasses
 import importlib.util
 import shutil
 from pathlib import Path
@@ -8,12 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from gpu import has_gpu
+from msgspec.structs import replace
 from tinymodel import TinyModel
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.modelfile import read_golden
-from mlzsl.engines.artifact.plan_manifest import manifest_path, read_plan, write_plan_manifest
-from mlzsl.engines.artifact.plan_record import BatchProfile
+from mlzsl.engines.artifact.plan_manifest import BatchProfile, manifest_path, read_plan, write_plan_manifest
 from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tensorrt.build import build_plan
 from mlzsl.engines.tensorrt.engine import open_plan
@@ -53,7 +52,7 @@ def refused(path: Path, **how: object) -> str:
 def with_record(plan: Path, model: TinyModel, **changes: object) -> None:
     """Give a plan a well-formed record that says something else of it."""
     manifest, _ = read_plan(plan)
-    changed = dataclasses.replace(manifest, build=dataclasses.replace(manifest.build, **changes))
+    changed = replace(manifest, build=replace(manifest.build, **changes))
     write_plan_manifest(plan, changed, read_golden(model.path))
 
 

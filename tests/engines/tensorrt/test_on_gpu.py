@@ -11,7 +11,7 @@ from gpu import has_gpu
 from tinymodel import TinyModel, random_images, reference_scores
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.engines.artifact.plan_record import BatchProfile
+from mlzsl.engines.artifact.plan_manifest import BatchProfile
 from mlzsl.engines.tensorrt.build import build_plan
 from mlzsl.engines.tensorrt.cuda import find_gpu
 from mlzsl.engines.tensorrt.engine import PlanEngine, open_plan

@@ -8,7 +8,7 @@ from hostcuda import Context, HostCuda, HostStream
 from tinymodel import LABELS, SIZE, random_images, reference_scores
 
 from mlzsl.cli.errors import FailureError
-from mlzsl.engines.artifact.plan_record import BatchProfile
+from mlzsl.engines.artifact.plan_manifest import BatchProfile
 from mlzsl.engines.tensorrt.batches import scored_in_order
 from mlzsl.engines.tensorrt.slot import MOST_GRAPHS, PlanSlot
 

@@ -2,11 +2,11 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 from PIL import Image
 from tinymodel import LABELS, manifest, random_images, reference_scores, write_tiny_model
 

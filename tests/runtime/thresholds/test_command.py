@@ -1,11 +1,11 @@
 """`mlzsl-verify --set-thresholds`: what is written into a file, what it changes, and what is refused."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 from PIL import Image
 from planrecord import RECORD
 from tinymodel import LABELS, random_images, reference_scores, write_tiny_model
@@ -21,7 +21,7 @@ from mlzsl.runtime.verify.cli import main as verify
 
 PHOTOS = random_images(60, seed=3)
 SCORES = reference_scores(PHOTOS).astype(np.float32)
-ONE_UNSEEN = tuple(dataclasses.replace(label, seen=label.name != "zebra") for label in LABELS)
+ONE_UNSEEN = tuple(replace(label, seen=label.name != "zebra") for label in LABELS)
 NAMES = [label.name for label in LABELS]
 NOISE = np.random.default_rng(0).normal(0, 0.15, SCORES.shape)
 TRUTHS = np.quantile(SCORES, 0.7, axis=0) < SCORES + NOISE
@@ -143,7 +143,7 @@ def test_labels_none_of_which_the_model_knows_are_refused(here):
 def test_a_seen_label_with_too_few_photos_is_predicted_and_an_unseen_one_always(here):
     targets = TRUTHS.copy()
     targets[np.flatnonzero(targets[:, 0])[3:], 0] = False
-    labels = tuple(dataclasses.replace(label, seen=True) for label in LABELS)
+    labels = tuple(replace(label, seen=True) for label in LABELS)
     learned = thresholds_from_scores(labels, SCORES, targets, Goal(RECALL, 0.8))
     assert [found.predicted for found in learned.labels] == [FEW_PHOTOS, *[None] * 5]
     learned = thresholds_from_scores(labels, SCORES, targets, Goal(RECALL, 0.8), fewest_photos=3)

@@ -1,12 +1,12 @@
 """`mlzsl-verify --certify`: what keeps to its limits gets a certificate in its file; nothing else changes a file."""
 
-import dataclasses
 import json
 
 import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 from onnx import numpy_helper
 from PIL import Image
 from tinymodel import LABELS, TinyModel, manifest, network, random_images, reference_scores, write_tiny_model
@@ -34,7 +34,7 @@ def harmed_network(by):
 def derive(source, path, by, **changes):
     """A file made from another as calibration makes one: another network, the golden sample that of the source."""
     images = random_images(3, seed=5)
-    made = dataclasses.replace(source.manifest, sources={"model": source.manifest.network_sha256}, **changes)
+    made = replace(source.manifest, sources={"model": source.manifest.network_sha256}, **changes)
     return write_model_file(path, harmed_network(by), made, images, reference_scores(images).astype(np.float32))
 
 

@@ -132,7 +132,7 @@ def test_nan_never_passes(here, pytorch):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nowhere.onnx"], "nowhere.onnx: no model file is there; make one with mlzsl-export"),
+        (["nowhere.onnx"], "nowhere.onnx: no such model file; make one with mlzsl-export"),
         (["--against", "checkpoint.safetensors"], "name photos to compare on, with --photos"),
         (["--photos", "photos"], "--photos: comparing on photos needs a reference; name it with --against"),
         (
