@@ -8,12 +8,13 @@ a Struct refuses them with `forbid_unknown_fields=True`. A check across fields i
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-import msgspec.inspect
 from msgspec import Meta
 
 from mlzsl.cli.errors import UsageError, reason_of
@@ -44,7 +45,9 @@ _WORDS = {
 }
 
 
-def read_json(path: Path, kind: type[_T], remedy: str, max_bytes: int, upgrade: _Upgrade | None = None) -> _T:
+def read_json(
+    path: Path, kind: type[_T], remedy: str, max_bytes: int, upgrade: _Upgrade | None = None, unique_keys: bool = False
+) -> _T:
     """Read a JSON file of at most `max_bytes` bytes; see `decode_json`.
 
     Raises:
@@ -57,10 +60,17 @@ def read_json(path: Path, kind: type[_T], remedy: str, max_bytes: int, upgrade: 
         raise UsageError(f"{path}: cannot be read ({reason_of(error)}); {remedy}.") from error
     if len(text) > max_bytes:
         raise UsageError(f"{path}: is larger than {max_bytes / 2**20:g} MiB; {remedy}.")
-    return decode_json(text, kind, str(path), remedy, upgrade)
+    return decode_json(text, kind, str(path), remedy, upgrade, unique_keys)
 
 
-def decode_json(text: str | bytes, kind: type[_T], where: str, remedy: str, upgrade: _Upgrade | None = None) -> _T:
+def decode_json(
+    text: str | bytes,
+    kind: type[_T],
+    where: str,
+    remedy: str,
+    upgrade: _Upgrade | None = None,
+    unique_keys: bool = False,
+) -> _T:
     """Decode JSON into a declared type.
 
     Args:
@@ -69,12 +79,14 @@ def decode_json(text: str | bytes, kind: type[_T], where: str, remedy: str, upgr
         where: the file or flag; the sentence of an error starts with it.
         remedy: what to do about an error; the sentence ends with it.
         upgrade: turns an object of an earlier version into one of the present version.
+        unique_keys: whether a repeated key is an error; otherwise its last value counts.
 
     Raises:
         UsageError: the text is not JSON, or a value does not fit the type.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        pairs_hook = _unique_keys if unique_keys else None
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=pairs_hook)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: is not JSON ({reason_of(error)}); {remedy}.") from error
     return convert_json(upgrade(value) if upgrade and isinstance(value, dict) else value, kind, where, remedy)
@@ -98,54 +110,69 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number in JSON")
 
 
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {shorten_json(repeated)} is repeated")
+    return content
+
+
 def _problem(message: str, value: object, kind: Any) -> str:
-    """msgspec's message, such as "Expected `str`, got `int` - at `$.labels[0]`", with what was found."""
+    """msgspec's message, such as "Expected `str`, got `int` - at `$.labels[0].name`", with what was found."""
     what, _, path = message.partition(" - at `")
-    path = path.removeprefix("key` in `").removeprefix("$").removeprefix(".").rstrip("`")
-    name = path or "it"
+    name, found, is_key = "", value, path.startswith("key` in ")
+    for step in re.findall(r"\w+|\.\.\.", path.removeprefix("key` in `")):
+        if step == "..." or not isinstance(found, dict):
+            found, step = _entry(found, step, _child(kind, step))
+            name += f"[{step}]"
+        else:
+            found, name = found.get(step), f"{name}.{step}"
+        kind = _child(kind, step)
+    name = name.removeprefix(".") or "it"
     if what.startswith("Object "):
         return f"{name} {'lacks' if 'missing' in what else 'has the unknown field'} {what.split('`', 1)[1].rstrip('`')}"
     if not what.startswith(("Expected ", "Invalid enum value ", "Number out of range")):
-        return f"{path}: {what}" if path else what
-    info: Any = msgspec.inspect.type_info(kind)
-    found: Any = value
-    for step in re.findall(r"\w+|\.\.\.", path):
-        info, found = _child(info, step), _item(found, step)
+        return what if name == "it" else f"{name}: {what}"
     words = re.sub(r"\w+|\|", lambda word: _WORDS.get(word[0], word[0]), what.partition(", got")[0]).replace("`", "")
-    expected = _described(info) or words.removeprefix("Expected ")
-    return f"{name} is {'' if found is msgspec.UNSET else shorten_json(found) + ', '}not {expected}"
+    expected = _described(kind) or words.removeprefix("Expected ")
+    return f"{'a key of ' if is_key else ''}{name} is {shorten_json(found)}, not {expected}"
 
 
-def _child(info: Any, step: str) -> Any:
-    """The type of a field, an item or a value within a type."""
-    match info:
-        case msgspec.inspect.Metadata():
-            return _child(info.type, step)
-        case msgspec.inspect.UnionType():
-            return next((child for each in info.types if (child := _child(each, step))), None)
-        case msgspec.inspect.StructType() | msgspec.inspect.DataclassType():
-            return next((field.type for field in info.fields if field.encode_name == step), None)
-        case msgspec.inspect.TupleType():
-            return info.item_types[int(step)]
-    return getattr(info, "item_type", None) or getattr(info, "value_type", None)
+def _entry(values: Any, step: str, kind: Any) -> tuple[Any, str]:
+    """The value at an index of a list, or, as msgspec does not name it, the first value of a dict that does not fit."""
+    if step != "...":
+        return values[int(step)], step
+    for key, value in values.items():
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            return value, shorten_json(key)
+    return None, step
 
 
-def _item(value: Any, step: str) -> Any:
-    """What lies at a step of a path; UNSET where the path does not tell, as for the values of a `dict`."""
-    if isinstance(value, dict):
-        return value.get(step, msgspec.UNSET)
-    return value[int(step)] if isinstance(value, list) else msgspec.UNSET
+def _child(kind: Any, step: str) -> Any:
+    """The type of a field, an entry or a value within a type; None if it has none."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _child(arguments[0], step)
+    if origin in (Union, UnionType):
+        return next((child for each in arguments if (child := _child(each, step))), None)
+    if origin is dict:
+        return arguments[1]
+    if origin is tuple and arguments[1:] != (...,):
+        return arguments[int(step)]
+    return arguments[0] if arguments else get_type_hints(kind, include_extras=True).get(step)
 
 
-def _described(info: Any) -> str | None:
-    match info:
-        case msgspec.inspect.Metadata(extra_json_schema={"description": str(description)}):
-            return description
-        case msgspec.inspect.LiteralType():
-            return f"one of {', '.join(map(str, info.values))}"
-        case msgspec.inspect.NoneType():
-            return "null"
-        case msgspec.inspect.UnionType():
-            parts = [_described(each) for each in info.types]
-            return " or ".join(part for part in parts if part) if all(parts) else None
-    return None
+def _described(kind: Any) -> str | None:
+    """What a type accepts, if it is described or a choice of values."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return next((meta.description for meta in arguments[1:] if meta.description), None)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin in (Union, UnionType):
+        parts = [_described(each) for each in arguments]
+        return " or ".join(part for part in parts if part) if all(parts) else None
+    return "null" if kind is type(None) else None

@@ -87,15 +87,21 @@ def test_a_record_is_decoded_into_its_type() -> None:
             "labels[0].threshold is true, not a number from 0 to 1 or null",
         ),
         ({"labels": [{"name": "a", "seen": True}] * 2}, "two labels have the same name"),
-        ({"sources": {"a": DIGEST.upper()}}, "sources[...] is not a SHA-256 in 64 hexadecimal digits"),
-        ({"sources": {"a": DIGEST + "\n"}}, "sources[...] is not a SHA-256 in 64 hexadecimal digits"),
+        (
+            {"sources": {"a": DIGEST.upper()}},
+            f'sources["a"] is {json.dumps(DIGEST.upper())[:39]}…, not a SHA-256 in 64 hexadecimal digits',
+        ),
+        (
+            {"sources": {"a": DIGEST + "\n"}},
+            f'sources["a"] is {json.dumps(DIGEST)[:39]}…, not a SHA-256 in 64 hexadecimal digits',
+        ),
         ({"precision": "fp64"}, 'precision is "fp64", not one of fp32, int8'),
         ({"photos": -1}, "photos is -1, not a whole number from 0 up"),
         ({"photos": 1.5}, "photos is 1.5, not a whole number from 0 up"),
         ({"photos": True}, "photos is true, not a whole number from 0 up"),
-        ({"ranges": {"x": [1]}}, "ranges[...] is not a list of length 2"),
-        ({"ranges": {"x": [0, "1"]}}, "ranges[...][1] is not a finite number"),
-        ({"ranges": {"x": [0, 10**400]}}, "ranges[...][1] is not a finite number"),
+        ({"ranges": {"x": [1]}}, 'ranges["x"] is [1], not a list of length 2'),
+        ({"ranges": {"x": [0, "1"]}}, 'ranges["x"][1] is "1", not a finite number'),
+        ({"ranges": {"x": [0, 10**400]}}, f'ranges["x"][1] is 1{"0" * 38}…, not a finite number'),
         ({"extra": None}, "extra is null, not an object"),
     ],
 )
@@ -112,7 +118,7 @@ def test_a_value_that_does_not_fit_is_named_with_what_was_found_and_expected(
         (b"\xff\xfe\xfd", "is not JSON ("),
         ("[" * 100_000, "is not JSON ("),
         ('{"photos": NaN}', "is not JSON (NaN is not a number in JSON)"),
-        (json.dumps(GOOD).replace("2.5", "1e999"), "ranges[...][1] is not a finite number"),
+        (json.dumps(GOOD).replace("2.5", "1e999"), 'ranges["x"][1] is Infinity, not a finite number'),
         ("[]", "it is [], not an object"),
         ("1" * 5000, "is not JSON ("),
     ],
@@ -150,6 +156,12 @@ def test_an_earlier_version_is_upgraded_first() -> None:
     assert decoded == {"a": 1}
     with pytest.raises(UsageError, match=r"x: it is \[\], not an object; y\."):
         decode_json("[]", dict[str, int], "x", "y", upgrade)
+
+
+def test_a_repeated_key_is_an_error_where_keys_are_unique() -> None:
+    assert decode_json('{"a": 1, "a": 2}', dict[str, int], "x", "y") == {"a": 2}
+    with pytest.raises(UsageError, match=r'x: is not JSON \(the key "a" is repeated\); y\.'):
+        decode_json('[{"a": 1, "a": 2}]', dict[str, int], "x", "y", unique_keys=True)
 
 
 def test_a_file_is_read_up_to_its_largest_size(tmp_path: Path) -> None:
