@@ -141,7 +141,8 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
     """
     # torch is heavy: --help must not wait for it
     from mlzsl.train.training.distributed import RemoteRankError, launched_processes
-    from mlzsl.train.training.pipeline import Job, run
+    from mlzsl.train.training.job import Job
+    from mlzsl.train.training.pipeline import run
     from mlzsl.train.training.trainer import TrainingConfig
 
     loop_flags = {name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed", "precision")}

@@ -180,7 +180,7 @@ for name, each in {"table1": table1, "layers": layers, "threshold": threshold}.i
 
 def _experiment(flags: dict[str, Any]) -> Any:
     from mlzsl.train.experiments.experiment import Experiment  # torch is heavy: --help must not wait for it
-    from mlzsl.train.training.pipeline import Job
+    from mlzsl.train.training.job import Job
     from mlzsl.train.training.trainer import TrainingConfig
 
     training = TrainingConfig(**{name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed")})

@@ -18,16 +18,16 @@ from mlzsl.train.backbones.backbone import DENSE, Backbone
 from mlzsl.train.datasets.source import Source
 from mlzsl.train.extraction.features import Features, extract
 from mlzsl.train.models.registry import find_model
-from mlzsl.train.training.pipeline import (
+from mlzsl.train.training.job import (
     SCENES,
     Job,
     check_inputs,
     job_backbone,
     labelled_photos,
     target_labels,
-    target_matrix,
     unseen_labels,
 )
+from mlzsl.train.training.pipeline import target_matrix
 
 
 @dataclass(frozen=True)

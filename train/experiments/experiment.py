@@ -16,7 +16,7 @@ from mlzsl.metrics.summary import METRIC_NAMES, compute_metrics
 from mlzsl.train.experiments.data import Subject
 from mlzsl.train.experiments.runs import Run, run_once
 from mlzsl.train.models.registry import settings_of
-from mlzsl.train.training.pipeline import SETTINGS, Job
+from mlzsl.train.training.job import SETTINGS, Job
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mlzsl.train.experiments.report import (
 )
 from mlzsl.train.models.registry import MODELS, settings_of
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
-from mlzsl.train.training.pipeline import Job
+from mlzsl.train.training.job import Job
 
 LAYERS = (1, 2, 3, 4, 5, 6)  # the paper's
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # the paper's

@@ -25,7 +25,8 @@ from mlzsl.train.experiments.data import Division
 from mlzsl.train.extraction.cache import load_cached, save_cached
 from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
 from mlzsl.train.models.registry import config_of
-from mlzsl.train.training.pipeline import Job, new_model, score, training_data
+from mlzsl.train.training.job import Job, new_model
+from mlzsl.train.training.pipeline import score, training_data
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
 RECIPE = "run 1"  # to be raised when a run of the same key would end with other scores

@@ -25,7 +25,7 @@ from mlzsl.train.experiments.report import (
     write_text,
 )
 from mlzsl.train.models.registry import MODELS
-from mlzsl.train.training.pipeline import SCENES
+from mlzsl.train.training.job import SCENES
 
 MARKDOWN, CSV = "table1.md", "table1.csv"
 DATASETS = {"coco": "MS-COCO", "nuswide": "NUS-WIDE"}  # the paper's, by the format that --data names them with

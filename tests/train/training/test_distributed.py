@@ -194,7 +194,7 @@ def flags(root: Path, name: str) -> list[str]:
     return [
         "--data", str(root / "photos"), "--backbone", "resnet18", "--image-size", "32", "--epochs", "2", "--quiet",
         "--backbone-weights", str(root / "resnet18.safetensors"), "--cache", str(root / "cache"), "--batch-size", "5",
-        "--system", "visual-semantic", "--threshold", "0.9", "--output", str(root / f"{name}.safetensors"),
+        "--model", "visual-semantic", "--threshold", "0.9", "--output", str(root / f"{name}.safetensors"),
     ]  # fmt: skip
 
 

@@ -88,9 +88,9 @@ def test_the_tables_are_printed(coco: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--system", "skgg"), "--system skgg: expected one of visual-semantic, Fast0Tag, SKG, RGCN"),
-        (("--system", "Fast0Tag", "--layers", 3), "--layers: system Fast0Tag has no such setting"),
-        (("--system", "RGCN", "--vae-weight", 2, "--steps", 2), "--steps, --vae-weight: system RGCN has no such"),
+        (("--system", "skgg"), "--model skgg: expected one of visual-semantic, Fast0Tag, SKG, RGCN"),
+        (("--system", "Fast0Tag", "--layers", 3), "--layers: model Fast0Tag has no such setting"),
+        (("--system", "RGCN", "--vae-weight", 2, "--steps", 2), "--steps, --vae-weight: model RGCN has no such"),
         (("--data", "voc:/nowhere"), "/nowhere: no ImageSets/Main in it"),
         (("--data", "openimages:/nowhere"), "choose one with --labels"),
         (("--labels", "voc20"), "labels are not in the label set"),

@@ -20,7 +20,8 @@ from mlzsl.train.extraction.features import Features
 from mlzsl.train.models import initialization as starting
 from mlzsl.train.models.model import graph_tensors
 from mlzsl.train.models.registry import MODELS, settings_of
-from mlzsl.train.training.pipeline import Job, new_model, training_data
+from mlzsl.train.training.job import Job, new_model
+from mlzsl.train.training.pipeline import training_data
 from mlzsl.train.training.trainer import TrainingConfig, train
 
 SEEN, UNSEEN = ("dog", "car", "chair", "person"), ("bird", "bicycle", "cup")

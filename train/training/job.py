@@ -1,0 +1,224 @@
+"""What to train and on what: a job names labels, photos, backbone and model; these functions open them."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.graph.classgraph import ClassGraph
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.embeddings.source import Embeddings
+from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set
+from mlzsl.imaging.labelled_folder import check_labels
+from mlzsl.train.backbones.backbone import Backbone, open_backbone
+from mlzsl.train.backbones.pretraining import pretrain_small_backbone
+from mlzsl.train.datasets.registry import default_labels, load_data
+from mlzsl.train.datasets.source import OWN_SPLIT, Source
+from mlzsl.train.datasets.synthetic.scenes import generate_scenes
+from mlzsl.train.models.model import Model
+from mlzsl.train.models.registry import MODELS, create_model, find_model, settings_of
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
+from mlzsl.train.training.trainer import TrainingConfig, TrainingData
+
+SCENES = "scenes"
+SCENES_LABELS = "coco80"
+SMALL = "small"
+SETTINGS = ("hidden_dim", "layers", "steps", "vae_weight")  # of a job, for its model's configuration
+TRAINING_SCENES, HELD_OUT_SCENES = 4000, 600
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training: its data, model, hyperparameters and files.
+
+    Attributes:
+        data: "scenes" for generated photos, a folder of photos with a labels.json, or FORMAT:PATH
+            (`datasets.registry`).
+        labels: the name or file of the label set Y; None for the data's own.
+        unseen: a named split or a text file of labels; None for the split of the label set's name, "none" for none.
+        model: a name of `MODELS`.
+        backbone: "small", pretrained on generated images, or one of torchvision's ResNets.
+        backbone_weights: a local weights file; None for torchvision's.
+        image_size: side S of the images in pixels; None for the backbone's default.
+        embeddings: "taxonomy" or a text file in GloVe's format.
+        threshold: the WUP similarity above which two classes share an edge.
+        hidden_dim, layers, steps, vae_weight: of the model (d_h, RGCN layers, propagation steps, λ); None for its
+            defaults.
+        held_out: the share of photos for evaluation, for data without a split of its own; None for 0.2.
+        training: hyperparameters of the training loop.
+        device: "cpu" or "cuda", for training and scoring.
+        cache: the folder for generated scenes, the small backbone and features.
+        output: the checkpoint to write.
+        resume: continue from the training state next to `output`.
+    """
+
+    data: str = SCENES
+    labels: str | None = None
+    unseen: str | None = None
+    model: str = RGCNPosVAE.name
+    backbone: str = SMALL
+    backbone_weights: Path | None = None
+    image_size: int | None = None
+    embeddings: str = "taxonomy"
+    threshold: float = 0.5
+    hidden_dim: int | None = None
+    layers: int | None = None
+    steps: int | None = None
+    vae_weight: float | None = None
+    held_out: float | None = None
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    device: str = "cpu"
+    cache: Path = Path("mlzsl-cache")
+    output: Path = Path("checkpoint.safetensors")
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The opened inputs of a job.
+
+    Attributes:
+        labels: Y.
+        seen: Y^s, in the order of Y.
+        embeddings: the source of S.
+        photos: the dataset, with its own split if it has one.
+    """
+
+    labels: LabelSet
+    seen: tuple[str, ...]
+    embeddings: Embeddings
+    photos: Source
+
+
+def open_inputs(job: Job, quiet: bool = False) -> Inputs:
+    """Open labels, embeddings and photos; cheap checks come before photos are generated.
+
+    Raises:
+        UsageError: a name, flag or file of the job is invalid.
+    """
+    labels = target_labels(job)
+    unseen = unseen_labels(job.unseen, labels)
+    seen = tuple(label for label in labels.labels if label not in unseen)
+    embeddings = open_embeddings(job.embeddings)
+    check_inputs(job, labels, embeddings)
+    return Inputs(labels, seen, embeddings, labelled_photos(job, labels, quiet))
+
+
+def target_labels(job: Job) -> LabelSet:
+    """Y: the label set that the job names, or the data's own.
+
+    Raises:
+        UsageError: an unknown label set, or data without one.
+    """
+    return load_label_set(job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data)))
+
+
+def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
+    """Y^u: the labels of a named split or a file; by default those of the split named like the label set, if any.
+
+    Raises:
+        UsageError: an unknown split, or labels that are not in the label set.
+    """
+    if spec == "none" or (spec is None and labels.name not in UNSEEN):
+        return frozenset()
+    unseen = UNSEEN.get(spec or labels.name)
+    if unseen is None:
+        if not Path(str(spec)).is_file():
+            raise UsageError(
+                f"--unseen {spec}: expected one of {', '.join(UNSEEN)}, none, or a text file with a label per line."
+            )
+        unseen = load_label_set(str(spec)).labels
+    unknown = sorted(set(unseen) - set(labels.labels))
+    if unknown:
+        raise UsageError(
+            f"--unseen {spec or labels.name}: {', '.join(unknown[:5])} is not in the label set {labels.name}."
+        )
+    return frozenset(unseen)
+
+
+def check_inputs(job: Job, labels: LabelSet, embeddings: Embeddings) -> None:
+    """Check flags, paths and word vectors before scenes are generated or a backbone is pretrained, which take minutes.
+
+    Raises:
+        UsageError: a flag without effect, a missing file, or a file of vectors that is damaged or lacks a label.
+    """
+    if job.backbone == SMALL:
+        for flag, value in (("--image-size", job.image_size), ("--backbone-weights", job.backbone_weights)):
+            if value is not None:
+                raise UsageError(
+                    f"{flag} {value}: has no effect on --backbone small; leave it out, or choose a ResNet."
+                )
+    elif job.backbone_weights is not None and not job.backbone_weights.is_file():
+        raise UsageError(f"--backbone-weights {job.backbone_weights}: no such file; expected .safetensors or .pth.")
+    if job.data == SCENES and job.held_out is not None:
+        raise UsageError(f"--held-out {job.held_out}: has no effect on --data scenes, {OWN_SPLIT}.")
+    embeddings.preload(labels, load_label_set("imagenet1k"))  # external classes then need no second pass over the file
+    embeddings.embed(labels, "target")
+
+
+def labelled_photos(job: Job, labels: LabelSet, quiet: bool) -> Source:
+    """Open the photos of a job's data, or generate them.
+
+    Raises:
+        UsageError: data that cannot be read, or photos with labels that are not in the label set.
+    """
+    if job.data == SCENES:
+        folder = job.cache / "scenes"
+        source = Source(
+            generate_scenes(folder / "train", TRAINING_SCENES, job.training.seed, quiet=quiet),
+            generate_scenes(folder / "test", HELD_OUT_SCENES, job.training.seed + 1, quiet=quiet),
+        )
+    else:
+        source = load_data(job.data, labels, quiet)
+    for photos in (source.training, source.held_out):
+        if photos is not None:
+            check_labels(photos, labels.labels)
+    return source
+
+
+def job_backbone(job: Job, quiet: bool) -> Backbone:
+    """Open or pretrain the backbone of a job, with the pooling of its model.
+
+    Raises:
+        UsageError: invalid weights.
+    """
+    if job.backbone == SMALL:
+        backbone = pretrain_small_backbone(job.cache, quiet=quiet)
+    else:
+        backbone = open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
+    return backbone.with_pooling(find_model(job.model).pooling)
+
+
+def model_settings(job: Job) -> dict[str, float]:
+    """The settings of the job's model that the job overrides.
+
+    Raises:
+        UsageError: an unknown model, or a setting that it does not have.
+    """
+    if job.model not in MODELS:
+        raise UsageError(f"--model {job.model}: expected one of {', '.join(MODELS)}.")
+    settings = {name: getattr(job, name) for name in SETTINGS if getattr(job, name) is not None}
+    if unknown := sorted(settings.keys() - settings_of(job.model)):
+        flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
+        raise UsageError(f"{flags}: model {job.model} has no such setting; leave it out, or choose another --model.")
+    return settings
+
+
+def new_model(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> Model:
+    """Create the job's model with random parameters drawn from its seed; `Model.initialize` then uses the data.
+
+    Raises:
+        UsageError: an unknown model, or a setting that it does not have.
+    """
+    settings, model_class, classes = model_settings(job), find_model(job.model), len(backbone.external)
+    known = {
+        "feature_dim": backbone.feature_dim,
+        "embedding_dim": graph.embeddings.shape[1],
+        "backbone_classes": classes,
+        "seen_labels": data.targets.shape[1],
+    } | model_class.config_from_data(data.external_probabilities, classes)
+    needed = settings_of(job.model)
+    config = model_class.config_class(**{name: value for name, value in known.items() if name in needed}, **settings)
+    torch.manual_seed(job.training.seed)
+    return create_model(job.model, asdict(config))
