@@ -1,6 +1,6 @@
-"""Foreign text (names, labels, reasons) fit to be shown: nothing in it moves a cursor or turns a line around."""
+"""Text from files (names, labels, reasons), made safe to print: no control characters, no change of direction."""
 
-NAMED = 5  # how many of many a sentence names
+MAX_NAMED = 5  # how many names a sentence lists
 
 
 def escape_control_chars(text: str) -> str:
@@ -14,9 +14,9 @@ def escape_control_chars(text: str) -> str:
 
 
 def first_of(names: list[str]) -> str:
-    """The first few of many names, for a sentence."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    """The first MAX_NAMED names and the number of the others: "a, b, c, d, e and 3 more"."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def plural(count: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""How a photo becomes a tensor: one definition, used by training, calibration, verification and tagging alike."""
+"""From a photo's file to the network's input: one decoding and preprocessing for training, calibration and tagging."""
 
 from mlzsl.imaging.decoding import UnreadableImage, is_image_name, load_image
 from mlzsl.imaging.preprocessing import Preprocessing

@@ -1,9 +1,9 @@
-"""A photo, from its file or its bytes, as the network takes it; or one clear reason why it cannot be read.
+"""Decoding: from a photo's file or bytes to the network's input, or one clear reason why it cannot be read.
 
-Pillow decodes: unlike OpenCV it refuses a file that ends too early instead of filling in gray, and knows every mode
-and orientation. JPEGs are decoded at the smallest of 1/1, 1/2, 1/4, 1/8 that is no smaller than the network's input,
-which costs about half the time of a 640-px photo. What other libraries save, they save by a coarser filter, which flips
-three times as many tags (`benchmarks/decoding.py`). Colour profiles are not looked at.
+Pillow decodes: unlike OpenCV it refuses a truncated file instead of filling in gray, and supports every colour mode and
+orientation. JPEGs are decoded at the smallest of 1/1, 1/2, 1/4, 1/8 that is no smaller than the network's input, which
+halves the time of a 640-px photo. Other libraries are faster only with a coarser filter, which flips three times as
+many tags (`benchmarks/decoding.py`). Colour profiles are ignored.
 """
 
 import io
@@ -17,19 +17,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from mlzsl.cli.errors import MlzslError
+from mlzsl.cli.errors import MlzslError, reason_of
 from mlzsl.imaging.color_modes import to_rgb
 from mlzsl.imaging.preprocessing import Preprocessing
 
 MAX_BYTES = 256 * 2**20  # of a file
-MAX_PIXELS = 128_000_000  # of a picture: half a gigabyte while it is decoded
+MAX_PIXELS = 128_000_000  # of an image: half a gigabyte while it is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")  # MPO opens as JPEG
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k"),
 )
 ORIENTATION = 0x0112  # the EXIF tag
-TURNS = {  # what makes a picture upright, by its EXIF orientation
+UPRIGHT = {  # the transposition that turns an image upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -39,45 +39,48 @@ TURNS = {  # what makes a picture upright, by its EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow warns of oddities in files; here a file is either read or refused with a reason, and standard error is the
-# commands' own. Set once, on import: `warnings.catch_warnings` must not be used where photos are decoded in threads.
+# Pillow warns about unusual files; here a file is either read or refused with a reason, and standard error is for the
+# commands. Set once, on import: `warnings.catch_warnings` must not be used where photos are decoded in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UnreadableImage(MlzslError):  # noqa: N818 (it says what is wrong with the photo)
-    """A photo that cannot be read; its text is the reason, without the file's name."""
+    """A photo that cannot be read; the text is the reason, without the file's name."""
 
 
 def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Decode a photo, turn it upright and squash it to a square. May be called from several threads at once.
+    """Decode a photo, turn it upright and squash it to a square. Safe to call from several threads at once.
 
     Args:
         source: a file's path, or a file's content.
         preprocessing: the network's; its size is S.
 
     Returns:
-        RGB, uint8 [S, S, 3]: the first frame, transparent parts on white, the whole picture in view.
+        RGB, uint8 [S, S, 3]: the whole first frame, transparent parts on white.
 
     Raises:
-        UnreadableImage: the file is missing, not an image, damaged, cut short, or beyond `MAX_BYTES` or `MAX_PIXELS`.
+        UnreadableImage: the file is missing, not an image, damaged, truncated, or over `MAX_BYTES` or `MAX_PIXELS`.
     """
     content = source if isinstance(source, bytes) else _read(Path(source))
     if not content:
         raise UnreadableImage("the file is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            box = _decode(picture, preprocessing.size)
-            small = _squash(to_rgb(picture), box, preprocessing.size)
-            return np.array(_turn_upright(small, _orientation(picture)))
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            box = _decode(image, preprocessing.size)
+            # Where the image shrinks, the triangle filter is widened with it (antialiasing).
+            size = (preprocessing.size, preprocessing.size)
+            squashed = to_rgb(image).resize(size, Image.Resampling.BILINEAR, box=box)
+            orientation = _orientation(image)
+            return np.array(squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed)
     except UnreadableImage:
         raise
-    except Exception as error:  # decoders trip over foreign bytes in every way there is; each means the same
+    except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes; each means the same
         raise UnreadableImage(_reason(error, content)) from error
 
 
 def is_image_name(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's name says that it is a photo: a known suffix, not hidden."""
+    """Whether a file's name is that of a photo: a known suffix, not hidden."""
     name = os.path.basename(path)
     return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
 
@@ -88,47 +91,37 @@ def _read(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
             raise UnreadableImage("not a regular file")
         with path.open("rb") as file:
-            content = file.read(min(status.st_size, MAX_BYTES) + 1)  # so much memory is taken at once
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise UnreadableImage(getattr(error, "strerror", None) or str(error)) from error
+            content = file.read(min(status.st_size, MAX_BYTES) + 1)  # read allocates this many bytes at once
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise UnreadableImage(reason_of(error)) from error
     if len(content) > MAX_BYTES:
         raise UnreadableImage(f"the file is larger than {MAX_BYTES // 2**20} MiB")
     return content
 
 
-def _decode(picture: Image.Image, size: int) -> tuple[float, float, float, float]:
-    """Load the pixels, no more of them than `size` asks for, and return the box of the decoded plane they fill."""
-    width, height = picture.size
+def _decode(image: Image.Image, size: int) -> tuple[float, float, float, float]:
+    """Decode the pixels at the lowest resolution that `size` needs; the box that the photo fills of them."""
+    width, height = image.size
     if width * height > MAX_PIXELS:
-        raise UnreadableImage(f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read")
-    drafted = picture.draft("RGB", (size, size))
-    picture.load()
-    return drafted[1] if drafted else (0, 0, *picture.size)
+        raise UnreadableImage(f"{width} x {height} pixels; the limit is {MAX_PIXELS:,}")
+    drafted = image.draft("RGB", (size, size))
+    image.load()
+    return drafted[1] if drafted else (0, 0, *image.size)
 
 
-def _squash(picture: Image.Image, box: tuple[float, float, float, float], size: int) -> Image.Image:
-    """Resize to `size` x `size`; where it shrinks, the triangle filter widens with it (antialiasing)."""
-    return picture.resize((size, size), Image.Resampling.BILINEAR, box=box)
-
-
-def _orientation(picture: Image.Image) -> int:
-    """The EXIF orientation of a loaded picture, 1 (upright) where there is none or EXIF is damaged."""
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a loaded image, 1 (upright) where there is none or EXIF is damaged."""
     try:
-        return int(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block says nothing about the pixels, which are whole
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block does not make the pixels unreadable
         return 1
-
-
-def _turn_upright(picture: Image.Image, orientation: int) -> Image.Image:
-    turn = TURNS.get(orientation)
-    return picture if turn is None else picture.transpose(turn)
 
 
 def _reason(error: Exception, content: bytes) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return f"more pixels than the {MAX_PIXELS:,} that are read"
+        return f"more pixels than the limit of {MAX_PIXELS:,}"
     if isinstance(error, UnidentifiedImageError):
         if content[4:8] == b"ftyp":
-            return "a HEIF picture or video, which is not decoded here; convert it to JPEG"
+            return "a HEIF image or video, which is not supported; convert it to JPEG"
         return "not an image of a known format, or its header is damaged"
-    return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"
+    return f"damaged: {reason_of(error)}"

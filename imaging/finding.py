@@ -1,7 +1,7 @@
-"""Which photos to tag: files, folders, patterns, and lists on standard input, as one stream of paths.
+"""Finding the photos to tag: files, folders, patterns, and lists on standard input, as one stream of paths.
 
 Paths are text as the user typed it; names that are not UTF-8 keep their bytes (`os.fsdecode` escapes them,
-`os.fsencode` gives them back).
+`os.fsencode` restores them).
 """
 
 import glob
@@ -10,15 +10,16 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import cast
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.imaging import is_image_name
+from mlzsl.imaging.decoding import is_image_name
 
 STANDARD_INPUT = "-"
 HEIF = (".heic", ".heif", ".hif")
-SUFFIXES_SHOWN, LONGEST_SUFFIX = 5, 16
-LONGEST_PATH = 4096  # bytes; a list that is separated by NUL has one within as many
+MAX_SUFFIXES, MAX_SUFFIX_LENGTH = 5, 16  # that a sentence names
+MAX_PATH = 4096  # bytes; a list that is separated by NUL has one within this many
 BLOCK = 1 << 16
 
 
@@ -27,21 +28,21 @@ def find_images(
     listed: io.BufferedIOBase | None = None,
     skipped: Counter[str] | None = None,
 ) -> Iterator[str]:
-    """Find the photos that inputs stand for, in the order of the inputs.
+    """Find the photos that the inputs name, in the order of the inputs.
 
-    - A file is taken whatever its name.
-    - A folder stands for the images in it and in its folders, by name: those with an image's suffix, in sorted
-      order, hidden ones left out. Links to folders are followed, but not in circles.
-    - A pattern (`photos/**/*.jpg`, quoted from the shell) stands for what it matches, sorted.
-    - `-` stands for a list of files on standard input, one a line, or separated by NUL bytes as `find -print0`
-      does. Whether they exist is found out when they are read.
+    - A file is a photo whatever its name.
+    - A folder is searched with its subfolders: files with an image's suffix, sorted, without hidden ones. Links to
+      folders are followed, but not in circles.
+    - A pattern (`photos/**/*.jpg`, quoted from the shell) names its matches, sorted.
+    - `-` reads a list of files from standard input, one a line, or separated by NUL bytes as `find -print0` writes
+      it. Whether they exist is checked when they are read.
 
-    The inputs themselves are checked at once, and the first photo is looked for; the rest comes as it is needed.
+    The inputs are checked and the first photo is found at once; the others are found as they are needed.
 
     Args:
-        inputs: what to look in.
-        listed: where `-` reads its list; None is standard input.
-        passed_over: counts, by suffix, the files in folders that are no images by their names, as they are met.
+        inputs: where to look.
+        listed: where `-` reads its list; standard input by default.
+        skipped: counts, by suffix, the files in folders that are not images by their names, as they are found.
 
     Raises:
         UsageError: an input does not exist, a pattern matches nothing, or no image is found.
@@ -50,7 +51,7 @@ def find_images(
         raise UsageError("no photos were named: name files, folders, quoted patterns, or - for a list.")
     names = [os.fspath(name) for name in inputs]
     if names.count(STANDARD_INPUT) > 1:
-        raise UsageError("- stands for standard input, which can be read only once.")
+        raise UsageError("-: standard input can be read only once; name it once.")
     others = Counter[str]() if skipped is None else skipped
     matches = {name: _matches(name) for name in names if name != STANDARD_INPUT}
 
@@ -65,31 +66,30 @@ def find_images(
     found = photos()
     first = next(found, None)
     if first is None:
-        what = ", ".join("standard input" if name == STANDARD_INPUT else name for name in names)
+        where = ", ".join("standard input" if name == STANDARD_INPUT else name for name in names)
         why = f" ({describe_skipped(others)})" if others else ""
-        raise UsageError(f"no image found in {what}{why}; name image files, or a folder that holds some.")
-    return _with_first(first, found)
+        raise UsageError(f"no image found in {where}{why}; name image files, or a folder of images.")
+    return chain([first], found)
 
 
 def describe_skipped(others: Counter[str]) -> str:
-    """The files that were passed over as one line: "passed over 12 files that are no images …: 10 .heic, 2 .txt"."""
+    """The skipped files as one line: "skipped 12 files that are not images by their suffix: 10 .heic, 2 .txt"."""
     count = others.total()
-    kinds = [f"{number:,} {suffix}" for suffix, number in others.most_common(SUFFIXES_SHOWN)]
-    more = [f"{len(others) - SUFFIXES_SHOWN} other suffixes"] if len(others) > SUFFIXES_SHOWN else []
-    heif = "; convert HEIF to JPEG to have it tagged" if any(suffix in HEIF for suffix in others) else ""
-    return (
-        f"passed over {count:,} file{'s' if count > 1 else ''} whose suffix is of no image format read here: "
-        f"{', '.join(kinds + more)}{heif}"
-    )
+    kinds = [f"{number:,} {suffix}" for suffix, number in others.most_common(MAX_SUFFIXES)]
+    more = [f"{len(others) - MAX_SUFFIXES} other suffixes"] if len(others) > MAX_SUFFIXES else []
+    heif = "; convert HEIF to JPEG to tag it" if any(suffix in HEIF for suffix in others) else ""
+    files = "file that is not an image by its suffix" if count == 1 else "files that are not images by their suffix"
+    return f"skipped {count:,} {files}: {', '.join(kinds + more)}{heif}"
 
 
-def _with_first(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+def shown_suffix(name: str) -> str:
+    """A file's suffix in lower case, safe for a terminal."""
+    suffix = os.path.splitext(name)[1].lower()
+    return ascii(suffix)[1:-1][:MAX_SUFFIX_LENGTH] or "without suffix"
 
 
 def _matches(name: str) -> list[str]:
-    """The paths that one input stands for."""
+    """The paths that one input names."""
     if os.path.lexists(name):
         return [name]
     if not glob.has_magic(name):
@@ -101,9 +101,9 @@ def _matches(name: str) -> list[str]:
 
 
 def _images_under(folder: str, skipped: Counter[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """The images in a folder, then those in its folders; its other files are counted by suffix.
+    """The images in a folder, then those in its subfolders; its other files are counted by suffix.
 
-    A folder that cannot be listed is given as if it were a photo: it becomes a record with a reason, not a silence.
+    A folder that cannot be listed is yielded like a photo, so that it gets a record with the reason.
     """
     try:
         status = os.stat(folder)
@@ -128,25 +128,17 @@ def _images_under(folder: str, skipped: Counter[str], above: tuple[tuple[int, in
         yield from _images_under(inner, skipped, (*above, identity))
 
 
-def shown_suffix(name: str) -> str:
-    """A file's suffix in lower case, fit for a terminal."""
-    suffix = os.path.splitext(name)[1].lower()
-    return ascii(suffix)[1:-1][:LONGEST_SUFFIX] or "without suffix"
-
-
 def _listed(stream: io.BufferedIOBase) -> Iterator[str]:
-    """The paths of a list as it comes, separated by NUL bytes if it holds one, else by line ends."""
+    """The paths of a list while it is read, separated by NUL bytes if it has one, else by line ends."""
+    block = b""
+    while len(block) <= MAX_PATH and b"\0" not in block and (more := stream.read1(BLOCK)):
+        block += more
+    separator = b"\0" if b"\0" in block else b"\n"
     rest = b""
-    while len(rest) <= LONGEST_PATH and b"\0" not in rest and (block := stream.read1(BLOCK)):
-        rest += block
-    separator = b"\0" if b"\0" in rest else b"\n"
-    while True:
-        *whole, rest = rest.split(separator)
-        yield from filter(None, (_path(entry, separator) for entry in whole))
+    while block:
+        *paths, rest = (rest + block).split(separator)
+        yield from filter(None, (_path(path, separator) for path in paths))
         block = stream.read1(BLOCK)
-        if not block:
-            break
-        rest += block
     yield from filter(None, [_path(rest, separator)])
 
 

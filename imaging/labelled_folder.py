@@ -1,15 +1,17 @@
 """A folder of photos with a labels.json: {"file name": ["label", ...], ...}."""
 
 import difflib
-import json
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated
 
-from mlzsl.cli.errors import UsageError
+from msgspec import Meta
+
+from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.json_decoding import read_json
 from mlzsl.cli.progress import log
-from mlzsl.cli.text import NAMED, first_of
+from mlzsl.cli.text import MAX_NAMED, first_of
 from mlzsl.imaging.decoding import is_image_name
 from mlzsl.imaging.photoset import PhotoSet
 
@@ -18,19 +20,23 @@ IMAGES = "images"
 MAX_BYTES = 512 * 2**20  # of a labels.json: more than ten million photos
 EXAMPLE = 'expected {"photo.jpg": ["dog", "chair"], ...}'
 
+_Label = Annotated[str, Meta(pattern=r"\S", description="a label")]
+_Labels = Annotated[frozenset[_Label], Meta(description="a list of labels")]
+
 
 def load_folder(images: Path, labels: Path | None = None, quiet: bool = False) -> PhotoSet:
-    """Read the photos of a folder that have labels, in the order of their names.
+    """Load the photos of a folder that have labels, in the order of their names.
 
     Args:
-        images: the folder of photos, or the folder that holds `images/` and `labels.json`. Photos may lie in
-            subfolders; labels.json then names them as "sub/photo.jpg".
+        images: the folder of photos, or the folder of `images/` and `labels.json`. Photos may be in subfolders;
+            labels.json then names them as "sub/photo.jpg".
         labels: the JSON file, an object from file name to list of labels; by default `labels.json` in the folder or,
             failing that, beside it.
-        quiet: do not say how many photos have no label. They are left out either way.
+        quiet: do not report how many photos have no label; they are left out either way.
 
     Raises:
-        UsageError: no such folder, no photos, no labels.json or an unfit one, or a name in it without a photo.
+        UsageError: the folder is missing or has no photos, labels.json is missing or invalid, or it names a photo that
+            is not in the folder.
     """
     if not images.is_dir():
         found = "is a file, not a folder" if images.is_file() else "no such folder"
@@ -42,7 +48,7 @@ def load_folder(images: Path, labels: Path | None = None, quiet: bool = False) -
     if missing:
         raise UsageError(
             f"{labels_file}: {len(missing)} of its {len(by_name)} photos are not in {images}: {first_of(missing)}. "
-            "Add the photos, or take their lines out."
+            "Add the photos, or remove their lines."
         )
     labelled = sorted(name for name, its_labels in by_name.items() if its_labels)
     if not labelled:
@@ -56,15 +62,15 @@ def check_labels(photos: PhotoSet, known: Collection[str]) -> None:
     """Check that all labels of the photos are in the label set.
 
     Raises:
-        UsageError: some are not; the sentence names the most frequent and the nearest known ones.
+        UsageError: some are not; the sentence names the most frequent, with similar known labels.
     """
-    strangers = Counter(label for labels in photos.labels for label in labels if label not in known)
-    if strangers:
-        shown = [_with_nearest(label, known) for label, _ in strangers.most_common(NAMED)]
-        more = f" and {len(strangers) - NAMED} more" * (len(strangers) > NAMED)
+    counts = Counter(label for labels in photos.labels for label in labels if label not in known)
+    unknown = [label for label, _ in counts.most_common()]
+    if unknown:
+        names = [*(_with_suggestion(label, known) for label in unknown[:MAX_NAMED]), *unknown[MAX_NAMED:]]
         raise UsageError(
-            f"{photos.name}: {len(strangers)} of its labels are not in the label set: {', '.join(shown)}{more}. "
-            "Correct them, or give a label set that has them with --labels."
+            f"{photos.name}: {len(unknown)} of its labels are not in the label set: {first_of(names)}. "
+            "Correct them, or name a label set that has them with --labels."
         )
 
 
@@ -72,7 +78,7 @@ def name_within(name: str, path: Path) -> str:
     """A photo's name as a POSIX path below the dataset's folder.
 
     Raises:
-        UsageError: it is empty, absolute or leads upwards; `path` is the file that names it.
+        UsageError: it is empty, absolute or leads out of the folder; `path` is the file that names it.
     """
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or not name or "\0" in name:
@@ -81,20 +87,20 @@ def name_within(name: str, path: Path) -> str:
 
 
 def _find_labels(images: Path) -> Path:
-    for place in (images, images.absolute().parent):
-        if (place / LABELS).is_file():
-            return place / LABELS
+    for folder in (images, images.absolute().parent):
+        if (folder / LABELS).is_file():
+            return folder / LABELS
     raise UsageError(f"{images}: no {LABELS} in it or beside it; {EXAMPLE}.")
 
 
 def _photos(images: Path) -> dict[str, Path]:
-    """The photos below the folder, by the names that labels.json gives them; those of `images/` by their own name."""
+    """The photos below the folder by their names in labels.json; those in `images/` by the name within it."""
     try:
         paths = sorted(path for path in images.rglob("*") if is_image_name(path) and path.is_file())
     except OSError as error:
-        raise UsageError(f"{images}: the folder cannot be read ({error.strerror}).") from error
+        raise UsageError(f"{images}: the folder cannot be read ({reason_of(error)}).") from error
     if not paths:
-        raise UsageError(f"{images}: no photos in this folder; expected JPEG, PNG, WebP or the like.")
+        raise UsageError(f"{images}: no photos in this folder; expected JPEG, PNG, WebP or similar files.")
     if (images / IMAGES).is_dir() and (images / LABELS).is_file():
         paths = [path for path in paths if path.is_relative_to(images / IMAGES)]
         images = images / IMAGES
@@ -102,33 +108,12 @@ def _photos(images: Path) -> dict[str, Path]:
 
 
 def _read_labels(path: Path) -> dict[str, frozenset[str]]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_BYTES // 2**20} MiB; {EXAMPLE}.")
-        content = json.loads(path.read_bytes(), object_pairs_hook=lambda pairs: _without_repeats(pairs, path))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); {EXAMPLE}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON ({error}); {EXAMPLE}.") from error
-    if not isinstance(content, dict) or not content:
-        found = "an empty object" if content == {} else f"a {type(content).__name__}"
-        raise UsageError(f"{path}: {found}; {EXAMPLE}.")
-    return {name_within(name, path): _checked_labels(labels, name, path) for name, labels in content.items()}
+    labels = read_json(path, dict[str, _Labels], EXAMPLE, MAX_BYTES, unique_keys=True)
+    if not labels:
+        raise UsageError(f"{path}: is an empty object; {EXAMPLE}.")
+    return {name_within(name, path): its_labels for name, its_labels in labels.items()}
 
 
-def _without_repeats(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
-    repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
-    if repeated:
-        raise UsageError(f"{path}: {first_of(repeated)} is there twice; give each photo one list of labels.")
-    return dict(pairs)
-
-
-def _checked_labels(labels: Any, name: str, path: Path) -> frozenset[str]:
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
-        raise UsageError(f"{path}: {name!r} has {json.dumps(labels)[:60]}, not a list of labels; {EXAMPLE}.")
-    return frozenset(labels)
-
-
-def _with_nearest(label: str, known: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(label.lower(), known, 1, cutoff=0.6)
-    return f"{label!r} (did you mean {nearest[0]!r}?)" if nearest else repr(label)
+def _with_suggestion(label: str, known: Collection[str]) -> str:
+    similar = difflib.get_close_matches(label.lower(), known, 1, cutoff=0.6)
+    return f"{label!r} (did you mean {similar[0]!r}?)" if similar else repr(label)

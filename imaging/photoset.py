@@ -1,4 +1,4 @@
-"""Photos and their labels, in a fixed order: what the training's data sources all give."""
+"""Photo sets: photos with their labels, in a fixed order, as every dataset format provides them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from typing import Self
 
 import numpy as np
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.outputs import sha256_of_bytes
 
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """n photos, each with the labels it carries.
+    """n photos with the labels of each.
 
     Attributes:
-        paths: the image files, all different.
+        paths: of the image files, without repetition.
         labels: of each photo, in the order of `paths`.
-        name: what messages and records call the set.
+        name: of the set, in messages and records.
     """
 
     paths: tuple[Path, ...]
@@ -29,68 +29,65 @@ class PhotoSet:
         if len(self.paths) != len(self.labels):
             raise ValueError(f"{len(self.paths)} paths but {len(self.labels)} label sets")
         if len(set(self.paths)) != len(self.paths):
-            raise ValueError(f"{self.name}: a photo is there twice")
+            raise ValueError(f"{self.name}: a photo is listed twice")
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def key(self) -> str:
-        """A hash of which files these are, in order: name, size and time of change of each, not their labels.
+        """A hash of the files' names, sizes and modification times, in order.
 
-        So what is computed from the pixels alone outlives a correction of the labels, and a moved folder.
+        It does not depend on the labels or the folder: cached features stay valid when labels are corrected or the
+        folder is moved.
 
         Raises:
-            UsageError: a file is gone.
+            UsageError: a file is missing.
         """
         return sha256_of_bytes(*(_file_key(path) for path in self.paths))
 
-    def take(self, places: Sequence[int]) -> Self:
-        """The photos at `places`, in that order."""
-        chosen = [int(place) for place in places]
+    def take(self, indices: Sequence[int]) -> Self:
+        """The photos at `indices`, in that order."""
+        chosen = [int(index) for index in indices]
         return type(self)(tuple(self.paths[i] for i in chosen), tuple(self.labels[i] for i in chosen), self.name)
 
     def split(self, held_out: float, seed: int) -> tuple[Self, Self]:
-        """Divide at random, each part in the order of the whole.
+        """Split at random into (training photos, held-out photos), each in the order of the whole.
 
         Args:
-            held_out: the share of the second part; rounded, but no part is empty.
-            seed: the same seed divides the same number of photos in the same way.
-
-        Returns:
-            the photos to train on, the photos held out.
+            held_out: the share of held-out photos; rounded, but no part is empty.
+            seed: the same seed splits the same number of photos in the same way.
 
         Raises:
             UsageError: a share outside (0, 1), or fewer than two photos.
         """
         if not 0 < held_out < 1:
-            raise UsageError(f"a held-out share of {held_out}: expected a number between 0 and 1, such as 0.2.")
-        self._need(2)
+            raise UsageError(f"the held-out share is {held_out}; expected a number between 0 and 1, such as 0.2.")
+        self._require(2)
         count = min(max(round(held_out * len(self)), 1), len(self) - 1)
-        places = np.random.default_rng(seed).permutation(len(self))
-        return self.take(sorted(places[count:])), self.take(sorted(places[:count]))
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.take(sorted(order[count:])), self.take(sorted(order[:count]))
 
     def folds(self, count: int, seed: int) -> Iterator[tuple[Self, Self]]:
-        """Yield the `count` divisions of a cross-validation: (train, test), every photo in one test part.
+        """Yield the `count` folds of a cross-validation: (training photos, test photos), every photo tested once.
 
         Raises:
             UsageError: fewer than two folds, or more than there are photos.
         """
         if count < 2:
-            raise UsageError(f"{count} folds: expected at least 2.")
-        self._need(count)
-        parts = np.array_split(np.random.default_rng(seed).permutation(len(self)), count)
-        for part in parts:
-            others = np.setdiff1d(np.arange(len(self)), part)
-            yield self.take(others.tolist()), self.take(sorted(part))
+            raise UsageError(f"the number of folds is {count}; expected at least 2.")
+        self._require(count)
+        for tested in np.array_split(np.random.default_rng(seed).permutation(len(self)), count):
+            others = np.setdiff1d(np.arange(len(self)), tested)
+            yield self.take(others.tolist()), self.take(sorted(tested))
 
-    def _need(self, count: int) -> None:
+    def _require(self, count: int) -> None:
         if len(self) < count:
-            raise UsageError(f"{self.name}: {len(self)} labelled photos cannot be divided into {count} parts.")
+            raise UsageError(f"{self.name}: {len(self)} labelled photos cannot be split into {count} parts.")
 
 
 def _file_key(path: Path) -> bytes:
     try:
         status = path.stat()
     except OSError as error:
-        raise UsageError(f"{path}: the photo cannot be read ({error.strerror}).") from error
+        raise UsageError(f"{path}: the photo cannot be read ({reason_of(error)}).") from error
     return f"{path.name}\n{status.st_size}\n{status.st_mtime_ns}".encode(errors="surrogateescape")

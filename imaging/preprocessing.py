@@ -1,4 +1,4 @@
-"""How a photo becomes a network's input: the one definition that training and every deployment share."""
+"""Preprocessing: how a photo becomes the network's input, defined once for training and every deployment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from typing import Any, Self
 
 from mlzsl.cli.errors import UsageError
 
-FIT = "squash"  # the whole picture in view, its sides scaled apart; written down for readers of other versions
-LARGEST_SIZE = 4096  # px
+FIT = "squash"  # the whole image, its sides scaled independently; recorded for readers of other versions
+MAX_SIZE = 4096  # px
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The picture upright, RGB, squashed to a square, uint8 [S, S, 3]; normalization is the network's own.
+    """An upright RGB image squashed to a square, uint8 [S, S, 3]; the network itself normalizes it.
 
     Attributes:
         size: S, the side of the square in pixels.
@@ -21,11 +21,11 @@ class Preprocessing:
     size: int = 224
 
     def __post_init__(self) -> None:
-        if type(self.size) is not int or not 1 <= self.size <= LARGEST_SIZE:
-            raise UsageError(f"an image size of {self.size!r}: expected a whole number from 1 to {LARGEST_SIZE}.")
+        if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
+            raise UsageError(f"the image size is {self.size!r}; expected a whole number from 1 to {MAX_SIZE}.")
 
     def to_json(self) -> dict[str, Any]:
-        """What checkpoints and model files carry; `from_json` reads it back."""
+        """As written into checkpoints and model files; `from_json` reads it back."""
         return {"size": self.size, "fit": FIT}
 
     @classmethod
@@ -33,11 +33,11 @@ class Preprocessing:
         """Read back what `to_json` wrote.
 
         Raises:
-            UsageError: a field is missing, unknown, or asks for what this version cannot do.
+            UsageError: a field is missing or unknown, or its value is not supported by this version.
         """
         if not isinstance(fields, Mapping) or set(fields) != {"size", "fit"} or fields["fit"] != FIT:
             raise UsageError(
-                f'preprocessing {fields!r} is not known here; expected {{"size": S, "fit": "{FIT}"}}. '
-                "A newer version of mlzsl may have written it."
+                f'the preprocessing {fields!r} is not supported; expected {{"size": S, "fit": "{FIT}"}}. '
+                "It may be from a newer version of mlzsl."
             )
         return cls(size=fields["size"])

@@ -148,5 +148,7 @@ def test_files_that_are_no_images_by_their_names_are_counted_by_suffix(folder):
 
 def test_a_folder_of_other_files_only_says_what_it_holds(folder):
     (folder / "empty/a.heic").touch()
-    with pytest.raises(UsageError, match=r"passed over 1 file whose suffix .*: 1 \.heic; convert HEIF to JPEG"):
+    with pytest.raises(
+        UsageError, match=r"skipped 1 file that is not an image by its suffix: 1 \.heic; convert HEIF to JPEG"
+    ):
         find_images(["photos/empty"])

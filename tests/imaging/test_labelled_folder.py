@@ -66,16 +66,16 @@ def test_photos_without_labels_are_counted_and_left_out(photos: Path, capsys: py
     [
         ('{"b.jpg": ["dog"]', "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ([["b.jpg", "dog"]], "a list; expected"),
+        ([["b.jpg", "dog"]], r"not an object; expected"),
         ({}, "an empty object; expected"),
         ({"b.jpg": "dog"}, "not a list of labels"),
-        ({"b.jpg": [1]}, "not a list of labels"),
-        ({"b.jpg": [" "]}, "not a list of labels"),
+        ({"b.jpg": [1]}, r'"b.jpg"\]?\[0\] is 1, not a label'),
+        ({"b.jpg": [" "]}, "not a label"),
         ({"b.jpg": None}, "not a list of labels"),
         ({"b.jpg": []}, "no photo has a label"),
         ({"../b.jpg": ["dog"]}, "leads out of the folder"),
         ({"/b.jpg": ["dog"]}, "leads out of the folder"),
-        ('{"b.jpg": ["dog"], "b.jpg": ["cup"]}', "b.jpg is there twice"),
+        ('{"b.jpg": ["dog"], "b.jpg": ["cup"]}', r'not JSON \(the key "b.jpg" is repeated\)'),
         ({"b.jpg": ["dog"], **{f"{i}.jpg": ["dog"] for i in range(8)}}, "8 of its 9 photos are not in .* and 3 more"),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
 
 def test_too_few_photos_to_divide_are_refused() -> None:
     for divide in (lambda: numbered(1).split(0.5, seed=0), lambda: list(numbered(4).folds(5, seed=0))):
-        with pytest.raises(UsageError, match="cannot be divided"):
+        with pytest.raises(UsageError, match="cannot be split"):
             divide()
     with pytest.raises(UsageError, match="at least 2"):
         list(numbered(4).folds(1, seed=0))

@@ -305,12 +305,10 @@ def test_files_of_other_kinds_in_a_folder_are_counted_not_passed_over_in_silence
     for name in ("one.heic", "two.HEIC", "notes.txt"):
         (here / "images" / name).write_bytes(b"x")
     result = infer("images")
-    assert "passed over 3 files whose suffix is of no image format read here: 2 .heic, 1 .txt; convert" in result.stdout
+    assert "skipped 3 files that are not images by their suffix: 2 .heic, 1 .txt; convert" in result.stdout
     assert json.loads((here / "tags.jsonl.run.json").read_text())["photos"]["skipped"] == 3
 
 
 def test_a_named_heic_file_gets_its_reason(here):
     (here / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
-    assert "photo.heic: a HEIF picture or video, which is not decoded here; convert it to JPEG" in refused(
-        1, "photo.heic"
-    )
+    assert "photo.heic: a HEIF image or video, which is not supported; convert it to JPEG" in refused(1, "photo.heic")

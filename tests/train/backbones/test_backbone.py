@@ -234,7 +234,7 @@ def test_the_small_network_has_the_stated_size() -> None:
         (lambda config, tensors: config.pop("external"), "configuration is invalid"),
         (lambda config, tensors: config.pop("preprocessing"), "configuration is invalid"),
         (lambda config, tensors: config.update(preprocessing=64), "configuration is invalid"),
-        (lambda config, tensors: config["preprocessing"].update(fit="crop"), "preprocessing .* is not known here"),
+        (lambda config, tensors: config["preprocessing"].update(fit="crop"), "preprocessing .* is not supported"),
         (lambda config, tensors: config["external"].update(labels=3), "configuration is invalid"),
         (lambda config, tensors: config["external"].update(labels=["one"], synsets=["one.n.01"]), "another shape"),
         (lambda config, tensors: tensors.pop("network.fc.bias"), r"1 tensor missing \(fc.bias\)"),

@@ -273,7 +273,7 @@ def is_a_plot(path: Path) -> bool:
         ),
         ("table1", ("--systems", "RGCN,RGCN"), "--systems RGCN,RGCN: expected different ones of"),
         ("table1", ("--systems", ","), "--systems : expected different ones of"),
-        ("table1", ("--folds", 25), "24 labelled photos cannot be divided into 25 parts"),
+        ("table1", ("--folds", 25), "24 labelled photos cannot be split into 25 parts"),
         (
             "table1",
             ("--data", "scenes", "--folds", 3, "--backbone", "small"),
