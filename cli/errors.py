@@ -19,7 +19,7 @@ def reason_of(error: BaseException) -> str:
 
     Of an `OSError` it is the operating system's message, without the path that the sentence names already.
     """
-    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
 
 

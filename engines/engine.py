@@ -1,4 +1,4 @@
-"""The interface of every engine, and what the engines share."""
+"""The interface of every engine, and the checks that all engines share."""
 
 import os
 from collections.abc import Generator, Iterable
@@ -15,13 +15,13 @@ from mlzsl.engines.artifact.modelfile import Images, Scores
 
 @dataclass(frozen=True)
 class ExecutionInfo:
-    """What an engine really runs on, read back from the library after it was opened.
+    """What an engine runs on, as reported by its library.
 
     Attributes:
         backend: "openvino", "onnxruntime", "tensorrt" or "tensorrt_rtx".
         version: of that library.
-        provider: what the library calls the device's driver, such as "CPU" or "CUDAExecutionProvider".
-        device: the hardware's name where the library tells it, else "cpu" or "cuda".
+        provider: the library's name for its device driver, such as "CPU" or "CUDAExecutionProvider".
+        device: name of the hardware where the library reports it, else "cpu" or "cuda".
         precision: of the arithmetic, such as "fp32".
     """
 
@@ -36,28 +36,23 @@ class ExecutionInfo:
 
 
 class Engine(Protocol):
-    """One opened model: uint8 pictures in, scores out. `contextlib.closing` closes it.
+    """An opened model: uint8 images in, scores out. `contextlib.closing` closes it.
 
     Attributes:
-        in_flight: how many batches `run` keeps running at once; may be lowered between runs.
+        manifest: of the model file: labels in the order of the scores, preprocessing, precision.
+        execution: backend, provider, device and precision.
+        in_flight: number of batches that `run` keeps running at once; may be lowered between runs.
     """
 
+    manifest: Manifest
+    execution: ExecutionInfo
     in_flight: int
-
-    @property
-    def manifest(self) -> Manifest:
-        """The model file's manifest: labels in the order of the scores, preprocessing, precision."""
-
-    @property
-    def execution(self) -> ExecutionInfo:
-        """Backend, provider and precision really used."""
 
     def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
         """Score batches, `in_flight` at a time, results in the order of the batches.
 
-        A batch is pulled from `batches` only when there is room for it, so that its source is never far ahead.
-        The arrays must stay unchanged until their scores have come. Stopping early is safe: what is still running
-        is waited for when the iterator is closed.
+        A batch is taken from `batches` only when it can start, so that its source is never far ahead. Arrays must not
+        change until their scores are yielded. Closing the iterator early waits for running batches.
 
         Args:
             batches: uint8 [n, S, S, 3] RGB, n may differ from batch to batch.
@@ -66,23 +61,24 @@ class Engine(Protocol):
             float32 [n, L] for each batch.
 
         Raises:
-            FailureError: a batch has the wrong shape or type, or the library failed.
+            FailureError: a batch has a wrong shape or type, or the library failed.
         """
 
     def scores(self, images: Images) -> Scores:
         """Score one batch: uint8 [n, S, S, 3] -> float32 [n, L]. Raises as `run`."""
+        return next(iter(self.run([images])))
 
     def close(self) -> None:
-        """Let go of the network and its threads; the engine must not be used afterwards."""
+        """Release the network and its threads; the engine cannot be used afterwards."""
 
 
 def available_cpus() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_images(images: Images, manifest: Manifest) -> Images:
-    """Return a batch as an engine can take it: uint8 [n, S, S, 3], contiguous.
+    """A batch as engines take it: uint8 [n, S, S, 3], contiguous.
 
     Raises:
         FailureError: it has another type or shape.
@@ -95,12 +91,27 @@ def check_images(images: Images, manifest: Manifest) -> Images:
         or len(images) == 0
     ):
         found = f"{images.dtype} {list(images.shape)}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise FailureError(f"an engine was given {found}, expected pictures as uint8 [n, {size}, {size}, 3], n ≥ 1.")
+        raise FailureError(f"a batch of images is {found}, expected uint8 [n, {size}, {size}, 3] with n ≥ 1.")
     return np.ascontiguousarray(images)
 
 
+Port = tuple[str, str, list[int | None]]  # name, type, shape with None where it is dynamic
+
+
+def signature(inputs: list[Port], outputs: list[Port]) -> str:
+    """A network's inputs and outputs as text: `images uint8 [N, 224, 224, 3] → scores float32 [N, 80]`."""
+
+    def joined(ports: list[Port]) -> str:
+        return " and ".join(
+            f"{name} {kind} [{', '.join('N' if side is None else str(side) for side in shape)}]"
+            for name, kind, shape in ports
+        )
+
+    return f"{joined(inputs)} → {joined(outputs)}"
+
+
 def check_signature(path: Path, manifest: Manifest, found: str) -> None:
-    """Compare a network's inputs and outputs, as `signature` words them, with what its manifest promises.
+    """Compare a network's `signature` with that of its manifest.
 
     Raises:
         UsageError: they differ.
@@ -111,20 +122,5 @@ def check_signature(path: Path, manifest: Manifest, found: str) -> None:
     )
     if found != expected:
         raise UsageError(
-            f"{path}: the network maps {found}, but its manifest promises {expected}; re-export it with mlzsl-export."
+            f"{path}: the network maps {found}, expected {expected} by its manifest; re-export it with mlzsl-export."
         )
-
-
-Port = tuple[str, str, list[int | None]]  # name, type, shape with None where it is dynamic
-
-
-def signature(inputs: list[Port], outputs: list[Port]) -> str:
-    """Word a network's ports: `images uint8 [N, 224, 224, 3] → scores float32 [N, 80]`."""
-
-    def word(ports: list[Port]) -> str:
-        return " and ".join(
-            f"{name} {kind} [{', '.join('N' if side is None else str(side) for side in shape)}]"
-            for name, kind, shape in ports
-        )
-
-    return f"{word(inputs)} → {word(outputs)}"

@@ -1,24 +1,24 @@
-"""ONNX Runtime on a CPU, and on CUDA when asked for: never on another provider than was asked for."""
+"""The ONNX Runtime engine, on a CPU or with CUDA."""
 
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from mlzsl.cli.errors import FailureError, UsageError, reason_of
+from mlzsl.cli.optional import import_optional
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import ExecutionInfo, available_cpus, check_images, check_signature, signature
+from mlzsl.engines.engine import Engine, ExecutionInfo, Port, available_cpus, check_images, check_signature, signature
 
 PROVIDER = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# TF32 keeps 10 bits of a float32's 23: on by default in the library, and not what an fp32 file means.
+# TF32, on by default in the library, rounds a float32's 23 bits to 10, which an fp32 file does not mean.
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 EXTRA = {"cpu": "mlzsl[cpu]", "cuda": "mlzsl[gpu]"}
-# A batch a core is faster than all cores on one batch (by 1.15 on two), but takes memory for each.
+# One batch per core is faster than all cores on one batch (by a factor of 1.15 on two), but takes memory for each.
 MOST_IN_FLIGHT = 8
-NOT_ON = {"cpu": ("bf16",), "cuda": ()}  # precisions that a provider has no kernels for
+UNSUPPORTED = {"cpu": ("bf16",), "cuda": ()}  # precisions that a provider has no kernels for
 NUMPY_NAME = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 ONLY_ERRORS = 3  # log severity
 
@@ -29,16 +29,20 @@ def open_onnxruntime(
     """Open a model file with ONNX Runtime; arguments as `open_engine`, with the precision decided.
 
     Raises:
-        UsageError: ONNX Runtime or its CUDA provider is not there, the precision is not the file's, or the
-            network does not load.
+        UsageError: ONNX Runtime or its CUDA provider is not available, the precision is not the file's, or the network
+            cannot be loaded.
     """
-    onnxruntime = _import_onnxruntime(device)
+    onnxruntime = import_optional(
+        "onnxruntime",
+        f"--backend onnxruntime: ONNX Runtime is not installed; run `pip install '{EXTRA[device]}'`"
+        + (", or use the default backend." if device == "cpu" else "."),
+    )
     if precision != manifest.precision:
         raise UsageError(
-            f"--precision {precision}: --backend onnxruntime runs files as they are, and {path} is of precision "
-            f"{manifest.precision}; use --backend openvino, or leave the flag out."
+            f"--precision {precision}: --backend onnxruntime runs a file in its own precision, and {path} is of "
+            f"precision {manifest.precision}; use --backend openvino, or leave the flag out."
         )
-    if precision in NOT_ON[device]:
+    if precision in UNSUPPORTED[device]:
         raise UsageError(
             f"{path} is a file of precision {precision}, which --backend onnxruntime does not run on a {device}; "
             "use --backend openvino."
@@ -50,32 +54,45 @@ def open_onnxruntime(
             "run `pip uninstall onnxruntime` and then `pip install 'mlzsl[gpu]'`."
         )
     if device == "cuda":
-        onnxruntime.preload_dlls()  # finds CUDA and cuDNN where pip puts them
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = ONLY_ERRORS
-    if precision == "fp8":
-        # ONNX Runtime 1.32 otherwise drops a Relu before an FP8 QuantizeLinear, as if FP8 had no negative values.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        onnxruntime.preload_dlls()  # finds the CUDA and cuDNN libraries that pip installed
     threads = threads or available_cpus()
     in_flight = min(threads, MOST_IN_FLIGHT)
-    options.intra_op_num_threads = threads - in_flight + 1  # the threads that call count as well
-    providers = [(provider, PROVIDER_OPTIONS[device])]
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
-    except _errors(onnxruntime) as error:
-        raise UsageError(f"{path}: ONNX Runtime cannot load the network: {reason_of(error)}") from error
+        # `in_flight` threads of ours call the session, and compute as well.
+        session = start_session(onnxruntime, path, threads - in_flight + 1, device, fp8=precision == "fp8")
+    except library_errors(onnxruntime) as error:
+        raise UsageError(f"{path}: ONNX Runtime cannot load the network: {reason_of(error)}.") from error
     if session.get_providers()[0] != provider:
         raise UsageError(
             f"--device {device}: ONNX Runtime could not start its {provider} (it offers "
             f"{', '.join(session.get_providers())}); check the driver and the CUDA and cuDNN libraries."
         )
-    check_signature(path, manifest, _signature(session))
+    check_signature(path, manifest, signature(_ports(session.get_inputs()), _ports(session.get_outputs())))
     execution = ExecutionInfo("onnxruntime", onnxruntime.__version__, provider, device, precision)
-    return ONNXRuntimeEngine(manifest, execution, in_flight, session, _errors(onnxruntime))
+    return ONNXRuntimeEngine(manifest, execution, in_flight, session, library_errors(onnxruntime))
 
 
-class ONNXRuntimeEngine:
-    """A network in a session of ONNX Runtime; answers `Engine`."""
+def start_session(onnxruntime: Any, model: Path | bytes, threads: int, device: str = "cpu", fp8: bool = False) -> Any:
+    """Start an `InferenceSession` without fallback to other providers.
+
+    Args:
+        onnxruntime: the imported module.
+        model: a file, or a serialized network.
+        threads: of one run.
+        device: "cpu" or "cuda".
+        fp8: whether the network is quantized to FP8.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ONLY_ERRORS
+    options.intra_op_num_threads = threads
+    if fp8:  # ONNX Runtime 1.32 removes a Relu before an FP8 QuantizeLinear, as if FP8 had no negative values
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    providers = [(PROVIDER[device], PROVIDER_OPTIONS[device])]
+    return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+
+
+class ONNXRuntimeEngine(Engine):
+    """An engine on a session of ONNX Runtime."""
 
     def __init__(
         self,
@@ -85,14 +102,11 @@ class ONNXRuntimeEngine:
         session: Any,
         errors: tuple[type[Exception], ...],
     ) -> None:
-        self.manifest = manifest
-        self.execution = execution
-        self.in_flight = in_flight
-        self._session = session
-        self._errors = errors
+        self.manifest, self.execution, self.in_flight = manifest, execution, in_flight
+        self._session, self._errors = session, errors
 
     def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
-        """Score batches from a few threads; see `Engine.run`."""
+        """Score batches from `in_flight` threads; see `Engine.run`."""
         started: deque[Future[Scores]] = deque()
         pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix="onnxruntime")
         try:
@@ -112,43 +126,26 @@ class ONNXRuntimeEngine:
         try:
             scores: Scores = self._session.run(["scores"], {"images": checked})[0]
         except self._errors as error:
-            raise FailureError(f"ONNX Runtime failed on a batch: {reason_of(error)}") from error
+            raise FailureError(f"ONNX Runtime failed on a batch: {reason_of(error)}.") from error
         return scores
 
     def close(self) -> None:
-        """Let go of the session; see `Engine.close`."""
+        """Release the session; see `Engine.close`."""
         self._session = None
 
 
-def _signature(session: Any) -> str:
-    def ports(of: Any) -> list[tuple[str, str, list[int | None]]]:
-        return [
-            (
-                port.name,
-                NUMPY_NAME.get(port.type, port.type),
-                [side if isinstance(side, int) else None for side in port.shape],
-            )
-            for port in of
-        ]
-
-    return signature(ports(session.get_inputs()), ports(session.get_outputs()))
+def _ports(values: Any) -> list[Port]:
+    return [
+        (
+            value.name,
+            NUMPY_NAME.get(value.type, value.type),
+            [side if isinstance(side, int) else None for side in value.shape],
+        )
+        for value in values
+    ]
 
 
-def _errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
-    """The exceptions that the library throws; they have no common ancestor of its own."""
-    thrown = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
-    return (RuntimeError, *(kind for kind in thrown if isinstance(kind, type) and issubclass(kind, Exception)))
-
-
-def _import_onnxruntime(device: str) -> ModuleType:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
-            raise
-        raise UsageError(
-            f"--backend onnxruntime: ONNX Runtime is not installed; run `pip install '{EXTRA[device]}'`"
-            + (", or use the default backend." if device == "cpu" else ".")
-        ) from error
-    module: ModuleType = onnxruntime
-    return module
+def library_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
+    """The exceptions of the library, which have no common ancestor of its own."""
+    members = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+    return (RuntimeError, *(kind for kind in members if isinstance(kind, type) and issubclass(kind, Exception)))

@@ -1,7 +1,6 @@
-"""Open an engine from its file: what was asked for runs, or an error says why it cannot."""
+"""Open an engine from a model file or a TensorRT plan; a missing device, backend or precision is an error."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
@@ -12,7 +11,8 @@ from mlzsl.engines.engine import Engine
 
 DEVICES = ("cpu", "cuda")
 DEFAULT_BACKEND = {"cpu": "openvino", "cuda": "onnxruntime"}
-REDUCED_PRECISIONS = ("bf16",)  # what --precision may ask of an fp32 file
+BACKENDS = ("openvino", "onnxruntime")
+REDUCED_PRECISIONS = ("bf16",)  # that --precision may ask of an fp32 file
 
 
 def open_engine(
@@ -25,57 +25,41 @@ def open_engine(
     """Open a model file on a device.
 
     Args:
-        path: a `.onnx` file with a manifest, or a `.plan` that `mlzsl-build` made of one.
+        path: a `.onnx` file with a manifest, or a `.plan` that `mlzsl-build` made.
         device: "cpu" or "cuda"; a plan runs on "cuda" only.
-        backend: "openvino" or "onnxruntime"; None takes OpenVINO on a CPU, ONNX Runtime on CUDA. A plan takes none: it
-            runs on the library that built it.
-        precision: None runs the precision that the manifest states; "bf16" asks for less on hardware that has it.
-        threads: CPU threads at most; None takes every core that the process may use.
+        backend: "openvino" or "onnxruntime"; None takes OpenVINO on a CPU and ONNX Runtime on CUDA. A plan takes none:
+            it runs on the library that built it.
+        precision: None takes that of the manifest; "bf16" runs an fp32 file in bf16 on hardware that has it.
+        threads: CPU threads at most; None takes every core.
 
     Raises:
-        UsageError: the file is unfit, or what was asked for is not there: nothing falls back silently.
+        UsageError: the file is not valid, or the device, backend or precision is not available.
     """
     path = Path(path)
     if device not in DEVICES:
-        raise UsageError(f"--device {device}: unknown; the devices are {' and '.join(DEVICES)}.")
+        raise UsageError(f"--device {device}: unknown, expected {' or '.join(DEVICES)}.")
     if path.suffix.lower() == SUFFIX:
-        return _plan(path, device, backend, precision)
+        from mlzsl.engines.tensorrt.engine import open_plan
+
+        if backend is not None:
+            raise UsageError(f"--backend {backend}: {path} runs on the library that built it; leave the flag out.")
+        return open_plan(path, device, precision)
     backend = backend or DEFAULT_BACKEND[device]
-    if backend not in _MAKERS:
-        raise UsageError(f"--backend {backend}: unknown; the backends are {' and '.join(_MAKERS)}.")
+    if backend not in BACKENDS:
+        raise UsageError(f"--backend {backend}: unknown, expected {' or '.join(BACKENDS)}.")
     if threads is not None and threads < 1:
-        raise UsageError(f"--threads {threads}: at least one thread is needed.")
+        raise UsageError(f"--threads {threads}: expected at least 1.")
     if path.suffix.lower() != ".onnx" and path.is_file():
-        raise UsageError(f"{path}: is no kind of engine known here; name an .onnx model file, or a .plan.")
+        raise UsageError(f"{path}: is not an engine file; expected a name that ends in .onnx or .plan.")
     manifest = read_manifest(path)
-    return _MAKERS[backend](path, manifest, device, _precision_to_run(path, manifest, precision), threads)
+    precision = _precision_to_run(path, manifest, precision)
+    if backend == "openvino":
+        from mlzsl.engines.openvino import open_openvino
 
-
-Maker = Callable[[Path, Manifest, str, str, int | None], Engine]
-
-
-def _plan(path: Path, device: str, backend: str | None, precision: str | None) -> Engine:
-    from mlzsl.engines.tensorrt.engine import open_plan
-
-    if backend is not None:
-        raise UsageError(f"--backend {backend}: {path} runs on the library that built it; leave the flag out.")
-    return open_plan(path, device, precision)
-
-
-def _openvino(path: Path, manifest: Manifest, device: str, precision: str, threads: int | None) -> Engine:
-    from mlzsl.engines.openvino import open_openvino
-
-    return open_openvino(path, manifest, device, precision, threads)
-
-
-def _onnxruntime(path: Path, manifest: Manifest, device: str, precision: str, threads: int | None) -> Engine:
+        return open_openvino(path, manifest, device, precision, threads)
     from mlzsl.engines.onnxruntime import open_onnxruntime
 
     return open_onnxruntime(path, manifest, device, precision, threads)
-
-
-_MAKERS: dict[str, Maker] = {"openvino": _openvino, "onnxruntime": _onnxruntime}
-BACKENDS = tuple(_MAKERS)
 
 
 def _precision_to_run(path: Path, manifest: Manifest, asked: str | None) -> str:
@@ -83,8 +67,8 @@ def _precision_to_run(path: Path, manifest: Manifest, asked: str | None) -> str:
         return manifest.precision
     if manifest.precision == "fp32" and asked in REDUCED_PRECISIONS:
         return asked
+    choices = [manifest.precision, *(REDUCED_PRECISIONS if manifest.precision == "fp32" else ())]
     raise UsageError(
-        f"--precision {asked}: {path} is a file of precision {manifest.precision}, which runs as it is"
-        + (f" or in {', '.join(REDUCED_PRECISIONS)}" if manifest.precision == "fp32" else "")
-        + "; leave the flag out."
+        f"--precision {asked}: {path} is a file of precision {manifest.precision}, which runs in "
+        f"{' or '.join(choices)}; leave the flag out."
     )

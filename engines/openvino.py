@@ -1,29 +1,28 @@
-"""OpenVINO on a CPU: as many batches in flight as the library has streams for."""
+"""The OpenVINO engine, on a CPU: one batch in flight per stream of the library, and one more."""
 
 import contextlib
 import functools
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from mlzsl.cli.errors import FailureError, UsageError, reason_of
+from mlzsl.cli.optional import import_optional
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import ExecutionInfo, check_images, check_signature, signature
+from mlzsl.engines.engine import Engine, ExecutionInfo, Port, check_images, check_signature, signature
 
 DEVICE = "CPU"
-# Our precisions in OpenVINO's words: of the arithmetic that is not quantized.
-TYPE_NAME = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
-CAPABILITY = {"fp16": "FP16", "bf16": "BF16"}  # that a CPU must have for it
+TYPE_NAME = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}  # of the arithmetic that is not quantized
+CAPABILITY = {"fp16": "FP16", "bf16": "BF16"}  # that the CPU needs
 REMEDY = {
     "fp16": "use --backend onnxruntime, or a bf16 or the fp32 file",
     "bf16": "use the fp32 file that it was made from",
 }
-COMPUTED = {"int8": {"i8", "u8"}, "bf16": {"bf16"}}  # types that at least one layer with weights must compute in
+COMPUTED = {"int8": {"i8", "u8"}, "bf16": {"bf16"}}  # types, one of which at least one layer with weights must run in
 NUMPY_NAME = {"u8": "uint8", "f32": "float32"}
 
 
@@ -31,69 +30,71 @@ def open_openvino(path: Path, manifest: Manifest, device: str, precision: str, t
     """Compile a model file with OpenVINO; arguments as `open_engine`, with the precision decided.
 
     Raises:
-        UsageError: OpenVINO is not installed, the device or the precision is not there, or the network does not
-            load.
+        UsageError: OpenVINO, the device or the precision is not available, or the network cannot be loaded.
     """
     if device != "cpu":
         raise UsageError(f"--backend openvino: runs with --device cpu, not {device}; use --backend onnxruntime.")
-    openvino = _import_openvino()
+    openvino = import_optional(
+        "openvino",
+        "--backend openvino: OpenVINO is not installed; run `pip install 'mlzsl[cpu]'`, or use another --backend.",
+    )
     core = shared_core(openvino)
-    capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    cpu = str(core.get_property(DEVICE, "FULL_DEVICE_NAME")).strip()
     if precision not in TYPE_NAME:
         raise UsageError(
             f"{path}: is a file of precision {precision}, and --backend openvino runs {', '.join(TYPE_NAME)}; "
-            "build a plan of it with mlzsl-build, or use --backend onnxruntime to see its scores."
+            "build a plan of it with mlzsl-build, or compute its scores with --backend onnxruntime."
         )
-    if CAPABILITY.get(precision, "FP32") not in capabilities:
+    if CAPABILITY.get(precision, "FP32") not in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
         if precision != manifest.precision:
             what, remedy = f"--precision {precision}", f"leave the flag out to run {manifest.precision}"
         else:
             what, remedy = f"{path} is a file of precision {precision}", REMEDY[precision]
-        raise UsageError(f"{what}: this CPU ({_cpu_name(core)}) has no {precision} arithmetic; {remedy}.")
-    # A bf16 file says in its graph what computes in bf16. The hint would lower the rest, the head, as well.
+        raise UsageError(f"{what}: this CPU ({cpu}) has no {precision} arithmetic; {remedy}.")
+    # The graph of a bf16 file states what computes in bf16. The hint would convert the head as well.
     hint = "f32" if precision == manifest.precision == "bf16" else TYPE_NAME[precision]
     settings = {
         "PERFORMANCE_HINT": "THROUGHPUT",
-        # Never left to the library: on CPUs with bf16 arithmetic it would run an fp32 network in bf16.
+        # By default the library runs fp32 networks in bf16 on CPUs that have it.
         "INFERENCE_PRECISION_HINT": hint,
     }
     if precision == "int8":
-        # OpenVINO 2026.4 shares packed weights between streams, and of some networks with INT8 and fp32 convolutions
-        # it then gives wrong scores, in one compilation and not in the next. One stream has nothing to share.
+        # With several streams OpenVINO 2026.4 shares packed weights between them, and compiles some networks with INT8
+        # and fp32 convolutions to wrong scores, not every time.
         settings["NUM_STREAMS"] = "1"
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     try:
         network = core.read_model(path)
-        check_signature(path, manifest, _signature(network))
+        check_signature(path, manifest, signature(_ports(network.inputs), _ports(network.outputs)))
         compiled = core.compile_model(network, DEVICE, settings)
-        really = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        as_stated = precision not in COMPUTED or _computes_in(COMPUTED[precision], compiled)
+        found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        computes = precision not in COMPUTED or _computes_in(COMPUTED[precision], compiled)
     except RuntimeError as error:
-        raise UsageError(f"{path}: OpenVINO cannot load the network: {reason_of(error)}") from error
-    if really != hint:
-        raise UsageError(f"{path}: {precision} was asked for, but OpenVINO would run {really} on this CPU.")
-    if not as_stated:
+        raise UsageError(f"{path}: OpenVINO cannot load the network: {reason_of(error)}.") from error
+    if found != hint:
         raise UsageError(
-            f"{path}: OpenVINO would run not one layer of it in {precision} on this CPU; run the fp32 file that it was "
-            "made from, or use --backend onnxruntime."
+            f"{path}: OpenVINO would run {found} on this CPU, expected {precision}; use another --backend."
         )
-    execution = ExecutionInfo("openvino", openvino.__version__.split("-")[0], DEVICE, _cpu_name(core), precision)
+    if not computes:
+        raise UsageError(
+            f"{path}: OpenVINO would run no layer of it in {precision} on this CPU; run the fp32 file that it was made "
+            "from, or use --backend onnxruntime."
+        )
+    execution = ExecutionInfo("openvino", openvino.__version__.split("-")[0], DEVICE, cpu, precision)
     return OpenVINOEngine(manifest, execution, compiled)
 
 
-class OpenVINOEngine:
-    """A network compiled by OpenVINO; answers `Engine`."""
+class OpenVINOEngine(Engine):
+    """An engine on a network compiled by OpenVINO."""
 
     def __init__(self, manifest: Manifest, execution: ExecutionInfo, compiled: Any) -> None:
-        self.manifest = manifest
-        self.execution = execution
-        # One more than there are streams, so that none is idle while the next batch is put together.
+        self.manifest, self.execution, self._compiled = manifest, execution, compiled
+        # One more than streams, so that the next batch is ready when one ends.
         self.in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
-        self._compiled = compiled
 
     def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
-        """Score batches with one request a batch; see `Engine.run`."""
+        """Score batches with one request each; see `Engine.run`."""
         idle: list[Any] = []
         started: deque[tuple[Any, Images]] = deque()  # a request reads its batch until it is done
         try:
@@ -101,7 +102,7 @@ class OpenVINOEngine:
                 images = check_images(batch, self.manifest)
                 if len(started) == self.in_flight:
                     yield _finish(started, idle)
-                with _failing_clearly():
+                with _library_errors():
                     request = idle.pop() if idle else self._compiled.create_infer_request()
                     request.start_async([images], share_inputs=True)
                 started.append((request, images))
@@ -112,19 +113,15 @@ class OpenVINOEngine:
                 with contextlib.suppress(RuntimeError):  # the first error has been raised already
                     request.wait()
 
-    def scores(self, images: Images) -> Scores:
-        """Score one batch; see `Engine.scores`."""
-        return next(iter(self.run([images])))
-
     def close(self) -> None:
-        """Let go of the compiled network; see `Engine.close`."""
+        """Release the compiled network; see `Engine.close`."""
         self._compiled = None
 
 
 def _finish(started: deque[tuple[Any, Images]], idle: list[Any]) -> Scores:
-    """Wait for the oldest request and copy its scores, as the next batch overwrites them."""
+    """Wait for the oldest request and copy its scores, which the next batch overwrites."""
     request, _ = started.popleft()
-    with _failing_clearly():
+    with _library_errors():
         request.wait()
         scores: Scores = np.array(request.get_output_tensor(0).data, dtype=np.float32)
     idle.append(request)
@@ -132,59 +129,40 @@ def _finish(started: deque[tuple[Any, Images]], idle: list[Any]) -> Scores:
 
 
 @contextlib.contextmanager
-def _failing_clearly() -> Iterator[None]:
+def _library_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise FailureError(f"OpenVINO failed on a batch: {reason_of(error)}") from error
+        raise FailureError(f"OpenVINO failed on a batch: {reason_of(error)}.") from error
 
 
-def _signature(network: Any) -> str:
-    def ports(of: Any) -> list[tuple[str, str, list[int | None]]]:
-        return [
-            (
-                min(port.get_names(), default="?"),
-                NUMPY_NAME.get(port.get_element_type().get_type_name(), port.get_element_type().get_type_name()),
-                [None if side.is_dynamic else side.get_length() for side in port.get_partial_shape()],
-            )
-            for port in of
-        ]
-
-    return signature(ports(network.inputs), ports(network.outputs))
+def _ports(values: Any) -> list[Port]:
+    return [
+        (
+            min(value.get_names(), default="?"),
+            NUMPY_NAME.get(value.get_element_type().get_type_name(), value.get_element_type().get_type_name()),
+            [None if side.is_dynamic else side.get_length() for side in value.get_partial_shape()],
+        )
+        for value in values
+    ]
 
 
 def _computes_in(types: set[str], compiled: Any) -> bool:
-    """Whether a layer with weights computes in one of some types, once the library has fused what it fuses."""
-    for layer in compiled.get_runtime_model().get_ops():
-        told = {name: str(layer.get_rt_info()[name].value) for name in ("layerType", "runtimePrecision")}
-        if told["layerType"] in ("Convolution", "FullyConnected") and told["runtimePrecision"] in types:
-            return True
-    return False
+    """Whether a layer with weights computes in one of some types, after the library's fusions."""
+    layers = (layer.get_rt_info() for layer in compiled.get_runtime_model().get_ops())
+    return any(
+        str(layer["layerType"].value) in ("Convolution", "FullyConnected")
+        and str(layer["runtimePrecision"].value) in types
+        for layer in layers
+    )
 
 
 @functools.cache
-def shared_core(openvino: ModuleType) -> Any:
+def shared_core(openvino: Any) -> Any:
     """The one `Core` of this process.
 
-    Each has a CPU plugin of its own, which gives the thread an alternate stack for signals and, when it ends, puts back
-    the one that it found: of two that end in the order in which they began, that is a freed one, and the next signal
-    that Python handles (a child that ends) ends the process.
+    The CPU plugin of each `Core` gives the thread an alternate signal stack and, when it ends, restores the one before.
+    If two end in the order in which they began, that is a freed one, and the next signal that Python handles (a child
+    process that ends) crashes the process.
     """
     return openvino.Core()
-
-
-def _cpu_name(core: Any) -> str:
-    return str(core.get_property(DEVICE, "FULL_DEVICE_NAME")).strip()
-
-
-def _import_openvino() -> ModuleType:
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        if error.name != "openvino":
-            raise
-        raise UsageError(
-            "--backend openvino: OpenVINO is not installed; run `pip install 'mlzsl[cpu]'`, or name another --backend."
-        ) from error
-    module: ModuleType = openvino
-    return module

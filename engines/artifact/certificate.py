@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from mlzsl.cli.errors import FailureError
-from mlzsl.cli.json_decoding import Count, Finite, Line, Sha256, convert_json
+from mlzsl.cli.json_decoding import Count, Finite, Line, Sha256
 
 
 class Measurement(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,8 +117,3 @@ class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
         """The certificate as a JSON object."""
         record: dict[str, Any] = msgspec.to_builtins(self)
         return record
-
-    @classmethod
-    def from_json(cls, where: str, value: object) -> "Certificate":
-        """Read a certificate; see `convert_json`."""
-        return convert_json(value, cls, where, "verify the engine again")

@@ -323,6 +323,6 @@ def test_a_single_photo_leaves_none_to_measure_on(model, photos):
 
 def test_an_unknown_backend_in_a_manifest_is_refused(tmp_path):
     path = tmp_path / "model.onnx"
-    with pytest.raises(UsageError, match='quantized_for is "tvm", not one of onnxruntime, openvino, tensorrt or null'):
+    with pytest.raises(UsageError, match='quantized_for is "tvm", not one of tensorrt, openvino, onnxruntime or null'):
         write_residual_model(path, quantized_for="tvm")
     assert json.loads(manifest().to_json())["quantized_for"] is None

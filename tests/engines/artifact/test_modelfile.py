@@ -163,7 +163,7 @@ def test_a_model_beyond_two_gigabytes_is_refused(tmp_path, monkeypatch):
         file.truncate(2**31)  # sparse: takes no space
     assert "ONNX files at most 2 GiB" in refused(path)
     monkeypatch.setattr(modelfile, "LARGEST_FILE", 1000)
-    with pytest.raises(FailureError, match="an ONNX file ends at 2 GiB"):
+    with pytest.raises(FailureError, match="ONNX files at most 2 GiB"):
         write_model_file(tmp_path / "model.onnx", NETWORK, manifest(), IMAGES, SCORES)
 
 

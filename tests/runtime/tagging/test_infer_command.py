@@ -182,7 +182,7 @@ def test_a_table_of_paths(here):
         (["images", "--engine", "other.onnx"], "other.onnx: its manifest belongs to another network"),
         (["images", "--engine", "short.onnx"], "short.onnx: is not an ONNX file, or an incomplete one"),
         (["images", "--engine", "random.onnx"], "random.onnx: is not an ONNX file, or an incomplete one"),
-        (["images", "--engine", "images/a.png"], "images/a.png: is no kind of engine known here"),
+        (["images", "--engine", "images/a.png"], "images/a.png: is not an engine file"),
         (["images", "-o", "tags.txt"], "--output tags.txt: unknown suffix '.txt'"),
         (["images", "-o", "images"], "--output images: is a folder"),
         (["images", "--path-column", "file"], "--path-column: has no effect without a table among PHOTOS"),

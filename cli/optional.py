@@ -1,0 +1,20 @@
+"""Optional dependencies: imported where they are needed, with a sentence where they are not installed."""
+
+import importlib
+from typing import Any
+
+from mlzsl.cli.errors import UsageError
+
+
+def import_optional(name: str, missing: str) -> Any:
+    """Import a module of an optional dependency, such as "openvino" or "pyarrow.parquet".
+
+    Raises:
+        UsageError: the dependency is not installed; the sentence is `missing`, which names the extra to install.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != name.partition(".")[0]:
+            raise
+        raise UsageError(missing) from error
