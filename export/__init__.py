@@ -1,0 +1,1 @@
+"""Export: a checkpoint and a label set become one checked ONNX model file."""

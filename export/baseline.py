@@ -1,7 +1,6 @@
-"""A checkpoint's system in plain PyTorch, as one serves it without an engine: what the benchmark compares engines with.
+"""The PyTorch baseline of benchmarks: a checkpoint's backbone and unfolded head, eager or by `torch.compile`.
 
-The backbone and the head as the paper writes it, the class graph frozen; photos come from a DataLoader that decodes
-with Pillow at full size.
+A DataLoader decodes photos with Pillow at full size.
 """
 
 import copy
@@ -13,13 +12,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, Dataset
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.engines.artifact.manifest import Manifest
-from mlzsl.export.reference import open_same_embeddings, testing_graph
+from mlzsl.export.reference import manifest_graph
 from mlzsl.export.unfolded_head import unfolded_head
-from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.backbones.backbone import Backbone, features_and_logits
 from mlzsl.train.checkpoint import load_checkpoint
 from mlzsl.train.models.model import graph_tensors
@@ -29,7 +28,7 @@ Scores = npt.NDArray[np.float32]
 
 
 class Scorer(nn.Module):
-    """uint8 images (N, S, S, 3) -> scores (N, L), as one writes it in PyTorch."""
+    """uint8 images (N, S, S, 3) -> scores (N, L): backbone and head."""
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
@@ -41,23 +40,23 @@ class Scorer(nn.Module):
 
 
 class HalfScorer(nn.Module):
-    """The same with weights and activations of two bytes each; pictures are normalized in float32."""
+    """A scorer in bfloat16 or float16; images are normalized in float32."""
 
-    def __init__(self, scorer: Scorer, kind: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, scorer: Scorer, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
-        self.kind = kind  # bfloat16 or float16
+        self.dtype = dtype
         self.normalize, self.pooling = scorer.backbone.normalize, scorer.backbone.pooling
-        self.network = copy.deepcopy(scorer.backbone.network).to(kind)
-        self.head = copy.deepcopy(scorer.head).to(kind)
+        self.network = copy.deepcopy(scorer.backbone.network).to(dtype)
+        self.head = copy.deepcopy(scorer.head).to(dtype)
 
     def forward(self, images: Tensor) -> Tensor:
-        pictures = self.normalize(images).to(self.kind)
-        scores: Tensor = self.head(*features_and_logits(self.network, pictures, self.pooling))
+        normalized = self.normalize(images).to(self.dtype)
+        scores: Tensor = self.head(*features_and_logits(self.network, normalized, self.pooling))
         return scores.float()
 
 
 class Baseline:
-    """A scorer with its DataLoader.
+    """A scorer and its DataLoader.
 
     Attributes:
         network: uint8 images (N, S, S, 3) -> float32 scores (N, L), on `device`.
@@ -69,10 +68,12 @@ class Baseline:
         self._batch_size, self._workers = batch_size, workers
 
     def tag(self, paths: Sequence[str]) -> None:
-        """From files to scores; an unreadable file ends it."""
-        loader = DataLoader(PillowPhotos(paths, self._size), self._batch_size, num_workers=self._workers)
-        for images in loader:
+        """Decode and score photos; an unreadable one raises."""
+        for images in DataLoader(PillowPhotos(paths, self._size), self._batch_size, num_workers=self._workers):
             self._scores(images)
+            del images
+        # PyTorch keeps weak references to the workers' tensors and prints errors if they are alive at exit.
+        shared_cache.free_dead_references()
 
     def scores(self, images: Images) -> Scores:
         """uint8 [n, S, S, 3] -> float32 [n, L]."""
@@ -85,7 +86,7 @@ class Baseline:
 
 
 class PillowPhotos(Dataset[Tensor]):
-    """Photos as most people's code decodes them: every pixel, then squashed; uint8 (S, S, 3) each."""
+    """Photos decoded by Pillow at full size, then resized to a square; uint8 (S, S, 3) each."""
 
     def __init__(self, paths: Sequence[str], size: int) -> None:
         self.paths, self.size = paths, size
@@ -93,27 +94,27 @@ class PillowPhotos(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: int) -> Tensor:
-        with Image.open(self.paths[place]) as picture:
-            squashed = picture.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
+    def __getitem__(self, index: int) -> Tensor:
+        with Image.open(self.paths[index]) as photo:
+            squashed = photo.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(squashed))
 
 
 def open_eager(
     checkpoint: Path, manifest: Manifest, embeddings: str | None, device: str, batch_size: int, threads: int
 ) -> Baseline:
-    """Open a checkpoint's system for the labels of a manifest, eager and in fp32.
+    """Open a checkpoint for the labels of a manifest, eager and in fp32.
 
     Args:
         checkpoint: the checkpoint that the model was exported from.
         manifest: of the model.
         embeddings: as for `open_same_embeddings`.
         device: "cpu" or "cuda".
-        batch_size: photos a batch.
-        threads: of PyTorch, and as many workers decode.
+        batch_size: photos per batch.
+        threads: PyTorch's threads, and the DataLoader's workers.
 
     Raises:
-        UsageError: the checkpoint or its embeddings are unfit, or PyTorch does not reach the device.
+        UsageError: the checkpoint or its embeddings are invalid, or the device is not available.
     """
     network = open_scorer(checkpoint, manifest, embeddings, device, threads)
     return Baseline(network, manifest.image_size, device, batch_size, threads)
@@ -122,10 +123,10 @@ def open_eager(
 def open_compiled(
     checkpoint: Path, manifest: Manifest, embeddings: str | None, device: str, batch_size: int, threads: int
 ) -> Baseline:
-    """The same compiled by `torch.compile` in bf16, ready to run.
+    """Open a checkpoint as `open_eager` does, compiled by `torch.compile` in bf16.
 
     Raises:
-        UsageError: as `open_eager`, or it does not compile here.
+        UsageError: as `open_eager`, or it does not compile.
     """
     scorer = open_scorer(checkpoint, manifest, embeddings, device, threads)
     compiled = Baseline(torch.compile(HalfScorer(scorer).eval()), manifest.image_size, device, batch_size, threads)
@@ -137,13 +138,10 @@ def open_compiled(
 
 
 def open_scorer(checkpoint: Path, manifest: Manifest, embeddings: str | None, device: str, threads: int) -> Scorer:
-    """A checkpoint's network for the labels of a manifest, in fp32; arguments and errors as `open_eager`."""
+    """Open a checkpoint's network for the labels of a manifest, in fp32; arguments and errors as `open_eager`."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: the installed PyTorch reaches no GPU.")
+        raise UsageError("--device cuda: PyTorch finds no GPU; use --device cpu.")
     torch.set_num_threads(threads)
     trained = load_checkpoint(checkpoint)
-    labels = LabelSet(
-        "manifest", tuple(label.name for label in manifest.labels), tuple(label.synset for label in manifest.labels)
-    )
-    graph = testing_graph(trained, labels, open_same_embeddings(trained.embeddings, embeddings))
-    return Scorer(trained.backbone, unfolded_head(trained.model, graph_tensors(graph))).eval().to(device)
+    graph = graph_tensors(manifest_graph(trained, manifest, embeddings))
+    return Scorer(trained.backbone, unfolded_head(trained.model, graph)).eval().to(device)

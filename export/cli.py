@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from mlzsl.cli.command import command
-from mlzsl.cli.options import json_option, quiet_option
+from mlzsl.cli.options import AliasedOption, json_option, quiet_option
 
 
 @command("mlzsl-export")
@@ -17,12 +17,12 @@ from mlzsl.cli.options import json_option, quiet_option
     "--labels",
     metavar="NAME|FILE",
     help="The labels to tag with, seen in training or not: coco80, nuswide81, voc20, imagenet1k, "
-    "or a text file with a label a line.  [default: those of the training]",
+    "or a text file with a label per line.  [default: those of the training]",
 )
 @click.option(
     "--embeddings",
     metavar="taxonomy|FILE",
-    help="Where the embeddings of the training are now.  [default: where they were]",
+    help="The embeddings of the training, if their file was moved.  [default: the path in the checkpoint]",
 )
 @click.option(
     "-o",
@@ -31,7 +31,13 @@ from mlzsl.cli.options import json_option, quiet_option
     type=click.Path(path_type=Path),
     help="The model file to write.",
 )
-@click.option("--as-written", is_flag=True, help="Export the head as the paper writes it, unfolded, to compare.")
+@click.option(
+    "--unfolded",
+    cls=AliasedOption,
+    aliases=("--as-written",),
+    is_flag=True,
+    help="Export the head with the paper's formulas as written, for comparison.",
+)
 @quiet_option
 @json_option
 def main(
@@ -39,14 +45,14 @@ def main(
     labels: str | None,
     embeddings: str | None,
     output: Path,
-    as_written: bool,
+    unfolded: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Freeze a CHECKPOINT for a label set and write one checked ONNX file.
+    """Export a CHECKPOINT for a label set as one checked ONNX file.
 
-    The file takes uint8 photos and returns scores; its class graph, normalization and every label-dependent tensor
-    are constants. It is written only after ONNX Runtime has reproduced the PyTorch scores.
+    The file takes uint8 images and returns scores; class graph, normalization and all tensors of the label set are
+    constants. It is written only if ONNX Runtime reproduces the PyTorch scores.
 
     \b
     Examples:
@@ -58,15 +64,14 @@ def main(
     from mlzsl.graph.labels.sets import load_label_set
 
     label_set = load_label_set(labels) if labels else None
-    export = export_model(checkpoint, label_set, output, embeddings=embeddings, folded=not as_written)
+    export = export_model(checkpoint, label_set, output, embeddings=embeddings, folded=not unfolded)
     if as_json:
         sheet = asdict(export.cost) | {"path": str(export.path), "seconds": round(export.seconds, 2)}
         click.echo(json.dumps(sheet, indent=2))
     elif not quiet:
         Console().print(export.cost.table())
-        seen = int(export.graph.seen.sum())
+        count, seen = len(export.graph.targets), int(export.graph.seen.sum())
         click.echo(
-            f"wrote {export.path} in {export.seconds:.1f} s: {len(export.graph.targets)} labels, "
-            f"{seen} seen in training, {len(export.graph.targets) - seen} unseen; "
-            f"next: mlzsl-infer images/ --engine {export.path}"
+            f"wrote {export.path} in {export.seconds:.1f} s: {count} labels, {seen} seen in training, "
+            f"{count - seen} unseen; next: mlzsl-infer images/ --engine {export.path}"
         )

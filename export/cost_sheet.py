@@ -1,4 +1,4 @@
-"""What folding saved: the cost sheet that every export prints and records."""
+"""The cost sheet of an export: multiply-adds before and after folding, file size, largest score difference."""
 
 from dataclasses import dataclass
 
@@ -10,26 +10,26 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class CostSheet:
-    """The cost of one exported model.
+    """The cost of an exported model.
 
     Attributes:
-        targets: target labels.
-        externals: external classes in the graph.
-        edges: pairs of nodes that are joined, self-connections left out.
-        reached: nodes whose states are computed at the input of each graph layer, then the targets.
-        backbone: multiply-adds an image of the feature extractor.
-        written: multiply-adds an image of the head as the paper writes it (Â precomputed).
-        folded: multiply-adds an image of the folded head.
+        labels: the number of target labels.
+        external_classes: the number of external classes in the graph.
+        edges: pairs of different nodes with an edge.
+        computed_nodes: the number of nodes computed at the input of each graph layer, then of targets.
+        backbone: multiply-adds per image of the backbone.
+        unfolded: multiply-adds per image of the head with the paper's formulas as written (Â precomputed).
+        folded: multiply-adds per image of the exported head.
         file_bytes: size of the model file.
         largest_difference: of a score from the PyTorch reference on the golden sample.
     """
 
-    targets: int
-    externals: int
+    labels: int
+    external_classes: int
     edges: int
-    reached: tuple[int, ...]
+    computed_nodes: tuple[int, ...]
     backbone: int
-    unfolded_head: int
+    unfolded: int
     folded: int
     file_bytes: int
     largest_difference: float
@@ -37,23 +37,21 @@ class CostSheet:
     def table(self) -> Table:
         """The sheet as a table to print."""
         table = Table(title="Cost sheet", title_justify="left", show_header=False)
-        nodes = self.targets + self.externals
-        pairs = nodes * (nodes - 1) // 2
-        rows = [
-            ("nodes", f"{nodes:,} ({self.targets:,} labels + {self.externals:,} external classes)"),
-            ("edges", f"{self.edges:,} ({self.edges / max(pairs, 1):.1%} of all pairs)"),
-            ("nodes computed, layer by layer", " → ".join(f"{count:,}" for count in self.reached)),
-            ("backbone, multiply-adds an image", _millions(self.backbone)),
-            ("head as written, multiply-adds an image", _millions(self.unfolded_head)),
-            (
-                "head folded, multiply-adds an image",
-                f"{_millions(self.folded)} (÷ {self.unfolded_head / self.folded:.1f})",
-            ),
-            ("file size", f"{self.file_bytes / 1e6:.1f} MB"),
-            ("largest score difference from PyTorch", f"{self.largest_difference:.1e}"),
-        ]
-        for name, value in rows:
-            table.add_row(name, value)
+        nodes = self.labels + self.external_classes
+        pairs = max(nodes * (nodes - 1) // 2, 1)
+        ratio = self.unfolded / self.folded
+        rows = {
+            "nodes": f"{nodes:,} ({self.labels:,} labels + {self.external_classes:,} external classes)",
+            "edges": f"{self.edges:,} ({self.edges / pairs:.1%} of all pairs)",
+            "nodes computed per layer": " → ".join(f"{count:,}" for count in self.computed_nodes),
+            "backbone, multiply-adds per image": _millions(self.backbone),
+            "unfolded head, multiply-adds per image": _millions(self.unfolded),
+            "folded head, multiply-adds per image": f"{_millions(self.folded)} (÷ {ratio:.1f})",
+            "file size": f"{self.file_bytes / 1e6:.1f} MB",
+            "largest score difference from PyTorch": f"{self.largest_difference:.1e}",
+        }
+        for row in rows.items():
+            table.add_row(*row)
         return table
 
 

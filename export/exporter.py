@@ -20,7 +20,7 @@ from mlzsl.engines.artifact.modelfile import write_model_file
 from mlzsl.engines.opening import open_engine
 from mlzsl.export.cost_sheet import CostSheet, multiply_adds
 from mlzsl.export.folding.fold import fold
-from mlzsl.export.network import FrozenNetwork, example_images
+from mlzsl.export.network import ExportedNetwork, example_images
 from mlzsl.export.reference import Reference, open_same_embeddings, testing_graph
 from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.classgraph import ClassGraph
@@ -35,7 +35,7 @@ GOLDEN_IMAGES = 4
 
 @dataclass(frozen=True)
 class Export:
-    """What an export made."""
+    """The result of an export."""
 
     path: Path
     graph: ClassGraph
@@ -50,20 +50,20 @@ def export_model(
     embeddings: str | None = None,
     folded: bool = True,
 ) -> Export:
-    """Freeze a trained system for a label set and write it as a model file that has passed its checks.
+    """Export a trained model for a label set as a model file that has passed its checks.
 
-    The file is checked by `onnx.checker`, run in ONNX Runtime on the golden sample against the PyTorch reference,
-    and run on the same pictures one by one and in other places of the batch. It appears at `output` only then.
+    The file is checked by `onnx.checker`, run in ONNX Runtime on the golden sample against the PyTorch reference, and
+    run on the same images one by one and in another order. Only then it appears at `output`.
 
     Args:
-        checkpoint_path: what `mlzsl-train` wrote.
-        labels: the labels to tag with, whether training saw them or not; None takes the training's.
+        checkpoint_path: written by `mlzsl-train`.
+        labels: the labels to tag with, seen in training or not; None for those of the training.
         output: the `.onnx` file to write.
-        embeddings: where the training's embeddings are now, None for where they were.
-        folded: False exports the head as the paper writes it, for comparison.
+        embeddings: the embeddings of the training, if their file was moved.
+        folded: False exports the unfolded head, for comparison.
 
     Raises:
-        UsageError: the checkpoint or the embeddings are unfit.
+        UsageError: the checkpoint or the embeddings are invalid.
         FailureError: the file does not reproduce the reference, or cannot be written.
     """
     started = time.perf_counter()
@@ -76,8 +76,8 @@ def export_model(
     reference = Reference(checkpoint, graph)
     golden = reference.scores(images)
 
-    head = fold(checkpoint.model, reference.graph) if folded else unfolded_head(checkpoint.model, reference.graph)
-    network = to_onnx(FrozenNetwork(checkpoint.backbone, head), size)
+    head = (fold if folded else unfolded_head)(checkpoint.model, reference.graph)
+    network = to_onnx(ExportedNetwork(checkpoint.backbone, head), size)
     manifest = _manifest(checkpoint, checkpoint_path, labels, graph)
     with tempfile.TemporaryDirectory(prefix="mlzsl-export-") as folder:
         candidate = Path(folder) / "model.onnx"
@@ -89,9 +89,9 @@ def export_model(
 
 
 def to_onnx(network: nn.Module, size: int) -> bytes:
-    """Serialize a network as ONNX: input `images` uint8 [N, S, S, 3], output `scores`, dynamic N."""
+    """Serialize a network as ONNX: input `images` uint8 [N, S, S, 3], output `scores` float32 [N, L], dynamic N."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's notes about its own dependencies
+        warnings.simplefilter("ignore")  # of the exporter's own dependencies
         program = torch.onnx.export(
             network.eval(),
             (example_images(size),),
@@ -102,10 +102,10 @@ def to_onnx(network: nn.Module, size: int) -> bytes:
             dynamic_shapes=({0: torch.export.Dim("N")},),
             verbose=False,
         )
-    assert program is not None  # only with a file name is nothing returned
+    assert program is not None  # it is None only with a file name
     model = program.model_proto
     for node in model.graph.node:
-        del node.metadata_props[:]  # stack traces of the tracer: this machine's paths
+        del node.metadata_props[:]  # stack traces with this machine's paths
         node.doc_string = ""
     for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
         del value.metadata_props[:]
@@ -143,25 +143,25 @@ def _manifest(checkpoint: Checkpoint, path: Path, labels: LabelSet, graph: Class
     )
 
 
-def _check(candidate: Path, images: npt.NDArray[np.uint8], golden: npt.NDArray[np.float32]) -> float:
-    """The largest score difference from the reference in ONNX Runtime, in whatever batch a picture stands."""
-    engine = open_engine(candidate, device="cpu", backend="onnxruntime")
+def _check(path: Path, images: npt.NDArray[np.uint8], golden: npt.NDArray[np.float32]) -> float:
+    """The largest score difference from the reference in ONNX Runtime; scores must not depend on the batch."""
+    engine = open_engine(path, device="cpu", backend="onnxruntime")
     try:
-        together = engine.scores(images)
+        batch = engine.scores(images)
         alone = np.concatenate([engine.scores(images[i : i + 1]) for i in range(len(images))])
-        backwards = engine.scores(np.ascontiguousarray(images[::-1]))[::-1]
+        reversed_ = engine.scores(np.ascontiguousarray(images[::-1]))[::-1]
     finally:
         engine.close()
     differences = {
-        "from the PyTorch reference": np.abs(together - golden).max(),
-        "between a picture alone and in a batch": np.abs(together - alone).max(),
-        "between two places in a batch": np.abs(together - backwards).max(),
+        "from the PyTorch reference": np.abs(batch - golden).max(),
+        "between an image alone and in a batch": np.abs(batch - alone).max(),
+        "between two orders of a batch": np.abs(batch - reversed_).max(),
     }
     for what, difference in differences.items():
         if not difference <= TOLERANCE:
             raise FailureError(
-                f"the exported network's scores differ by {difference:.1e} {what}, where {TOLERANCE:.0e} is allowed; "
-                "nothing was written."
+                f"the exported network's scores differ by {difference:.1e} {what}, more than {TOLERANCE:.0e}; "
+                "no file was written."
             )
     return float(differences["from the PyTorch reference"])
 
@@ -178,12 +178,12 @@ def _cost_sheet(
         image = example_images(checkpoint.backbone.preprocessing.size, count=1)
         features, logits = checkpoint.backbone(image)
     return CostSheet(
-        targets=len(graph.targets),
-        externals=len(graph.externals),
+        labels=len(graph.targets),
+        external_classes=len(graph.externals),
         edges=graph.edges,
-        reached=getattr(head, "reached", (len(graph.targets),)),
+        computed_nodes=getattr(head, "computed_nodes", (len(graph.targets),)),
         backbone=multiply_adds(checkpoint.backbone, image),
-        unfolded_head=multiply_adds(unfolded_head(checkpoint.model, reference.graph), features, logits),
+        unfolded=multiply_adds(unfolded_head(checkpoint.model, reference.graph), features, logits),
         folded=multiply_adds(head, features, logits),
         file_bytes=output.stat().st_size,
         largest_difference=difference,

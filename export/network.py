@@ -1,4 +1,4 @@
-"""The frozen network: uint8 photos in, scores out, every label-dependent tensor a constant."""
+"""The network that is exported: uint8 images -> scores, with all tensors of the label set as constants."""
 
 import copy
 
@@ -9,8 +9,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from mlzsl.train.backbones.backbone import Backbone
 
 
-class FrozenNetwork(nn.Module):
-    """images uint8 (N, S, S, 3) RGB -> scores float32 (N, L): the backbone and a head."""
+class ExportedNetwork(nn.Module):
+    """images uint8 (N, S, S, 3) RGB -> scores float32 (N, L): backbone and head."""
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
@@ -24,10 +24,10 @@ class FrozenNetwork(nn.Module):
 
 
 def without_batch_norm(module: nn.Module) -> nn.Module:
-    """A copy of a network in evaluation mode with each batch norm folded in the convolution before it.
+    """A copy of a network in evaluation mode with each batch norm folded into the convolution before it.
 
-    The new weights are computed in float64 and rounded once. A convolution is paired with the batch norm that is
-    registered right after it in the same module, which is the order of torchvision's ResNets.
+    The new weights are computed in float64 and rounded once. A convolution is paired with the batch norm registered
+    right after it in the same module, as in torchvision's ResNets.
     """
     folded = copy.deepcopy(module).eval()
     for parent in folded.modules():
@@ -42,7 +42,7 @@ def without_batch_norm(module: nn.Module) -> nn.Module:
 
 def _fused(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     fused = copy.deepcopy(convolution)
-    assert norm.running_mean is not None  # torchvision's batch norms track their statistics
+    assert norm.running_mean is not None  # torchvision's batch norms track statistics
     assert norm.running_var is not None
     bias = None if convolution.bias is None else convolution.bias.double()
     weight, bias = fuse_conv_bn_weights(
@@ -60,5 +60,5 @@ def _fused(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 def example_images(size: int, count: int = 2) -> Tensor:
-    """Zero pictures of the right shape, for tracing and counting only; uint8 (count, S, S, 3)."""
+    """Black images for tracing and counting, uint8 (count, S, S, 3)."""
     return torch.zeros(count, size, size, 3, dtype=torch.uint8)

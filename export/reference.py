@@ -1,4 +1,4 @@
-"""The PyTorch reference: a checkpoint's own system on the testing graph of a label set, nothing folded."""
+"""The PyTorch reference: a checkpoint's model on the class graph of a label set, not folded."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,18 +19,18 @@ from mlzsl.train.models.model import graph_tensors
 
 
 class Reference(nn.Module):
-    """uint8 images (B, S, S, 3) -> scores (B, N_t): backbone, external probabilities, system."""
+    """uint8 images (B, S, S, 3) -> scores (B, N_t): backbone and model."""
 
     def __init__(self, checkpoint: Checkpoint, graph: ClassGraph) -> None:
         super().__init__()
         self.backbone = checkpoint.backbone
-        self.name = checkpoint.model
+        self.model = checkpoint.model
         self.graph = graph_tensors(graph)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         features, logits = self.backbone(images)
-        scores: Tensor = self.name(features, self.graph.external_probabilities(logits), self.graph)
+        scores: Tensor = self.model(features, self.graph.external_probabilities(logits), self.graph)
         return scores
 
     def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -40,7 +40,7 @@ class Reference(nn.Module):
 
 
 def testing_graph(checkpoint: Checkpoint, labels: LabelSet, embeddings: Embeddings) -> ClassGraph:
-    """The class graph for a label set: seen where training saw a label with the same synset, else unseen."""
+    """The class graph of a label set; a label is seen if a label of the same synset was in training."""
     synset_of = dict(zip(checkpoint.labels.labels, checkpoint.labels.synsets, strict=True))
     seen_synsets = {synset_of[label] for label in checkpoint.seen}
     seen = {label for label, synset in zip(labels.labels, labels.synsets, strict=True) if synset in seen_synsets}
@@ -51,18 +51,18 @@ def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Emb
     """Open the embeddings that a checkpoint was trained with.
 
     Args:
-        trained_with: the source that the checkpoint names.
-        spec: a path or "taxonomy"; None takes the place the checkpoint recorded.
+        trained_with: the source in the checkpoint.
+        spec: a path or "taxonomy"; None for the path in the checkpoint.
 
     Raises:
-        UsageError: they are no longer there, or are others than those of the training.
+        UsageError: the file is missing, or has other content than in training.
     """
     if spec is None:
         spec = trained_with.path or TAXONOMY
         if trained_with.path is not None and not Path(spec).is_file():
             raise UsageError(
-                f"{spec}: the embeddings that the checkpoint was trained with are not there; "
-                "name the file with --embeddings."
+                f"{spec}: no such file; the checkpoint was trained with these embeddings, "
+                "name their file with --embeddings."
             )
     embeddings = open_embeddings(spec)
     if embeddings.source.sha256 != trained_with.sha256:
@@ -73,14 +73,21 @@ def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Emb
     return embeddings
 
 
+def manifest_graph(checkpoint: Checkpoint, manifest: Manifest, embeddings: str | None) -> ClassGraph:
+    """The class graph of a manifest's labels; arguments and errors as for `open_same_embeddings`."""
+    names, synsets = zip(*((label.name, label.synset) for label in manifest.labels), strict=True)
+    vectors = open_same_embeddings(checkpoint.embeddings, embeddings)
+    return testing_graph(checkpoint, LabelSet("manifest", names, synsets), vectors)
+
+
 def reference_scores(
     checkpoint: Path, manifest: Manifest, images: Iterable[npt.NDArray[np.uint8]], embeddings: str | None = None
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Score batches with the checkpoint's system for the labels of a manifest.
+    """Score batches with the checkpoint's model for the labels of a manifest.
 
     Args:
         checkpoint: the checkpoint that the model was exported from.
-        manifest: of an exported model; it gives the labels and their synsets.
+        manifest: of the exported model, with labels and synsets.
         images: batches, uint8 [n, S, S, 3].
         embeddings: as for `open_same_embeddings`.
 
@@ -88,12 +95,6 @@ def reference_scores(
         float32 [n, L] for each batch, labels in the manifest's order.
     """
     trained = load_checkpoint(checkpoint)
-    labels = LabelSet(
-        "manifest",
-        tuple(label.name for label in manifest.labels),
-        tuple(label.synset for label in manifest.labels),
-    )
-    graph = testing_graph(trained, labels, open_same_embeddings(trained.embeddings, embeddings))
-    reference = Reference(trained, graph)
+    reference = Reference(trained, manifest_graph(trained, manifest, embeddings))
     for batch in images:
         yield reference.scores(batch)

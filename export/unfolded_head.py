@@ -1,4 +1,4 @@
-"""Heads evaluated as the papers write them, only edge weights frozen: what folding is measured and tested against."""
+"""Unfolded heads: the papers' formulas as written, with only the graph constant; folding is compared with them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from mlzsl.train.models.skg import SKG
 
 
 class UnfoldedHead(nn.Module):
-    """x (B, F), backbone logits (B, C) -> scores (B, N_t) by the system's own forward, the graph a constant."""
+    """Features (B, F) or (B, F + C), backbone logits (B, C) -> scores (B, N_t) by the model's own forward."""
 
     embeddings: Tensor  # S, (N, d_s)
     edges: Tensor  # int64 (2, E)
@@ -24,21 +24,21 @@ class UnfoldedHead(nn.Module):
 
     def __init__(self, model: Model, graph: GraphTensors) -> None:
         super().__init__()
-        self.model, self.targets = model, graph.num_targets
+        self.model, self.num_targets = model, graph.num_targets
         for name in ("embeddings", "edges", "external_logits", "is_a"):
             self.register_buffer(name, getattr(graph, name).clone())
 
     @property
     def graph(self) -> GraphTensors:
-        """The graph, wherever the head's constants are."""
-        return GraphTensors(self.embeddings, self.edges, self.external_logits, self.targets, self.is_a)
+        """The graph, on the device of the head's buffers."""
+        return GraphTensors(self.embeddings, self.edges, self.external_logits, self.num_targets, self.is_a)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         return self.model(features, self.graph.external_probabilities(logits), self.graph)
 
 
 class UnfoldedGraphHead(UnfoldedHead):
-    """An RGCN system, every formula in its order, concatenations built."""
+    """RGCN and RGCN-XL: every formula in its order, concatenations built, Â constant."""
 
     adjacency: Tensor  # Â, (N, N)
     model: RelationalGCN
@@ -49,14 +49,14 @@ class UnfoldedGraphHead(UnfoldedHead):
             self.register_buffer("adjacency", model.normalized_adjacency(graph))
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
-        H = self.first_states(features, logits)  # (B, N, d_h)
+        H = self.initial_states(features, logits)  # (B, N, d_h)
         for W in self.model.graph_weights:
             H = (self.adjacency @ (H @ W)).relu()  # eq. 6
-        hidden = self.model.classifier_hidden(H[:, : self.targets]).relu()
+        hidden = self.model.classifier_hidden(H[:, : self.num_targets]).relu()
         return self.model.classifier_out(hidden).squeeze(2).sigmoid()
 
-    def first_states(self, features: Tensor, logits: Tensor) -> Tensor:
-        """H^0 of nodes that all start from x."""
+    def initial_states(self, features: Tensor, logits: Tensor) -> Tensor:
+        """H^0 of nodes that all have states from x."""
         return _encode(self.model.target_encoder, features, self.embeddings)
 
 
@@ -65,18 +65,17 @@ class UnfoldedPosVAEHead(UnfoldedGraphHead):
 
     model: RGCNPosVAE
 
-    def first_states(self, features: Tensor, logits: Tensor) -> Tensor:
+    def initial_states(self, features: Tensor, logits: Tensor) -> Tensor:
         vae, graph = self.model.posvae, self.graph
         H_d = _encode(self.model.target_encoder, features, graph.target_embeddings)
-        projected = vae.projection(
-            self.model.external_scores(graph.external_probabilities(logits))[..., None]
-        )  # (B, N_a, d_s)
+        e = self.model.external_scores(graph.external_probabilities(logits))  # (B, N_a)
+        projected = vae.projection(e[..., None])  # (B, N_a, d_s)
         mean_and_log_sigma = _mlp(vae.encoder_hidden, vae.encoder_out, projected, graph.external_embeddings)
         return torch.cat([H_d, mean_and_log_sigma[..., : self.model.config.hidden_dim]], dim=1)
 
 
 class UnfoldedSKGHead(UnfoldedHead):
-    """SKG with the concatenation built and A frozen."""
+    """SKG: concatenations built, A constant."""
 
     propagation: Tensor  # A, (N_t, N_t)
     model: SKG
@@ -93,8 +92,8 @@ class UnfoldedSKGHead(UnfoldedHead):
         return self.model.belief_out(self.model.belief_hidden(h).relu()).squeeze(2).sigmoid()
 
 
-WRITTEN: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
-    RGCN.name: lambda model, graph: UnfoldedGraphHead(model, graph.without_externals),
+HEADS: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
+    RGCN.name: lambda model, graph: UnfoldedGraphHead(model, model.subgraph(graph)),
     RGCNXL.name: UnfoldedGraphHead,
     RGCNPosVAE.name: UnfoldedPosVAEHead,
     SKG.name: UnfoldedSKGHead,
@@ -102,8 +101,8 @@ WRITTEN: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
 
 
 def unfolded_head(model: Model, graph: GraphTensors) -> nn.Module:
-    """The head of a system as its paper writes it: features (B, F), backbone logits (B, C) -> scores (B, N_t)."""
-    return WRITTEN.get(model.name, UnfoldedHead)(model, graph).eval()
+    """The unfolded head of a model, in evaluation mode: features, backbone logits (B, C) -> scores (B, N_t)."""
+    return HEADS.get(model.name, UnfoldedHead)(model, graph).eval()
 
 
 def _encode(encoder: TargetEncoder, features: Tensor, embeddings: Tensor) -> Tensor:
@@ -112,7 +111,6 @@ def _encode(encoder: TargetEncoder, features: Tensor, embeddings: Tensor) -> Ten
 
 def _mlp(first: nn.Linear, second: nn.Linear, a: Tensor, embeddings: Tensor) -> Tensor:
     """MLP([a; s_y]) with the concatenation built; a (B, 1 or n, d), s (n, d_s) -> (B, n, out)."""
-    n = len(embeddings)
-    pairs = torch.cat([a.expand(-1, n, -1), embeddings.expand(a.shape[0], -1, -1)], dim=2)
+    pairs = torch.cat([a.expand(-1, len(embeddings), -1), embeddings.expand(a.shape[0], -1, -1)], dim=2)
     out: Tensor = second(nn.functional.linear(pairs, first.weight, first.bias).relu())
     return out

@@ -1,47 +1,81 @@
-"""A sparse matrix with large empty regions as a few dense blocks, so that a dense engine skips the emptiness.
+"""Products with a sparse constant matrix as products with its dense blocks (step 7 of docs/folding.md).
 
-WUP > 0.5 joins classes within their branch of the taxonomy: animals with animals, artefacts with artefacts. Rows of
-Â that have their non-zero columns in common form a block, and Â H becomes one small product a block. Exact: only
-products with zeros are left out.
+WUP > 0.5 connects classes within their branch of the taxonomy: animals with animals, artefacts with artefacts. Rows of
+Â with the same non-zero columns form a block, and Â H becomes one small product per block. It is exact: only products
+with zeros are left out.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
-ROWS_FOR_FREE = 48  # reading a block's columns costs about as much as this many more rows of products with them
-BLOCK_FOR_FREE = 4096  # starting one more product costs about as much as this many multiply-adds a column
-LARGEST_CLUSTERING = 4096  # kinds of rows; 22,000 nouns have some 2,000. Pairwise merging is quadratic in memory
+READ_COST = 48  # of a block's columns, in rows of multiply-adds with them
+BLOCK_COST = 4096  # of one more product, in multiply-adds per column of X
+MAX_DISTINCT_ROWS = 4096  # 22,000 nouns have some 2,000; pairwise merging is quadratic in memory
+
+
+class BlockProduct(nn.Module):
+    """Â @ X over dense blocks; X (columns, width) -> (rows, width), rows in block order.
+
+    Attributes:
+        row_order: int64 [rows], the row of Â of each row of the result.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        blocks = dense_blocks((matrix != 0).numpy())
+        self.column_ranges = [_range(block.columns) for block in blocks]
+        for index, block in enumerate(blocks):
+            rows, columns = torch.from_numpy(block.rows), torch.from_numpy(block.columns)
+            self.register_buffer(f"matrix_{index}", matrix[rows][:, columns].float())
+            self.register_buffer(f"columns_{index}", columns)
+        self.row_order = torch.from_numpy(np.concatenate([block.rows for block in blocks]))
+
+    def forward(self, states: Tensor) -> Tensor:
+        products = []
+        for index, bounds in enumerate(self.column_ranges):
+            block, columns = getattr(self, f"matrix_{index}"), getattr(self, f"columns_{index}")
+            products.append(block @ (states[slice(*bounds)] if bounds else states.index_select(0, columns)))
+        return torch.cat(products) if len(products) > 1 else products[0]
+
+
+def _range(columns: npt.NDArray[np.int64]) -> tuple[int, int] | None:
+    """(first, last + 1) of contiguous columns, else None: a slice is cheaper than a gather."""
+    if len(columns) and columns[-1] - columns[0] + 1 == len(columns):
+        return int(columns[0]), int(columns[-1]) + 1
+    return None
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of a matrix, and the columns in which any of these rows is not zero."""
+    """Rows of a matrix, and the columns in which any of them is not zero, both int64."""
 
     rows: npt.NDArray[np.int64]
     columns: npt.NDArray[np.int64]
 
     @property
     def products(self) -> int:
-        """Multiply-adds with one column vector."""
+        """Multiply-adds per column of X."""
         return len(self.rows) * len(self.columns)
 
 
 def dense_blocks(nonzero: npt.NDArray[np.bool_]) -> list[Block]:
-    """Group the rows of a matrix so that the blocks' products, and what reading their columns costs, are few.
+    """Group the rows of a matrix into blocks of low total cost: products, and reading of columns.
 
-    Rows of one kind, zero in the same columns, go together. Groups are merged greedily: each step joins the two whose
-    union saves most, until none saves. They come in the order of their first rows.
+    Rows with zeros in the same columns start as one group. Groups are merged greedily: each step merges the two whose
+    union saves most, until none saves. Blocks are in the order of their first rows.
 
     Args:
         nonzero: bool [M, N], where the matrix is not zero.
 
     Returns:
-        Blocks that hold each row once; a single one where there are too many kinds of rows to compare.
+        Blocks that contain each row once; a single one if more than MAX_DISTINCT_ROWS rows are distinct.
     """
     first_rows, kind_of_row = _kinds(nonzero)
-    if not 0 < len(first_rows) <= LARGEST_CLUSTERING:
+    if not 0 < len(first_rows) <= MAX_DISTINCT_ROWS:
         return [_block(nonzero, np.arange(len(nonzero)))]
     first_columns, kind_of_column = _kinds(nonzero.T)
     members = [np.flatnonzero(kind_of_row == kind) for kind in range(len(first_rows))]
@@ -55,7 +89,7 @@ def dense_blocks(nonzero: npt.NDArray[np.bool_]) -> list[Block]:
 
 
 def _kinds(matrix: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Equal rows: the first of each kind, in lexicographic order, and the kind of every row."""
+    """Distinct rows: the index of the first of each kind, in lexicographic order, and the kind of every row."""
     _, first, kind = np.unique(np.packbits(matrix, axis=1), axis=0, return_index=True, return_inverse=True)
     return first, kind.reshape(-1)
 
@@ -69,7 +103,7 @@ def _merges(
 ) -> list[tuple[int, int]]:
     """The merges (kept, gone) of greedy clustering.
 
-    A group costs (rows + ROWS_FOR_FREE) · columns + BLOCK_FOR_FREE.
+    A group costs (rows + READ_COST) · columns + BLOCK_COST.
 
     Args:
         supports: bool [G, K], the kinds of columns that each group reads.
@@ -83,8 +117,8 @@ def _merges(
     alive = np.ones(len(rows), dtype=bool)
 
     def savings(g: int) -> npt.NDArray[np.float32]:
-        apart = (rows[g] + ROWS_FOR_FREE) * widths[g] + (rows + ROWS_FOR_FREE) * widths
-        gain = apart - (rows[g] + rows + ROWS_FOR_FREE) * unions[g] + BLOCK_FOR_FREE
+        apart = (rows[g] + READ_COST) * widths[g] + (rows + READ_COST) * widths
+        gain = apart - (rows[g] + rows + READ_COST) * unions[g] + BLOCK_COST
         gain[~alive] = -np.inf
         gain[g] = -np.inf
         return gain.astype(np.float32)

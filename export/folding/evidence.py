@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mlzsl.export.folding.constants import keep
+from mlzsl.export.folding.constants import register_constants
 from mlzsl.train.models.evidence import EXTERNAL_SHARPNESS, SEEN_SHARPNESS, Evidence, propagated
 from mlzsl.train.models.model import GraphTensors
 
@@ -30,12 +30,15 @@ class FoldedEvidence(nn.Module):
         seen_weight = torch.einsum("k,sky->sy", c, constants.seen_weights) * scale  # of g, (S, N_t)
         seen_weight = seen_weight + t * v[1] * constants.own_similarity
         self.feature_dim = model.config.feature_dim
-        keep(self, "similarity", constants.similarity)
-        keep(self, "whole_weight", e[:, None] * scale)
-        keep(self, "dense_weight", q[:, None] * scale)
-        keep(self, "weight", model.classifier_weight @ seen_weight)
-        keep(self, "bias", model.classifier_bias @ seen_weight + fixed * scale + t * v[2])
-        keep(self, "external_logits", graph.external_logits)
+        register_constants(
+            self,
+            similarity=constants.similarity,
+            whole_weight=e[:, None] * scale,
+            dense_weight=q[:, None] * scale,
+            weight=model.classifier_weight @ seen_weight,
+            bias=model.classifier_bias @ seen_weight + fixed * scale + t * v[2],
+            external_logits=graph.external_logits,
+        )
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         x, log_q = features[:, : self.feature_dim], features[:, self.feature_dim :]

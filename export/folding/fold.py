@@ -1,7 +1,6 @@
-"""Exact algebra that turns a trained system and a fixed class graph into constants and few products.
+"""Folds any model on a class graph; docs/folding.md has the algebra and what each step saves.
 
-For a fixed label set everything but x and p^a is constant, and so is much of the arithmetic; docs/folding.md shows each
-step with its saving. All constants are computed in float64 and rounded once.
+For a fixed label set everything but x and p^a is constant. Constants are computed in float64 and rounded once.
 """
 
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from torch import nn
 
 from mlzsl.export.folding.embedding import FoldedFast0Tag, FoldedTrainingFree, FoldedVisualSemantic
 from mlzsl.export.folding.evidence import FoldedEvidence
-from mlzsl.export.folding.graph import fold_rgcn, fold_rgcn_posvae, fold_rgcn_xl
+from mlzsl.export.folding.graph import fold_rgcn, fold_rgcn_posvae
 from mlzsl.export.folding.skg import FoldedSKG
 from mlzsl.train.models.evidence import Evidence
 from mlzsl.train.models.fast0tag import Fast0Tag
@@ -25,13 +24,13 @@ from mlzsl.train.models.skg import SKG
 from mlzsl.train.models.training_free import TrainingFree
 from mlzsl.train.models.visual_semantic import VisualSemantic
 
-# From a system's name to (system, graph), both in float64, -> head: (features, logits) -> scores.
+# By model name: (model, graph), both in float64, -> head: (features, logits) -> scores.
 FOLDINGS: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
     VisualSemantic.name: FoldedVisualSemantic,
     Fast0Tag.name: FoldedFast0Tag,
     SKG.name: FoldedSKG,
     RGCN.name: fold_rgcn,
-    RGCNXL.name: fold_rgcn_xl,
+    RGCNXL.name: fold_rgcn,
     RGCNPosVAE.name: fold_rgcn_posvae,
     TrainingFree.name: FoldedTrainingFree,
     Evidence.name: FoldedEvidence,
@@ -40,14 +39,14 @@ FOLDINGS: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
 
 @torch.no_grad()
 def fold(model: Model, graph: GraphTensors) -> nn.Module:
-    """Fold a trained system on a class graph.
+    """Fold a trained model on a class graph.
 
     Args:
-        model: any system; it is not changed.
+        model: any model; it is not changed.
         graph: the testing graph.
 
     Returns:
-        a head in evaluation mode: features (B, F) or (B, F + C), backbone logits (B, C) -> scores (B, N_t), float32.
+        A head in evaluation mode: features (B, F) or (B, F + C), backbone logits (B, C) -> scores (B, N_t), float32.
     """
     exact = create_model(model.name, config_of(model)).double()
     exact.load_state_dict({name: tensor.double() for name, tensor in model.state_dict().items()})

@@ -1,26 +1,29 @@
-"""The folded head of SKG: A and each label's part of the first belief are constants; the gated updates remain."""
+"""The folded head of SKG: A and each label's part of the initial belief are constants; the gated updates remain."""
 
 from torch import Tensor, nn
 
-from mlzsl.export.folding.constants import keep, of_embeddings
+from mlzsl.export.folding.constants import embedding_term, register_constants
 from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.skg import SKG
 
 
 class FoldedSKG(nn.Module):
-    """features (B, F) -> scores (B, N_t); the three MLPs of the relations are gone, and no concatenation is built."""
+    """features (B, F) -> scores (B, N_t), without the MLPs of the relations and without concatenations."""
 
     visual_weight: Tensor  # W_x, (F, d_h)
     node_bias: Tensor  # s_y W_s + b, (N_t, 1, d_h)
     propagation: Tensor  # A, (N_t, N_t)
 
     def __init__(self, model: SKG, graph: GraphTensors) -> None:
-        """Fold `model`, in float64, on the testing graph; `graph` has float64 embeddings."""
+        """Fold `model` on the testing graph, both in float64."""
         super().__init__()
         self.steps, self.belief_dim = model.config.steps, model.config.belief_dim
-        keep(self, "visual_weight", model.first_belief.hidden.first_weight.T)
-        keep(self, "node_bias", of_embeddings(model.first_belief.hidden, graph.target_embeddings)[:, None])
-        keep(self, "propagation", model.propagation(graph))
+        register_constants(
+            self,
+            visual_weight=model.first_belief.hidden.first_weight.T,
+            node_bias=embedding_term(model.first_belief.hidden, graph.target_embeddings)[:, None],
+            propagation=model.propagation(graph),
+        )
         layers = {
             "belief": model.first_belief.out,
             "of_messages": model.update.of_messages,
@@ -30,10 +33,8 @@ class FoldedSKG(nn.Module):
             "score": model.belief_out,
         }
         for name, layer in layers.items():
-            assert isinstance(layer, nn.Linear)
-            keep(self, f"{name}_weight", layer.weight.T)
-            if layer.bias is not None:
-                keep(self, f"{name}_bias", layer.bias)
+            weights = {"weight": layer.weight.T} | ({} if layer.bias is None else {"bias": layer.bias})
+            register_constants(self, **{f"{name}_{kind}": tensor for kind, tensor in weights.items()})
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         hidden = (features @ self.visual_weight + self.node_bias).relu()  # (N_t, B, d_h)

@@ -7,12 +7,12 @@ from rich.console import Console
 from mlzsl.export.cost_sheet import CostSheet
 
 SHEET = CostSheet(
-    targets=3,
-    externals=1,
+    labels=3,
+    external_classes=1,
     edges=6,
-    reached=(4, 4, 3),
+    computed_nodes=(4, 4, 3),
     backbone=2_000_000,
-    unfolded_head=3_000_000,
+    unfolded=3_000_000,
     folded=1_000_000,
     file_bytes=10,
     largest_difference=0.0,
@@ -32,5 +32,5 @@ def test_a_graph_where_all_are_joined_has_every_pair() -> None:
 
 
 def test_a_lone_label_has_no_pairs() -> None:
-    lone = dataclasses.replace(SHEET, targets=1, externals=0, edges=0)
+    lone = dataclasses.replace(SHEET, labels=1, external_classes=0, edges=0)
     assert "0 (0.0% of all pairs)" in printed(lone)

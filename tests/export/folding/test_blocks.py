@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from mlzsl.export.folding import blocks
-from mlzsl.export.folding.block_product import BlockProduct
-from mlzsl.export.folding.blocks import dense_blocks
+from mlzsl.export.folding.blocks import BlockProduct, dense_blocks
 
 
 def two_communities(rows: int = 300) -> np.ndarray:
@@ -34,7 +33,7 @@ def test_every_row_is_in_exactly_one_block() -> None:
 
 
 def test_more_kinds_of_rows_than_can_be_compared_stay_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_CLUSTERING", 299)
+    monkeypatch.setattr(blocks, "MAX_DISTINCT_ROWS", 299)
     (whole,) = dense_blocks(two_communities())
     assert (len(whole.rows), len(whole.columns)) == (300, 300)
 

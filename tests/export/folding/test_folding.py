@@ -88,5 +88,5 @@ def test_only_nodes_that_reach_a_target_are_computed() -> None:
     adjacency = torch.eye(5)
     for u, v in [(0, 2), (2, 3), (3, 4)]:
         adjacency[u, v] = adjacency[v, u] = 1
-    nodes = [layer.tolist() for layer in reach(adjacency, targets=2, layers=2).nodes]
+    nodes = [layer.tolist() for layer in reach(adjacency, num_targets=2, layers=2).nodes]
     assert nodes == [[0, 1, 2, 3], [0, 1, 2], [0, 1]]
