@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
-from mlzsl.graph.embeddings.opening import TAXONOMY, open_embeddings
-from mlzsl.graph.embeddings.source import Embeddings, EmbeddingSource
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.embeddings.source import TAXONOMY, Embeddings, EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.models.model import graph_tensors

@@ -1,8 +1,6 @@
 """Opening label embeddings by name: the taxonomy, or a text file of word vectors."""
 
-from mlzsl.graph.embeddings.source import Embeddings
-
-TAXONOMY = "taxonomy"
+from mlzsl.graph.embeddings.source import TAXONOMY, Embeddings
 
 
 def open_embeddings(spec: str) -> Embeddings:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mlzsl.graph.labels.sets import LabelSet
 
+TAXONOMY = "taxonomy"  # the name of the embeddings that need no file
 Role = Literal["target", "external"]
 How = Literal["taxonomy", "name", "words", "synonym", "hypernym"]
 

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlzsl.cli.outputs import sha256_of_bytes
-from mlzsl.graph.embeddings.opening import TAXONOMY
-from mlzsl.graph.embeddings.source import EmbeddedLabels, EmbeddingSource, Origin, Role
+from mlzsl.graph.embeddings.source import TAXONOMY, EmbeddedLabels, EmbeddingSource, Origin, Role
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.graph.taxonomy import Taxonomy
 

@@ -13,7 +13,8 @@ from mlzsl.cli.command import command
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.options import FiniteFloat, json_option
 from mlzsl.graph.classgraph import THRESHOLD
-from mlzsl.graph.embeddings.opening import TAXONOMY, open_embeddings
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.embeddings.source import TAXONOMY
 from mlzsl.graph.labels.report import LabelReport, report_labels
 
 FILE_WIDTH = 160  # columns of the table in a file or a pipe
