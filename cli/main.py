@@ -17,6 +17,7 @@ COMMANDS = {
     "calibrate": ("calibration.cli", "Convert a model file to fp16, bf16, INT8 or FP8."),
     "build": ("engines.tensorrt.cli", "Compile a model file into a TensorRT plan."),
     "verify": ("runtime.verify.cli", "Check an engine's scores against its model file, and certify it."),
+    "thresholds": ("runtime.thresholds.cli", "Choose the threshold of each label on labelled photos."),
     "infer": ("runtime.tagging.cli", "Tag photos."),
     "gallery": ("runtime.gallery.cli", "Make an HTML page or contact sheet of tagged photos."),
     "bench": ("runtime.bench.cli", "Measure the speed of model files on this machine."),

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import msgspec
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -55,6 +56,8 @@ def print_json(report: dict[str, Any]) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 

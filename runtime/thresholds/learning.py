@@ -1,8 +1,9 @@
-"""The thresholds of a whole model: chosen on labelled photos where a label has enough, predicted where it has not."""
+"""Thresholds of all labels of a model: chosen on photos for labels with enough of them, predicted for the others."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.progress import progress
@@ -21,10 +22,10 @@ from mlzsl.runtime.thresholds.operating_point import (
     choose_operating_point,
     operating_point_at,
 )
-from mlzsl.runtime.thresholds.prediction import Assessment, Known, assess, predict
+from mlzsl.runtime.thresholds.prediction import CrossValidation, KnownLabels, cross_validate, predict
 
-FEWEST_PHOTOS = 10  # that have a label; fewer say little of where its threshold lies
-FEWEST_LABELS = 5  # that others are predicted from
+MIN_PHOTOS = 10  # with a label, for its threshold to be chosen on them
+MIN_LABELS = 5  # with chosen thresholds, to predict others from
 UNSEEN, FEW_PHOTOS = "unseen", "few photos"  # why a threshold is predicted
 
 
@@ -33,15 +34,15 @@ class LabelThreshold:
     """The threshold of one label.
 
     Attributes:
-        label: the label, its threshold the old one.
-        cut: the threshold, and what it does to the photos; for a predicted one a trial, which it was not chosen on.
-        positives: how many of the photos have the label.
-        predicted: UNSEEN or FEW_PHOTOS; None where it was chosen on photos.
-        low, high: the interval of a predicted threshold; its own twice for a chosen one.
+        label: the label, with its previous threshold.
+        point: the threshold and how it performs on the photos; they had no part in a predicted one.
+        positives: number of photos with the label.
+        predicted: UNSEEN or FEW_PHOTOS; None if it was chosen on photos.
+        low, high: the interval of a predicted threshold; both are the threshold of a chosen one.
     """
 
     label: Label
-    cut: OperatingPoint
+    point: OperatingPoint
     positives: int
     predicted: str | None
     low: float
@@ -50,59 +51,72 @@ class LabelThreshold:
 
 @dataclass(frozen=True)
 class LearnedThresholds:
-    """The thresholds of a model, and how well those without photos are predicted.
+    """The thresholds of a model, and how well they are predicted for labels without photos.
 
     Attributes:
         goal: what they were chosen for.
         labels: one a label, in the manifest's order.
-        photos, unreadable: how many photos were scored, and how many could not be.
-        fewest_photos: what a label needed for its threshold to be chosen on its own photos.
-        assessment: None where nothing was predicted.
-        left_out: what the chosen labels' thresholds would be had they been predicted, as (place among `labels`, cut).
+        photos, unreadable: number of photos that were scored, and that could not be read.
+        min_photos: with a label, for its threshold to be chosen on them.
+        validation: None if no threshold was predicted.
+        left_out: (index in `labels`, operating point at the predicted threshold) of the labels with chosen thresholds,
+            each predicted from the others.
     """
 
     goal: Goal
     labels: tuple[LabelThreshold, ...]
     photos: int
     unreadable: int
-    fewest_photos: int
-    assessment: Assessment | None
+    min_photos: int
+    validation: CrossValidation | None
     left_out: tuple[tuple[int, OperatingPoint], ...]
 
     @property
     def thresholds(self) -> tuple[float, ...]:
         """One a label, in the manifest's order."""
-        return tuple(found.cut.threshold for found in self.labels)
+        return tuple(found.point.threshold for found in self.labels)
 
 
 def learn_thresholds(
     engine: Engine,
     photos: LabelledPhotos,
     goal: Goal,
-    fewest_photos: int = FEWEST_PHOTOS,
+    min_photos: int = MIN_PHOTOS,
     batch_size: int = DEFAULT_BATCH_SIZE,
     threads: int | None = None,
     quiet: bool = False,
 ) -> LearnedThresholds:
-    """Choose the thresholds of an engine's labels.
+    """Choose or predict the thresholds of an engine's labels.
 
-    Labels that training never saw are predicted even where photos have them: what the photos say of them is only
-    reported. So the figures say what zero-shot labels really get.
+    Unseen labels are always predicted, even if photos have them; their operating points on these photos then show what
+    zero-shot labels reach.
 
     Args:
-        engine: whose scores count.
-        photos: with their true labels, none of them trained on, frequencies as in the photos that will be tagged.
+        engine: scores the photos.
+        photos: labelled, not trained on, with label frequencies as in the photos to tag.
         goal: what each threshold is chosen for.
-        fewest_photos: a seen label that fewer photos have is predicted as an unseen one is.
+        min_photos: a seen label on fewer photos is predicted as well.
         batch_size, threads: of the scoring; thresholds do not depend on them.
         quiet: show no progress.
 
     Raises:
-        FailureError: not one photo could be read, a score is NaN, or too few labels have enough photos to predict
-            the others from.
+        FailureError: not one photo could be read, a score is NaN, or too few labels have enough photos to predict the
+            others from.
     """
-    scores, targets, unreadable = _score(engine, photos, batch_size, threads, quiet)
-    return thresholds_from_scores(engine.manifest.labels, scores, targets, goal, fewest_photos, unreadable)
+    batches = ReadableBatches(photos.paths, Preprocessing.from_json(engine.manifest.preprocessing), batch_size, threads)
+    parts = []
+    with progress("scoring", len(photos.paths), "photos", quiet) as bar:
+        for rows in engine.run(batches.images()):
+            parts.append(rows)
+            bar.advance(len(rows))
+    if not parts:
+        raise FailureError(f"none of the {len(batches.unreadable)} photos could be read; no threshold was chosen.")
+    scores = np.concatenate(parts)
+    if np.isnan(scores).any():
+        raise FailureError("a score is NaN; no threshold was chosen.")
+    targets = np.delete(photos.targets, batches.unreadable, axis=0)
+    labels = engine.manifest.labels
+    return thresholds_from_scores(labels, scores, targets, goal, min_photos, len(batches.unreadable))
 
 
 def thresholds_from_scores(
@@ -110,67 +124,48 @@ def thresholds_from_scores(
     scores: Scores,
     targets: Bools,
     goal: Goal,
-    fewest_photos: int = FEWEST_PHOTOS,
+    min_photos: int = MIN_PHOTOS,
     unreadable: int = 0,
 ) -> LearnedThresholds:
-    """As `learn_thresholds`, from the scores float32 [n, L] of photos and which labels they have, bool [n, L]."""
+    """As `learn_thresholds`, from the scores of photos, float32 [n, L], and their labels, bool [n, L]."""
     positives = targets.sum(axis=0)
-    seen = np.array([label.seen for label in labels])
-    own = seen & (positives >= fewest_photos)
-    chosen, others = np.flatnonzero(own), np.flatnonzero(~own)
-    cuts = {int(place): choose_operating_point(scores[:, place], targets[:, place], goal) for place in chosen}
-    intervals = {place: (cut.threshold, cut.threshold) for place, cut in cuts.items()}
-    assessment, left_out = None, []
-    if len(others):
-        if len(chosen) < FEWEST_LABELS:
+    own = np.array([label.seen for label in labels]) & (positives >= min_photos)
+    chosen, others = np.flatnonzero(own).tolist(), np.flatnonzero(~own).tolist()
+
+    def at(index: int, threshold: float) -> OperatingPoint:
+        return operating_point_at(threshold, scores[:, index], targets[:, index])
+
+    points = {index: choose_operating_point(scores[:, index], targets[:, index], goal) for index in chosen}
+    intervals = {index: (point.threshold, point.threshold) for index, point in points.items()}
+    validation, left_out = None, []
+    if others:
+        if len(chosen) < MIN_LABELS:
             raise FailureError(
-                f"only {len(chosen)} seen labels have {fewest_photos} photos or more, and the thresholds of "
-                f"{len(others)} others are to be predicted from at least {FEWEST_LABELS}; give more labelled photos, "
-                "or lower --min-photos."
+                f"only {len(chosen)} seen labels have {min_photos} photos or more, but predicting the thresholds of "
+                f"{len(others)} others needs {MIN_LABELS}; add labelled photos, or lower --min-photos."
             )
         similarities = _similarities(labels, chosen)
-        known = Known(scores[:, chosen], np.array([cuts[place].threshold for place in cuts]), similarities[chosen])
-        assessment = assess(known)
-        predicted = predict(known, scores[:, others], similarities[others], assessment.method)
-        for at, place in enumerate(others.tolist()):
-            cuts[place] = operating_point_at(predicted.thresholds[at], scores[:, place], targets[:, place])
-            intervals[place] = float(predicted.low[at]), float(predicted.high[at])
-        left_out = [
-            (place, operating_point_at(threshold, scores[:, place], targets[:, place]))
-            for place, threshold in zip(chosen.tolist(), assessment.left_out.thresholds, strict=True)
-        ]
+        thresholds = np.array([point.threshold for point in points.values()])
+        known = KnownLabels(scores[:, chosen], thresholds, similarities[chosen])
+        validation = cross_validate(known)
+        predicted = predict(known, scores[:, others], similarities[others], validation.method)
+        points |= {index: at(index, value) for index, value in zip(others, predicted.thresholds, strict=True)}
+        intervals |= dict(zip(others, zip(predicted.low.tolist(), predicted.high.tolist(), strict=True), strict=True))
+        left_out = [(i, at(i, value)) for i, value in zip(chosen, validation.left_out.thresholds, strict=True)]
     found = tuple(
         LabelThreshold(
             label,
-            cuts[place],
-            int(positives[place]),
-            None if own[place] else FEW_PHOTOS if label.seen else UNSEEN,
-            *intervals[place],
+            points[index],
+            int(positives[index]),
+            None if own[index] else FEW_PHOTOS if label.seen else UNSEEN,
+            *intervals[index],
         )
-        for place, label in enumerate(labels)
+        for index, label in enumerate(labels)
     )
-    return LearnedThresholds(goal, found, len(scores), unreadable, fewest_photos, assessment, tuple(left_out))
+    return LearnedThresholds(goal, found, len(scores), unreadable, min_photos, validation, tuple(left_out))
 
 
-def _score(
-    engine: Engine, photos: LabelledPhotos, batch_size: int, threads: int | None, quiet: bool
-) -> tuple[Scores, Bools, int]:
-    """Scores and targets of the photos that can be read, and how many cannot."""
-    batches = ReadableBatches(photos.paths, Preprocessing.from_json(engine.manifest.preprocessing), batch_size, threads)
-    scores = []
-    with progress("scoring", len(photos.paths), "photos", quiet) as bar:
-        for rows in engine.run(batches.images()):
-            scores.append(rows)
-            bar.advance(len(rows))
-    if not scores:
-        raise FailureError(f"none of the {len(batches.unreadable)} photos could be read; no threshold was chosen.")
-    together = np.concatenate(scores)
-    if np.isnan(together).any():
-        raise FailureError("a score is NaN; no threshold was chosen.")
-    return together, np.delete(photos.targets, batches.unreadable, axis=0), len(batches.unreadable)
-
-
-def _similarities(labels: tuple[Label, ...], columns: np.ndarray) -> np.ndarray:
+def _similarities(labels: tuple[Label, ...], columns: list[int]) -> npt.NDArray[np.float64]:
     """WUP of every label with some of them: float64 [L, len(columns)]."""
     synsets = [label.synset for label in labels]
-    return wup_similarity(Taxonomy.shipped(), synsets, [synsets[place] for place in columns])
+    return wup_similarity(Taxonomy.shipped(), synsets, [synsets[index] for index in columns])

@@ -1,11 +1,10 @@
-"""Thresholds: the score from which a label holds, chosen on photos whose labels are known.
+"""Operating points: a label's threshold, and its precision and recall on labelled photos.
 
-A threshold splits the photos by score; photos of equal score are never split. Only the cuts that the photos themselves
-offer are looked at, all of them.
+A threshold splits the photos by score; photos of equal score are never split. All splits of the photos are tried.
 """
 
+import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from mlzsl.cli.errors import UsageError
 BEST_F1, PRECISION, RECALL = "best-f1", "precision", "recall"
 
 Bools = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Goal:
     """What a threshold is chosen for.
 
     Attributes:
-        kind: BEST_F1; PRECISION: the most photos of which `level` are right; RECALL: the fewest photos among which are
-            `level` of the right ones.
-        level: in (0, 1], 0 for BEST_F1.
+        kind: BEST_F1; PRECISION, the highest recall at a precision of `level`; or RECALL, the highest precision at a
+            recall of `level`.
+        level: in (0, 1]; 0 for BEST_F1.
     """
 
     kind: str
@@ -34,18 +34,19 @@ class Goal:
         return self.kind if self.kind == BEST_F1 else f"{self.kind}={self.level:g}"
 
 
-class OperatingPoint(NamedTuple):
-    """A threshold and what it does to the photos it was chosen on, or is tried on.
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and how it performs on labelled photos.
 
     Attributes:
-        threshold: the label holds from this score on; a float32's value, in [0, 1].
-        given: how many photos get the label.
-        precision, recall, f1: of those; precision is NaN where no photo gets it, recall and F1 where none has it.
+        threshold: the label is predicted from this score on; a float32's value, in [0, 1].
+        predicted_positive: number of photos for which the label is predicted.
+        precision, recall, f1: precision is NaN if no photo is predicted positive, recall and F1 if none has the label.
         reached: whether the goal was reached; a precision may be out of reach.
     """
 
     threshold: float
-    given: int
+    predicted_positive: int
     precision: float
     recall: float
     f1: float
@@ -58,32 +59,32 @@ def parse_goal(text: str) -> Goal:
     Raises:
         UsageError: it is none of these.
     """
-    kind, _, level = text.partition("=")
     if text == BEST_F1:
         return Goal(BEST_F1)
+    kind, _, level = text.partition("=")
     try:
         number = float(level)
     except ValueError:
         number = 0.0
     if kind not in (PRECISION, RECALL) or not 0 < number <= 1:
-        raise UsageError(f"{text!r} is no goal for thresholds; use best-f1, precision=0.9 or recall=0.8.")
+        raise UsageError(f"--goal {text}: unknown; use best-f1, precision=0.9 or recall=0.8.")
     return Goal(kind, number)
 
 
 def choose_operating_point(scores: npt.NDArray[np.float32], targets: Bools, goal: Goal) -> OperatingPoint:
     """Choose the threshold of one label on labelled photos.
 
-    - Best F1: of several cuts that reach it the one that gives the label to the fewest photos.
-    - Precision: of the cuts that reach it the one with the most recall; where none does, the most precise.
+    - Best F1: of several points with the highest F1, the one with the fewest positive predictions.
+    - Precision: of the points that reach it, the one with the highest recall; if there is none, the most precise.
     - Recall: the highest threshold that reaches it.
 
-    The threshold lies midway between the last score above the cut and the first below it, so that it holds for an
-    engine whose scores differ a little.
+    The threshold is the midpoint between the lowest score above it and the highest below, so that it suits engines
+    whose scores differ slightly.
 
     Args:
         scores: float32 [n], in [0, 1].
-        targets: bool [n], which photos have the label; at least one does.
-        goal: what is wanted.
+        targets: bool [n], which photos have the label, at least one.
+        goal: what to choose it for.
 
     Raises:
         ValueError: no photo has the label.
@@ -92,43 +93,41 @@ def choose_operating_point(scores: npt.NDArray[np.float32], targets: Bools, goal
     if not positives:
         raise ValueError("no photo has the label")
     order = np.argsort(-scores, kind="stable")
-    falling = scores[order]
-    given = np.flatnonzero(np.append(falling[1:] < falling[:-1], True)) + 1  # photos above each possible cut
-    hits = np.cumsum(targets[order], dtype=np.intp)[given - 1]
-    place, reached = _best_place(given, hits, positives, goal)
-    return operating_point_at(_between(falling, int(given[place])), scores, targets)._replace(reached=reached)
+    descending = scores[order]
+    # Every split between different scores: the number of photos above it, and how many of them have the label.
+    predicted = np.flatnonzero(np.append(descending[1:] < descending[:-1], True)) + 1
+    hits = np.cumsum(targets[order], dtype=np.intp)[predicted - 1]
+    best, reached = _best_split(predicted, hits, positives, goal)
+    point = operating_point_at(_threshold_between(descending, int(predicted[best])), scores, targets)
+    return dataclasses.replace(point, reached=reached)
 
 
 def operating_point_at(threshold: float, scores: npt.NDArray[np.float32], targets: Bools) -> OperatingPoint:
-    """What a threshold does to labelled photos: float32 [n] and bool [n]."""
-    holds = scores >= np.float32(threshold)
-    given, positives, hits = int(holds.sum()), int(targets.sum()), int((holds & targets).sum())
-    precision = hits / given if given else np.nan
-    recall, f1 = (hits / positives, 2 * hits / (given + positives)) if positives else (np.nan, np.nan)
-    return OperatingPoint(float(np.float32(threshold)), given, precision, recall, f1)
+    """How a threshold performs on labelled photos: scores float32 [n], targets bool [n]."""
+    positive = scores >= np.float32(threshold)
+    predicted, positives, hits = int(positive.sum()), int(targets.sum()), int((positive & targets).sum())
+    precision = hits / predicted if predicted else np.nan
+    recall, f1 = (hits / positives, 2 * hits / (predicted + positives)) if positives else (np.nan, np.nan)
+    return OperatingPoint(float(np.float32(threshold)), predicted, precision, recall, f1)
 
 
-def _best_place(
-    given: npt.NDArray[np.intp], hits: npt.NDArray[np.intp], positives: int, goal: Goal
-) -> tuple[int, bool]:
-    """Which of the cuts, highest threshold first, serves a goal best, and whether it reaches it."""
+def _best_split(predicted: Counts, hits: Counts, positives: int, goal: Goal) -> tuple[int, bool]:
+    """The index of the split, highest threshold first, that serves a goal best; and whether it reaches the goal."""
     if goal.kind == BEST_F1:
-        return int(np.argmax(2 * hits / (given + positives))), True
+        return int(np.argmax(2 * hits / (predicted + positives))), True
     if goal.kind == RECALL:
         return int(np.argmax(hits / positives >= goal.level)), True
-    precision = hits / given
-    reaching = precision >= goal.level
-    if reaching.any():
-        return int(np.argmax(np.where(reaching, hits, -1))), True
-    most_precise = precision == precision.max()
-    return int(np.argmax(np.where(most_precise, hits, -1))), False
+    precision = hits / predicted
+    reached = bool((precision >= goal.level).any())
+    candidates = precision >= (goal.level if reached else precision.max())
+    return int(np.argmax(np.where(candidates, hits, -1))), reached
 
 
-def _between(falling: npt.NDArray[np.float32], given: int) -> float:
-    """A threshold that gives the label to the first `given` of the scores and to no other."""
-    last = falling[given - 1]
-    if given == len(falling):
+def _threshold_between(descending: npt.NDArray[np.float32], count: int) -> float:
+    """A threshold that exactly the first `count` of the scores reach."""
+    last = descending[count - 1]
+    if count == len(descending):
         return float(last)
-    below = falling[given]
+    below = descending[count]
     middle = np.float32((float(last) + float(below)) / 2)
     return float(middle if below < middle <= last else last)

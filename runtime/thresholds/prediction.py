@@ -1,9 +1,8 @@
-"""Thresholds of labels that have no photos, predicted from those of labels that have some.
+"""Predicts thresholds of labels without photos from those of labels with photos.
 
-A threshold is first said in a language that labels share (its `SPACES`), there averaged over the labels whose own
-threshold is known, those near in WordNet weighing more, and then said in the label's own scores again. Which language
-and how sharp the weights is decided by leaving each known label out in turn; how far the prediction can be trusted by
-leaving labels out of that decision as well.
+A threshold is expressed on a scale that labels share (`SCALES`), averaged there over the labels with known thresholds,
+weighted by WordNet similarity, and converted back with the label's own scores. Scale and weights are chosen by leaving
+each known label out in turn; how good predictions are is measured on labels left out of that choice as well.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,21 +13,22 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
 
-SHARPNESS = (0.0, 4.0, 8.0, 16.0)  # of the weight exp(sharpness * WUP); 0 is the plain mean, without the graph
+SHARPNESS = (0.0, 4.0, 8.0, 16.0)  # β of the weight exp(β WUP); 0 is the plain mean, without the class graph
 COVERAGE = 0.8  # of the intervals
-MOST_FOLDS_OF_ONE = 200  # labels; beyond, labels are left out in tenths
-TENTHS = 10
-EPSILON = 1e-7  # scores are kept this far from 0 and 1, where the logit has no end
-HIGH, MIDDLE = 0.98, 0.5  # quantiles that tell how far a label's scores spread upwards
+MAX_LEAVE_ONE_OUT = 200  # labels; with more, cross-validation has FOLDS folds
+FOLDS = 10
+EPSILON = 1e-7  # scores are clipped this far from 0 and 1, where the logit is infinite
+HIGH, MEDIAN = 0.98, 0.5  # quantiles: their distance is how far a label's scores spread upwards
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownLabels:
     """Labels whose thresholds were chosen on photos.
 
     Attributes:
-        scores: float32 [n, m], what all n photos score on these m labels.
+        scores: float32 [n, m], of all n photos on these m labels.
         thresholds: float64 [m].
         similarities: float64 [m, m], WUP of every pair.
     """
@@ -37,25 +37,27 @@ class Known:
     thresholds: Floats
     similarities: Floats
 
-    def take(self, places: npt.NDArray[np.intp]) -> "Known":
+    def subset(self, indices: Indices) -> "KnownLabels":
         """Some of the labels."""
-        return Known(self.scores[:, places], self.thresholds[places], self.similarities[np.ix_(places, places)])
+        return KnownLabels(
+            self.scores[:, indices], self.thresholds[indices], self.similarities[np.ix_(indices, indices)]
+        )
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to predict: the language of the thresholds, and how much more near labels weigh."""
+    """How thresholds are predicted: the scale, and β, the sharpness of the weights exp(β WUP)."""
 
-    space: str
+    scale: str
     sharpness: float
 
     def __str__(self) -> str:
-        return f"{self.space}, " + (f"weights exp({self.sharpness:g} WUP)" if self.sharpness else "plain mean")
+        return f"{self.scale}, " + (f"weights exp({self.sharpness:g} WUP)" if self.sharpness else "plain mean")
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """Thresholds of k labels, each with the interval in which COVERAGE of such predictions hold; float64 [k] each."""
+class PredictedThresholds:
+    """Thresholds of k labels, each with the interval that holds a fraction COVERAGE of them; float64 [k] each."""
 
     thresholds: Floats
     low: Floats
@@ -63,121 +65,122 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """How well thresholds are predicted, found by leaving known labels out.
+class CrossValidation:
+    """How well thresholds are predicted, measured by leaving known labels out.
 
     Attributes:
-        method: the one that is used.
+        method: the method with the highest overlap.
         overlaps: of every method, the mean overlap over labels left out one at a time.
-        left_out: predictions of every known label, by whatever method the other labels alone would choose.
-        overlap: the mean overlap of those.
-        covered: the share of the labels whose own threshold gives them to as many photos as one in the interval does.
+        left_out: a prediction for every known label, with the method that the other labels alone would choose.
+        overlap: the mean overlap of `left_out`.
+        coverage: fraction of the labels whose own threshold lies in the predicted interval, by the number of photos
+            that reach it.
     """
 
     method: Method
     overlaps: dict[Method, float]
-    left_out: Predicted
+    left_out: PredictedThresholds
     overlap: float
-    covered: float
+    coverage: float
 
 
-def predict(known: Known, scores: Scores, similarities: Floats, method: Method) -> Predicted:
-    """Predict the thresholds of labels without photos of their own.
+def predict(known: KnownLabels, scores: Scores, similarities: Floats, method: Method) -> PredictedThresholds:
+    """Predict the thresholds of labels without photos.
 
     Args:
-        known: the labels to learn from, at least two.
-        scores: float32 [n, k], what the same photos score on the labels that have no threshold.
+        known: at least two labels to learn from.
+        scores: float32 [n, k], of the same photos on the labels to predict.
         similarities: float64 [k, m], WUP of these with the known labels.
-        method: the language and the weights.
+        method: scale and weights.
     """
-    space = SPACES[method.space]
-    values = space.of_thresholds(known.thresholds, known.scores)
+    scale = SCALES[method.scale]
+    values = scale.encode(known.thresholds, known.scores)
     weights = np.exp(method.sharpness * similarities)
     expected = weights @ values / weights.sum(axis=1)
-    errors = values - _left_out_means(known, values, method.sharpness)
+    errors = values - _leave_one_out(known, values, method.sharpness)
     tail = (1 - COVERAGE) / 2
-    low = expected + np.quantile(errors, tail, method="lower")
-    high = expected + np.quantile(errors, 1 - tail, method="higher")
-    ends = [space.to_thresholds(end, scores) for end in (low, high)]
-    return Predicted(space.to_thresholds(expected, scores), np.minimum(*ends), np.maximum(*ends))
+    low = scale.decode(expected + np.quantile(errors, tail, method="lower"), scores)
+    high = scale.decode(expected + np.quantile(errors, 1 - tail, method="higher"), scores)
+    return PredictedThresholds(scale.decode(expected, scores), np.minimum(low, high), np.maximum(low, high))
 
 
-def assess(known: Known) -> Assessment:
-    """Choose the method, and find out how well it predicts labels that had no part in that choice.
+def cross_validate(known: KnownLabels) -> CrossValidation:
+    """Choose the method, and measure how well it predicts labels that were left out of that choice.
 
     A label left out is predicted from the thresholds of the others and its own scores, as a label without photos is.
-    Its scores still come from a network that was trained with it, which one of an unseen label's do not.
+    The network was trained with it, though, as it was not with an unseen label.
     """
     overlaps = _overlaps_of_methods(known)
-    method = max(overlaps, key=overlaps.__getitem__)
-    count = len(known.thresholds)
-    found = np.empty((3, count))
-    for out, rest in _folds(count):
-        others = known.take(rest)
-        inner = _overlaps_of_methods(others)
-        part = predict(
-            others, known.scores[:, out], known.similarities[np.ix_(out, rest)], max(inner, key=inner.__getitem__)
-        )
+    found = np.empty((3, len(known.thresholds)))
+    for out, rest in _folds(len(known.thresholds)):
+        others = known.subset(rest)
+        method = _best(_overlaps_of_methods(others))
+        part = predict(others, known.scores[:, out], known.similarities[np.ix_(out, rest)], method)
         found[:, out] = part.thresholds, part.low, part.high
-    left_out = Predicted(*found)
-    fewest, own, most = (_given(known.scores, ends) for ends in (left_out.high, known.thresholds, left_out.low))
-    inside = (fewest <= own) & (own <= most)
-    return Assessment(
-        method, overlaps, left_out, float(overlap(known.scores, left_out.thresholds, known.thresholds).mean()),
-        float(inside.mean()),
-    )  # fmt: skip
+    left_out = PredictedThresholds(*found)
+    fewest, own, most = (_predicted_positive(known.scores, t) for t in (left_out.high, known.thresholds, left_out.low))
+    return CrossValidation(
+        method=_best(overlaps),
+        overlaps=overlaps,
+        left_out=left_out,
+        overlap=float(overlap(known.scores, left_out.thresholds, known.thresholds).mean()),
+        coverage=float(((fewest <= own) & (own <= most)).mean()),
+    )
 
 
 def overlap(scores: Scores, a: Floats, b: Floats) -> Floats:
-    """How far two thresholds of each label agree: photos that both give it to, of those that either does; [m].
+    """Agreement of two thresholds of each label: photos that reach both, of those that reach either; [m].
 
-    One of the two sets lies within the other, so this is the smaller count over the larger; 1 where both are empty.
+    One of the two sets contains the other, so this is the smaller count over the larger; 1 if both are empty.
     """
-    first, second = _given(scores, a), _given(scores, b)
+    first, second = _predicted_positive(scores, a), _predicted_positive(scores, b)
     larger = np.maximum(first, second)
     return np.where(larger > 0, np.minimum(first, second) / np.maximum(larger, 1), 1.0)
 
 
-def _given(scores: Scores, thresholds: Floats) -> npt.NDArray[np.intp]:
-    """How many photos get each label; [m]."""
+def _predicted_positive(scores: Scores, thresholds: Floats) -> Indices:
+    """The number of photos that reach each label's threshold; [m]."""
     return np.count_nonzero(scores >= thresholds.astype(np.float32), axis=0)
 
 
-def _overlaps_of_methods(known: Known) -> dict[Method, float]:
+def _best(overlaps: dict[Method, float]) -> Method:
+    return max(overlaps, key=overlaps.__getitem__)
+
+
+def _overlaps_of_methods(known: KnownLabels) -> dict[Method, float]:
     """The mean overlap of every method, each label predicted from all others."""
     found = {}
-    for name, space in SPACES.items():
-        values = space.of_thresholds(known.thresholds, known.scores)
+    for name, scale in SCALES.items():
+        values = scale.encode(known.thresholds, known.scores)
         for sharpness in SHARPNESS:
-            expected = space.to_thresholds(_left_out_means(known, values, sharpness), known.scores)
+            expected = scale.decode(_leave_one_out(known, values, sharpness), known.scores)
             found[Method(name, sharpness)] = float(overlap(known.scores, expected, known.thresholds).mean())
     return found
 
 
-def _left_out_means(known: Known, values: Floats, sharpness: float) -> Floats:
-    """Of each known label's value what the others' would have it be."""
+def _leave_one_out(known: KnownLabels, values: Floats, sharpness: float) -> Floats:
+    """Each known label's value, predicted from all others; [m]."""
     weights = np.exp(sharpness * known.similarities)
     np.fill_diagonal(weights, 0)
     return weights @ values / weights.sum(axis=1)
 
 
-def _folds(count: int) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Which labels are left out, and which stay."""
-    places = np.arange(count)
-    parts = count if count <= MOST_FOLDS_OF_ONE else TENTHS
-    for part in range(parts):
-        yield places[places % parts == part], places[places % parts != part]
+def _folds(count: int) -> Iterator[tuple[Indices, Indices]]:
+    """The labels that are left out, and the others."""
+    fold = np.arange(count) % (count if count <= MAX_LEAVE_ONE_OUT else FOLDS)
+    for number in range(fold.max() + 1):
+        yield np.flatnonzero(fold == number), np.flatnonzero(fold != number)
 
 
-# ---- the languages in which a threshold can be said -----------------------------------------------------------------
+# ---- scales ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Space:
-    """A language of thresholds. Both functions take [m] values and the float32 [n, m] scores of the same labels."""
+class Scale:
+    """Converts thresholds [m] to values [m] that labels share, and back, with the labels' scores float32 [n, m]."""
 
-    of_thresholds: Callable[[Floats, Scores], Floats]
-    to_thresholds: Callable[[Floats, Scores], Floats]
+    encode: Callable[[Floats, Scores], Floats]
+    decode: Callable[[Floats, Scores], Floats]
 
 
 def _logit(values: npt.ArrayLike) -> Floats:
@@ -189,37 +192,37 @@ def _sigmoid(values: Floats) -> Floats:
     return 1 / (1 + np.exp(-values))
 
 
-def _middle_and_spread(scores: Scores) -> tuple[Floats, Floats]:
-    """Of each label's scores on all photos, in logits: their median, and how far the high ones lie above it."""
-    middle, high = np.quantile(_logit(scores), [MIDDLE, HIGH], axis=0)
-    return middle, np.maximum(high - middle, EPSILON)
+def _median_and_spread(scores: Scores) -> tuple[Floats, Floats]:
+    """Of the logits of each label's scores: the median, and the distance of the HIGH quantile above it; [m] each."""
+    median, high = np.quantile(_logit(scores), [MEDIAN, HIGH], axis=0)
+    return median, np.maximum(high - median, EPSILON)
 
 
-def _standing_of(thresholds: Floats, scores: Scores) -> Floats:
-    middle, spread = _middle_and_spread(scores)
-    return (_logit(thresholds) - middle) / spread
+def _normalize(thresholds: Floats, scores: Scores) -> Floats:
+    median, spread = _median_and_spread(scores)
+    return (_logit(thresholds) - median) / spread
 
 
-def _threshold_of_standing(values: Floats, scores: Scores) -> Floats:
-    middle, spread = _middle_and_spread(scores)
-    return _sigmoid(middle + values * spread)
+def _denormalize(values: Floats, scores: Scores) -> Floats:
+    median, spread = _median_and_spread(scores)
+    return _sigmoid(median + values * spread)
 
 
-def _share_above(thresholds: Floats, scores: Scores) -> Floats:
-    """The logit of the share of photos that get the label, kept from 0 and 1 by half a photo."""
-    return _logit((_given(scores, thresholds) + 0.5) / (len(scores) + 1))
+def _positive_rate(thresholds: Floats, scores: Scores) -> Floats:
+    """The logit of the fraction of photos predicted positive, half a photo away from 0 and 1."""
+    return _logit((_predicted_positive(scores, thresholds) + 0.5) / (len(scores) + 1))
 
 
-def _threshold_of_share(values: Floats, scores: Scores) -> Floats:
-    """The threshold midway between the scores that the share separates."""
-    given = _sigmoid(values) * (len(scores) + 1) - 0.5
-    below = np.clip(1 - given / len(scores), 0, 1)
+def _threshold_of_rate(values: Floats, scores: Scores) -> Floats:
+    """The midpoint between the two scores that the rate separates."""
+    predicted = _sigmoid(values) * (len(scores) + 1) - 0.5
+    below = np.clip(1 - predicted / len(scores), 0, 1)
     quantiles = [np.quantile(column, at, method="hazen") for column, at in zip(scores.T, below, strict=True)]
     return np.array(quantiles, dtype=np.float64)
 
 
-SPACES = {
-    "score": Space(lambda thresholds, _: _logit(thresholds), lambda values, _: _sigmoid(values)),
-    "standing among its scores": Space(_standing_of, _threshold_of_standing),
-    "share of photos": Space(_share_above, _threshold_of_share),
+SCALES = {
+    "logit": Scale(lambda thresholds, _: _logit(thresholds), lambda values, _: _sigmoid(values)),
+    "normalized logit": Scale(_normalize, _denormalize),
+    "positive rate": Scale(_positive_rate, _threshold_of_rate),
 }

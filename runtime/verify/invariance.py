@@ -1,4 +1,4 @@
-"""Same picture, same scores? In batches of other sizes, in other places, beside other pictures, again and again."""
+"""Checks that an image's scores depend on nothing else: not on batch size, position, neighbours, run or load."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlzsl.engines.artifact.modelfile import Images, Scores
+from mlzsl.engines.artifact.modelfile import Images
 from mlzsl.engines.engine import Engine
 
-BLACK = -1  # the place that stands for a black picture: padding
+BLACK = -1  # index of a black image: padding
 REPEATS = 3
 
-Places = list[int]  # which pictures a batch holds
+Batch = list[int]  # indices of images
 
 
 @dataclass(frozen=True)
 class Variation:
-    """How far a picture's scores moved when one thing was changed.
+    """How far the scores of images differ when one condition changes.
 
     Attributes:
-        changed: what: "batch size", "place in the batch", "neighbours", "run" or "number in flight".
-        largest: largest difference of a score; NaN where a score is NaN.
+        changed: "batch size", "position in the batch", "neighbours", "run" or "number in flight".
+        largest: largest difference of a score; NaN if a score is NaN.
         flipped: decisions that differ.
-        decisions: how many there were.
+        decisions: how many there are.
     """
 
     changed: str
@@ -33,55 +33,39 @@ class Variation:
 
 
 def variations(engine: Engine, images: Images, thresholds: npt.NDArray[np.floating]) -> list[Variation]:
-    """Score pictures again in every way that must not matter, and compare with their scores in one batch.
+    """Score images again under conditions that must not matter, and compare with their scores in one batch.
 
     Args:
-        engine: what scores them.
+        engine: scores them.
         images: uint8 [n, S, S, 3].
-        thresholds: from which score each label holds, [L].
+        thresholds: the threshold of each label, [L].
     """
     count = len(images)
-    everyone = list(range(count))
-    together = engine.scores(images)
-    shelf = np.concatenate([images, np.zeros_like(images[:1])])  # BLACK is its last
+    whole = list(range(count))
+    expected = engine.scores(images)
+    padded_images = np.concatenate([images, np.zeros_like(images[:1])])  # BLACK is the last
 
-    def run(batches: list[Places]) -> list[Scores]:
-        return list(engine.run(np.ascontiguousarray(shelf[batch]) for batch in batches))
+    def inputs(batches: Iterable[Batch]) -> Iterable[Images]:
+        return (np.ascontiguousarray(padded_images[batch]) for batch in batches)
 
-    def one_by_one(batches: Iterable[Places]) -> list[Scores]:
-        return [engine.scores(np.ascontiguousarray(shelf[batch])) for batch in batches]
+    def variation(changed: str, batches: list[Batch], in_flight: bool = True) -> Variation:
+        found = list(engine.run(inputs(batches)) if in_flight else map(engine.scores, inputs(batches)))
+        indices = np.concatenate([np.array(batch) for batch in batches])
+        scores, same = np.concatenate(found)[indices != BLACK], expected[indices[indices != BLACK]]
+        return Variation(
+            changed,
+            largest=float(np.abs(scores.astype(np.float64) - same).max()),
+            flipped=int(((scores >= thresholds) != (same >= thresholds)).sum()),
+            decisions=scores.size,
+        )
 
     sizes = sorted({1, 2, 3, max(count - 1, 1)})
-    of_sizes = [everyone[start : start + size] for size in sizes for start in range(0, count, size)]
-    of_sizes.append([place % count for place in range(2 * count + 1)])
-    placed = [everyone[::-1], everyone[1:] + everyone[:1]]
-    padded = [[place] + [BLACK] * (count - 1) for place in everyone] + [[*everyone, BLACK, BLACK]]
-    repeated = [everyone] * REPEATS
-    crowded = [everyone] * (engine.in_flight + 1)
-    ways = {
-        "batch size": (of_sizes, run(of_sizes)),
-        "place in the batch": (placed, run(placed)),
-        "neighbours": (padded, run(padded)),
-        "run": (repeated, one_by_one(repeated)),
-        "number in flight": (crowded, run(crowded)),
-    }
-    return [_variation(changed, batches, scores, together, thresholds) for changed, (batches, scores) in ways.items()]
-
-
-def _variation(
-    changed: str,
-    batches: list[Places],
-    scores: list[Scores],
-    together: Scores,
-    thresholds: npt.NDArray[np.floating],
-) -> Variation:
-    places = np.concatenate([np.array(batch) for batch in batches])
-    ours = places != BLACK
-    found = np.concatenate(scores)[ours]
-    expected = together[places[ours]]
-    return Variation(
-        changed,
-        largest=float(np.abs(found.astype(np.float64) - expected).max()),
-        flipped=int(((found >= thresholds) != (expected >= thresholds)).sum()),
-        decisions=found.size,
-    )
+    of_sizes = [whole[start : start + size] for size in sizes for start in range(0, count, size)]
+    padded = [[index] + [BLACK] * (count - 1) for index in whole]
+    return [
+        variation("batch size", [*of_sizes, [index % count for index in range(2 * count + 1)]]),
+        variation("position in the batch", [whole[::-1], whole[1:] + whole[:1]]),
+        variation("neighbours", [*padded, [*whole, BLACK, BLACK]]),
+        variation("run", [whole] * REPEATS, in_flight=False),
+        variation("number in flight", [whole] * (engine.in_flight + 1)),
+    ]

@@ -1,4 +1,4 @@
-"""What an engine is compared with on photos: the PyTorch system of a checkpoint, or the fp32 model file."""
+"""The reference of an engine on photos: the PyTorch model of a checkpoint, or the fp32 model file."""
 
 import contextlib
 import importlib
@@ -17,22 +17,35 @@ from mlzsl.engines.engine import Engine
 from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tolerances import TOLERANCES
 
-BACKEND = "onnxruntime"  # runs the fp32 model file: what mlzsl-export checked it with
+BACKEND = "onnxruntime"  # runs the fp32 model file, as mlzsl-export does to check it
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Whose scores are the right ones.
+    """What an engine's scores are compared with.
 
     Attributes:
-        words: what it is, for a person.
+        description: what it is.
         sha256: of the checkpoint, or of the network in the model file.
         scores: batches uint8 [n, S, S, 3] -> float32 [n, L] each, labels in the engine's order.
     """
 
-    words: str
+    description: str
     sha256: str
     scores: Callable[[Iterable[Images]], Iterator[Scores]]
+
+
+def check_against(against: Path, model: Path) -> None:
+    """Refuse a missing reference before an engine is opened.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    if not against.is_file():
+        raise UsageError(
+            f"--against {against}: no such file; name the checkpoint that {model} was exported from, or the fp32 model "
+            "file that it was made from."
+        )
 
 
 @contextlib.contextmanager
@@ -42,63 +55,46 @@ def open_reference(
     """Open the reference of a model file.
 
     Args:
-        against: the checkpoint that the model was exported from (this needs PyTorch), or the fp32 `.onnx` file that
-            it was made from.
-        model: the file that is compared.
+        against: the checkpoint that the model was exported from (needs PyTorch), or the fp32 `.onnx` file that it was
+            made from.
+        model: the file that is verified.
         manifest: of that file.
         embeddings: for a checkpoint: where the training's embeddings are now; None for where they were.
         threads: for a model file: CPU threads at most.
 
     Raises:
-        UsageError: it is not there, is not what the model was made from, or what runs it is not installed.
-        FailureError: an fp32 file does not give PyTorch's scores itself.
+        UsageError: the file is missing, or not what the model was made from, or PyTorch is not installed.
+        FailureError: the fp32 file does not give PyTorch's scores itself.
     """
-    if not against.is_file():
-        raise UsageError(
-            f"--against {against}: no checkpoint or model file is there; name the checkpoint that {model} was "
-            "exported from, or the fp32 model file that it was made from."
-        )
+    check_against(against, model)
     if against.suffix.lower() == ".onnx":
-        with contextlib.closing(_open_model(against, model, manifest, threads)) as engine:
-            yield Reference(
-                f"{against}, {engine.execution}", engine.manifest.network_sha256, lambda images: engine.run(images)
-            )
+        _check_source(against, read_manifest(against), model, manifest)
+        with contextlib.closing(open_engine(against, "cpu", BACKEND, threads=threads)) as engine:
+            _check_golden(against, engine)
+            description = f"{against}, {engine.execution}"
+            yield Reference(description, engine.manifest.network_sha256, lambda images: engine.run(images))
         return
     sha256 = check_checkpoint("--against", against, model, manifest)
-    reference_scores = _import_reference()
-    yield Reference(
-        f"PyTorch, {against}", sha256, lambda images: reference_scores(against, manifest, images, embeddings)
-    )
-
-
-def _open_model(against: Path, model: Path, manifest: Manifest, threads: int | None) -> Engine:
-    _check_source(against, read_manifest(against), model, manifest)
-    engine = open_engine(against, "cpu", BACKEND, threads=threads)
-    try:
-        _check_golden(against, engine)
-    except FailureError:
-        engine.close()
-        raise
-    return engine
+    scores = _import_reference()
+    yield Reference(f"PyTorch, {against}", sha256, lambda images: scores(against, manifest, images, embeddings))
 
 
 def _check_source(against: Path, theirs: Manifest, model: Path, manifest: Manifest) -> None:
-    """Check that an fp32 file is what a model was made from."""
-    if theirs.precision != "fp32":
-        raise UsageError(
-            f"--against {against}: is a file of precision {theirs.precision}; name the fp32 file that {model} was "
-            "made from, or the checkpoint."
-        )
+    """Check that a model was made from an fp32 file."""
     named = {theirs.network_sha256, sha256_of_file(against)} & {manifest.network_sha256, *manifest.sources.values()}
-    if not named and theirs.golden_sha256 != manifest.golden_sha256:
-        raise UsageError(
-            f"--against {against}: {model} was not made from it: its manifest names neither its SHA-256 nor its "
-            "golden sample; name the fp32 file that it was made from, or the checkpoint."
-        )
-    if [label.name for label in theirs.labels] != [label.name for label in manifest.labels]:
-        raise UsageError(f"--against {against}: has other labels than {model}; name the file that it was made from.")
-    if theirs.preprocessing != manifest.preprocessing:
-        raise UsageError(f"--against {against}: takes other pictures than {model} (the preprocessing differs).")
+    labels, expected = ([label.name for label in each.labels] for each in (theirs, manifest))
+    if theirs.precision != "fp32":
+        problem = f"is a file of precision {theirs.precision}"
+    elif not named and theirs.golden_sha256 != manifest.golden_sha256:
+        problem = f"{model} was not made from it: its manifest has neither its SHA-256 nor its golden sample"
+    elif labels != expected:
+        problem = f"has other labels than {model}"
+    elif theirs.preprocessing != manifest.preprocessing:
+        problem = f"has another preprocessing than {model}"
+    else:
+        return
+    remedy = f"name the fp32 file that {model} was made from, or the checkpoint"
+    raise UsageError(f"--against {against}: {problem}; {remedy}.")
 
 
 def _check_golden(against: Path, engine: Engine) -> None:
@@ -116,9 +112,9 @@ def check_checkpoint(flag: str, checkpoint: Path, model: Path, manifest: Manifes
     """The SHA-256 of the checkpoint that a model was exported from.
 
     Args:
-        flag: that named the checkpoint, for the message.
+        flag: the flag of the checkpoint, for the message.
         checkpoint: the checkpoint.
-        model: the model file, and `manifest` of it.
+        model, manifest: the model file.
 
     Raises:
         UsageError: the model was exported from another one.
@@ -137,7 +133,7 @@ ReferenceScores = Callable[[Path, Manifest, Iterable[Images], str | None], Itera
 
 
 def _import_reference() -> ReferenceScores:
-    """The PyTorch reference, imported only when it is asked for."""
+    """The PyTorch reference; imported only here, since it needs torch."""
     try:
         module = importlib.import_module("mlzsl.export.reference")
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Does an engine give the scores that it should? On the golden sample anywhere, on photos against a reference."""
+"""Verifies an engine's scores: on the model file's golden sample, and on photos against a reference."""
 
 import hashlib
 import importlib.metadata
@@ -6,11 +6,12 @@ import itertools
 import os
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.outputs import sha256_of_bytes
@@ -23,7 +24,8 @@ from mlzsl.engines.artifact.modelfile import Images, Scores
 from mlzsl.engines.engine import Engine, ExecutionInfo, available_cpus
 from mlzsl.engines.tolerances import REPEATS_EXACTLY, Tolerances, tolerances_for
 from mlzsl.imaging import Preprocessing
-from mlzsl.runtime.labelled import LabelledPhotos, levels, targets_sha256
+from mlzsl.metrics.average_precision import evaluate
+from mlzsl.runtime.labelled import LabelledPhotos
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE, ReadableBatches
 from mlzsl.runtime.verify.invariance import variations
 from mlzsl.runtime.verify.reference import Reference
@@ -33,16 +35,16 @@ GOLDEN, INVARIANCE, PHOTOS, RANKING = "golden sample", "invariance", "photos", "
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found out about one engine.
+    """The checks of one engine.
 
     Attributes:
         model: the file.
         manifest: its manifest.
-        running: what ran it.
-        reference: what its scores were compared with, and `reference_sha256` of that.
+        execution: backend, provider, device and precision.
+        reference, reference_sha256: what its scores were compared with.
         checks: what was measured.
-        agreement: with the reference, on the photos where there are some, else on the golden sample.
-        unreadable: photos that could not be read and were left out.
+        agreement: with the reference, on photos if there are any, else on the golden sample.
+        unreadable: number of photos that could not be read and were skipped.
     """
 
     model: Path
@@ -56,28 +58,25 @@ class Verification:
 
     @property
     def passed(self) -> bool:
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
     @property
     def exceeded(self) -> list[tuple[Check, Measurement]]:
-        """The measurements that are beyond their limits."""
+        """The measurements that exceed their tolerances."""
         return [(check, found) for check in self.checks for found in check.measurements if not found.passed]
 
     def certificate(self) -> Certificate:
         """The certificate of an engine that passed.
 
         Raises:
-            FailureError: it did not.
+            FailureError: it did not pass.
         """
         if not self.passed:
-            raise FailureError(f"{self.model}: is beyond its limits and cannot be certified.")
+            raise FailureError(f"{self.model}: exceeds its tolerances and cannot be certified.")
         return Certificate(
+            **asdict(self.execution),
             network_sha256=self.manifest.network_sha256,
-            backend=self.execution.backend,
-            version=self.execution.version,
-            provider=self.execution.provider,
-            device=self.execution.device,
-            precision=self.execution.precision,
             reference=self.reference,
             reference_sha256=self.reference_sha256,
             checks=self.checks,
@@ -88,37 +87,30 @@ class Verification:
 
 
 def verify(
-    engine: Engine, model: str | os.PathLike[str], limits: Tolerances | None = None, top_k: int = TOP_K
+    engine: Engine, model: str | os.PathLike[str], tolerances: Tolerances | None = None, top_k: int = TOP_K
 ) -> Verification:
-    """Check an engine against the golden sample of its model file; needs neither PyTorch nor photos.
+    """Check an engine on the golden sample of its model file; needs neither PyTorch nor photos.
 
-    Checked are the scores, against those of the fp32 PyTorch reference, and that they are the picture's own: each is
-    scored again in batches of other sizes, in other places, beside other pictures, repeatedly, and with more in
-    flight.
+    The scores must be those of the fp32 PyTorch reference, and must not depend on batch size, position, neighbours,
+    run or number in flight.
 
     Args:
         engine: opened from `model`.
         model: the model file.
-        limits: what the engine must keep to; None takes the defaults of the precision that runs.
-        top_k: how many best labels are compared.
+        tolerances: of its scores; None for the defaults of its precision.
+        top_k: number of highest-scoring labels to compare.
     """
-    limits = limits or tolerances_for(engine.execution.precision)
+    tolerances = tolerances or tolerances_for(engine.execution.precision)
     golden = golden_sample(model)
-    thresholds = decision_thresholds(engine.manifest)
-    agreement = compare(engine.scores(golden.images), golden.scores, top_k, thresholds)
-    data = _sha256_of_pictures([golden.images])
+    agreement = compare(engine.scores(golden.images), golden.scores, top_k, decision_thresholds(engine.manifest))
+    count, data = len(golden.images), hashlib.sha256(golden.images.tobytes()).hexdigest()
     checks = (
-        Check(GOLDEN, len(golden.images), data, _differences(agreement, limits, shares_count=False)),
-        Check(INVARIANCE, len(golden.images), data, _invariance(engine, golden.images, limits)),
+        Check(GOLDEN, count, data, _differences(agreement, tolerances, few_photos=True)),
+        Check(INVARIANCE, count, data, _invariance(engine, golden.images, tolerances)),
     )
+    reference = "PyTorch, golden sample"
     return Verification(
-        Path(model),
-        engine.manifest,
-        engine.execution,
-        "PyTorch, golden sample",
-        engine.manifest.golden_sha256,
-        checks,
-        agreement,
+        Path(model), engine.manifest, engine.execution, reference, engine.manifest.golden_sha256, checks, agreement
     )
 
 
@@ -127,7 +119,7 @@ def verify_on_photos(
     model: str | os.PathLike[str],
     reference: Reference,
     photos: Iterable[str] | LabelledPhotos,
-    limits: Tolerances | None = None,
+    tolerances: Tolerances | None = None,
     top_k: int = TOP_K,
     batch_size: int = DEFAULT_BATCH_SIZE,
     threads: int | None = None,
@@ -138,88 +130,63 @@ def verify_on_photos(
     Memory does not grow with the number of photos, except for labelled ones, whose scores are kept.
 
     Args:
-        engine, model, limits, top_k: as for `verify`.
+        engine, model, tolerances, top_k: as for `verify`.
         reference: see `runtime.verify.reference.open_reference`.
-        photos: image files; those that cannot be read are left out and counted. Labelled ones are ranked as well.
-        batch_size: photos a batch.
-        threads: how many decode at once.
+        photos: image files; unreadable ones are skipped and counted. On labelled ones, mAP is measured too.
+        batch_size: photos per batch.
+        threads: that decode; None for one per core.
         quiet: show no progress.
 
     Raises:
         FailureError: not one photo could be read.
     """
-    limits = limits or tolerances_for(engine.execution.precision)
-    first = verify(engine, model, limits, top_k)
+    tolerances = tolerances or tolerances_for(engine.execution.precision)
+    first = verify(engine, model, tolerances, top_k)
     labelled = photos if isinstance(photos, LabelledPhotos) else None
     paths = photos.paths if isinstance(photos, LabelledPhotos) else photos
-    compared = _compare_on_photos(engine, reference, paths, top_k, batch_size, threads, labelled is not None, quiet)
-    checks = [Check(PHOTOS, compared.agreement.photos, compared.data_sha256, _differences(compared.agreement, limits))]
+    batches = ReadableBatches(paths, Preprocessing.from_json(engine.manifest.preprocessing), batch_size, threads)
+    thresholds = decision_thresholds(engine.manifest)
+    digest = hashlib.sha256()
+    ours, theirs = itertools.tee(_hashed(batches.images(), digest))
+    kept: list[tuple[Scores, Scores]] = []
+
+    def parts() -> Iterator[Agreement]:
+        with progress("comparing", None, "photos", quiet) as bar:
+            for scores, expected in zip(engine.run(ours), reference.scores(theirs), strict=True):
+                if labelled is not None:
+                    kept.append((scores, expected))
+                yield compare(scores, expected, top_k, thresholds)
+                bar.advance(len(scores))
+
+    agreements = parts()
+    if (start := next(agreements, None)) is None:
+        raise FailureError(f"none of the {len(batches.unreadable)} images could be read; nothing was compared.")
+    agreement = combined(itertools.chain([start], agreements))
+    data = digest.hexdigest()
+    checks = [*first.checks, Check(PHOTOS, agreement.photos, data, _differences(agreement, tolerances))]
     if labelled is not None:
-        checks.append(_ranking(engine.manifest, compared, labelled, limits))
+        targets = np.delete(labelled.targets, batches.unreadable, axis=0)
+        scores, expected = map(np.concatenate, zip(*kept, strict=True))
+        checks.append(_ranking(engine.manifest, scores, expected, targets, data, tolerances))
     return Verification(
         Path(model),
         engine.manifest,
         engine.execution,
-        reference.words,
+        reference.description,
         reference.sha256,
-        (*first.checks, *checks),
-        compared.agreement,
-        len(compared.unreadable),
+        tuple(checks),
+        agreement,
+        len(batches.unreadable),
     )
 
 
-@dataclass(frozen=True)
-class _Compared:
-    """Photos that an engine and its reference have scored; the scores themselves only where they were to be kept."""
-
-    agreement: Agreement
-    data_sha256: str
-    unreadable: list[int]
-    scores: list[Scores]
-    reference: list[Scores]
-
-
-def _compare_on_photos(
-    engine: Engine,
-    reference: Reference,
-    paths: Iterable[str],
-    top_k: int,
-    batch_size: int,
-    threads: int | None,
-    keep: bool,
-    quiet: bool,
-) -> _Compared:
-    preprocessing = Preprocessing.from_json(engine.manifest.preprocessing)
-    batches = ReadableBatches(paths, preprocessing, batch_size, threads)
-    thresholds = decision_thresholds(engine.manifest)
-    digest = hashlib.sha256()
-    kept: tuple[list[Scores], list[Scores]] = ([], [])
-    ours, theirs = itertools.tee(_hashed(batches.images(), digest))
-
-    def parts() -> Iterator[Agreement]:
-        with progress("comparing", None, "photos", quiet) as bar:
-            for pair in zip(engine.run(ours), reference.scores(theirs), strict=True):
-                if keep:
-                    for scores, rows in zip(kept, pair, strict=True):
-                        scores.append(rows)
-                yield compare(*pair, top_k, thresholds)
-                bar.advance(len(pair[0]))
-
-    found = parts()
-    first = next(found, None)
-    if first is None:
-        raise FailureError(f"none of the {len(batches.unreadable)} images could be read; nothing was compared.")
-    agreement = combined(itertools.chain([first], found))
-    return _Compared(agreement, digest.hexdigest(), batches.unreadable, *kept)
-
-
-def _differences(agreement: Agreement, limits: Tolerances, shares_count: bool = True) -> tuple[Measurement, ...]:
-    """What an agreement measures; of a few pictures the shares are reported without a limit."""
-    flipped, top = (limits.flipped, limits.top_agreement) if shares_count else (None, None)
+def _differences(agreement: Agreement, tolerances: Tolerances, few_photos: bool = False) -> tuple[Measurement, ...]:
+    """The measurements of an agreement; percentages of a few photos have no tolerance."""
+    flipped, top = (None, None) if few_photos else (tolerances.flipped, tolerances.top_agreement)
     best = f"top-{agreement.top_k}"
     return (
-        Measurement("largest difference", agreement.largest, at_most=limits.largest),
-        Measurement("mean difference", agreement.mean, at_most=limits.mean),
+        Measurement("largest difference", agreement.largest, at_most=tolerances.largest),
+        Measurement("mean difference", agreement.mean, at_most=tolerances.mean),
         Measurement("99.9th percentile", agreement.percentile),
         Measurement("flipped tags", 100 * agreement.flip_rate, "%", at_most=flipped),
         Measurement(f"{best} agreement", 100 * agreement.top_agreement, "%", at_least=top),
@@ -227,44 +194,51 @@ def _differences(agreement: Agreement, limits: Tolerances, shares_count: bool = 
     )
 
 
-def _invariance(engine: Engine, images: Images, limits: Tolerances) -> tuple[Measurement, ...]:
+def _invariance(engine: Engine, images: Images, tolerances: Tolerances) -> tuple[Measurement, ...]:
     exact = ("run", "number in flight") if engine.execution.provider in REPEATS_EXACTLY else ()
     found = variations(engine, images, decision_thresholds(engine.manifest))
-    flipped = 100 * sum(way.flipped for way in found) / sum(way.decisions for way in found)
+    flipped = 100 * sum(each.flipped for each in found) / sum(each.decisions for each in found)
     return (
         *(
-            Measurement(f"other {way.changed}", way.largest, at_most=0.0 if way.changed in exact else limits.variation)
-            for way in found
+            Measurement(
+                f"other {each.changed}",
+                each.largest,
+                at_most=0.0 if each.changed in exact else tolerances.variation,
+            )
+            for each in found
         ),
-        Measurement("flipped tags", flipped, "%", at_most=limits.flipped),
+        Measurement("flipped tags", flipped, "%", at_most=tolerances.flipped),
     )
 
 
-def _ranking(manifest: Manifest, compared: _Compared, photos: LabelledPhotos, limits: Tolerances) -> Check:
-    """How well engine and reference rank the labels that the photos really have."""
-    targets = np.delete(photos.targets, compared.unreadable, axis=0)
+def _ranking(
+    manifest: Manifest,
+    scores: Scores,
+    expected: Scores,
+    targets: npt.NDArray[np.bool_],
+    photos_sha256: str,
+    tolerances: Tolerances,
+) -> Check:
+    """mAP and miAP of engine and reference in points, on seen and unseen labels that photos have."""
     seen = np.array([label.seen for label in manifest.labels])
+    ours, theirs = evaluate(scores, targets, seen), evaluate(expected, targets, seen)
     measurements = []
-    for level in levels(np.concatenate(compared.scores), np.concatenate(compared.reference), targets, seen):
-        limit = limits.accuracy_drop if level.name.endswith(" mAP") else None
-        measurements += [
-            Measurement(f"{level.name} of the reference", level.reference, "points"),
-            Measurement(level.name, level.engine, "points"),
-            Measurement(f"{level.name} lost", level.lost, "points", at_most=limit),
-        ]
-    data = sha256_of_bytes(compared.data_sha256.encode(), targets_sha256(targets).encode())
+    for part, measure in itertools.product(("seen", "unseen"), ("mAP", "miAP")):
+        engine, reference = (100 * getattr(found[part], measure) for found in (ours, theirs))
+        if not np.isnan(reference):
+            name, tolerance = f"{part} {measure}", tolerances.accuracy_drop if measure == "mAP" else None
+            measurements += [
+                Measurement(f"{name} of the reference", reference, "points"),
+                Measurement(name, engine, "points"),
+                Measurement(f"{name} lost", reference - engine, "points", at_most=tolerance),
+            ]
+    targets_sha256 = sha256_of_bytes(str(targets.shape).encode(), np.packbits(targets).tobytes())
+    data = sha256_of_bytes(photos_sha256.encode(), targets_sha256.encode())
     return Check(RANKING, len(targets), data, tuple(measurements))
 
 
 def _hashed(batches: Iterable[Images], digest: "hashlib._Hash") -> Iterator[Images]:
-    """Pass batches on; their bytes go into `digest`, whatever the size of the batches."""
+    """Add the bytes of all images to the digest; it does not depend on the batch size."""
     for batch in batches:
         digest.update(batch.data)
         yield batch
-
-
-def _sha256_of_pictures(batches: Iterable[Images]) -> str:
-    digest = hashlib.sha256()
-    for _ in _hashed(map(np.ascontiguousarray, batches), digest):
-        pass
-    return digest.hexdigest()

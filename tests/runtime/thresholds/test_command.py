@@ -1,4 +1,4 @@
-"""`mlzsl-verify --set-thresholds`: what is written into a file, what it changes, and what is refused."""
+"""`mlzsl-thresholds`: what is written into a file, what it changes, and what is refused."""
 
 import json
 
@@ -15,6 +15,7 @@ from mlzsl.engines.artifact.engine_file import golden_sample, set_thresholds
 from mlzsl.engines.artifact.modelfile import read_manifest
 from mlzsl.engines.artifact.plan_manifest import read_plan_manifest, write_plan
 from mlzsl.runtime.tagging.cli import main as infer
+from mlzsl.runtime.thresholds.cli import main as thresholds
 from mlzsl.runtime.thresholds.learning import FEW_PHOTOS, UNSEEN, thresholds_from_scores
 from mlzsl.runtime.thresholds.operating_point import BEST_F1, RECALL, Goal, choose_operating_point
 from mlzsl.runtime.verify.cli import main as verify
@@ -49,9 +50,9 @@ def here(tmp_path, monkeypatch):
 
 def test_thresholds_are_written_and_tagging_uses_them(here):
     golden = golden_sample("model.onnx")
-    result = run(verify, "model.onnx", "--photos", "photos", "--set-thresholds", "best-f1", "--json")
+    result = run(thresholds, "model.onnx", "--photos", "photos", "--json")
     assert result.exit_code == 0, result.output
-    report = json.loads(result.stdout)["thresholds"]
+    report = json.loads(result.stdout)
     labelled = TRUTHS.any(axis=1)  # photos without a label are left out
     assert report["photos"] == labelled.sum()
     written = {label.name: label.threshold for label in read_manifest("model.onnx").labels}
@@ -76,32 +77,32 @@ def test_thresholds_are_written_and_tagging_uses_them(here):
         assert {tag["label"] for tag in line["tags"]} & set(clear) == expected & set(clear)
 
 
-def test_the_table_tells_how_far_a_prediction_can_be_trusted(here):
-    result = run(verify, "model.onnx", "--photos", "photos", "--set-thresholds", "precision=0.8")
+def test_the_report_states_how_good_predictions_are(here):
+    result = run(thresholds, "--engine", "model.onnx", "--photos", "photos", "--goal", "precision=0.8")
     assert result.exit_code == 0, result.output
     assert "Thresholds for precision=0.8, on " in result.stdout
     assert "80% interval" in result.stdout
     assert "zebra *" in result.stdout
     assert "unseen, predicted" in result.stdout
-    assert "Labels left out of that choice as well: overlap" in result.stdout
+    assert "For labels left out of this choice as well, the overlap is" in result.stdout
     assert "wrote the thresholds of 6 labels into model.onnx" in result.stderr
 
 
 def test_certificates_of_other_thresholds_are_dropped(here):
     assert run(verify, "model.onnx", "--certify").exit_code == 0
     assert read_manifest("model.onnx").certificates
-    result = run(verify, "model.onnx", "--photos", "photos", "--set-thresholds", "best-f1")
+    result = run(thresholds, "model.onnx", "--photos", "photos")
     assert result.exit_code == 0
     assert "into model.onnx; certify it again" in result.stderr
     assert not read_manifest("model.onnx").certificates
     assert run(verify, "model.onnx", "--certify").exit_code == 0
-    assert run(verify, "model.onnx", "--photos", "photos", "--set-thresholds", "best-f1").exit_code == 0
+    assert run(thresholds, "model.onnx", "--photos", "photos").exit_code == 0
     assert read_manifest("model.onnx").certificates  # the thresholds are those that were there
 
 
-def test_an_engine_beyond_its_limits_gets_no_thresholds(here):
+def test_an_engine_that_exceeds_its_tolerances_gets_no_thresholds(here):
     before = (here / "model.onnx").read_bytes()
-    result = run(verify, "model.onnx", "--photos", "photos", "--set-thresholds", "best-f1", "--tolerance", "0")
+    result = run(thresholds, "model.onnx", "--photos", "photos", "--tolerance", "0")
     assert result.exit_code == 1
     assert "no thresholds were written" in result.stderr
     assert (here / "model.onnx").read_bytes() == before
@@ -110,23 +111,17 @@ def test_an_engine_beyond_its_limits_gets_no_thresholds(here):
 @pytest.mark.parametrize(
     ("arguments", "code", "what"),
     [
-        (("--set-thresholds", "best"), 2, "'best' is no goal for thresholds"),
-        (("--set-thresholds", "best-f1"), 2, "needs one folder of labelled photos"),
-        (("--set-thresholds", "best-f1", "--photos", "photos", "--certify"), 2, "so --certify comes after them"),
-        (
-            ("--set-thresholds", "best-f1", "--photos", "photos", "--against", "model.onnx"), 2,
-            "so --against comes after them",
-        ),
-        (
-            ("--set-thresholds", "best-f1", "--photos", "photos", "--min-photos", "50"), 1,
-            "only 0 seen labels have 50 photos or more",
-        ),
-        (("--set-thresholds", "best-f1", "--photos", "nowhere"), 2, "nowhere: no such folder"),
+        (("--goal", "best", "--photos", "photos"), 2, "--goal best: unknown; use best-f1, precision=0.9"),
+        ((), 2, "--photos: is missing"),
+        (("--photos", "photos", "--certify"), 2, "--certify: no such option"),
+        (("--photos", "photos", "--min-photos", "50"), 1, "only 0 seen labels have 50 photos or more"),
+        (("--photos", "nowhere"), 2, "nowhere: no such folder"),
+        (("--photos", "photos", "--labels-json", "nowhere.json"), 2, "nowhere.json: cannot be read"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_done_is_refused_and_changes_nothing(here, arguments, code, what):
     before = (here / "model.onnx").read_bytes()
-    result = run(verify, "model.onnx", *arguments)
+    result = run(thresholds, "model.onnx", *arguments)
     assert result.exit_code == code, result.output
     assert what in result.stderr
     assert "Traceback" not in result.output
@@ -135,9 +130,9 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(here, arguments, cod
 
 def test_labels_none_of_which_the_model_knows_are_refused(here):
     (here / "photos/labels.json").write_text(json.dumps({"00.png": ["unicorn"]}))
-    result = run(verify, "model.onnx", "--photos", "photos", "--set-thresholds", "best-f1")
+    result = run(thresholds, "model.onnx", "--photos", "photos")
     assert result.exit_code == 2
-    assert "the labels.json of photos: not one of its labels (unicorn, …)" in result.stderr
+    assert "photos: none of the labels of its photos (unicorn, …)" in result.stderr
 
 
 def test_a_seen_label_with_too_few_photos_is_predicted_and_an_unseen_one_always(here):
@@ -146,16 +141,16 @@ def test_a_seen_label_with_too_few_photos_is_predicted_and_an_unseen_one_always(
     labels = tuple(replace(label, seen=True) for label in LABELS)
     learned = thresholds_from_scores(labels, SCORES, targets, Goal(RECALL, 0.8))
     assert [found.predicted for found in learned.labels] == [FEW_PHOTOS, *[None] * 5]
-    learned = thresholds_from_scores(labels, SCORES, targets, Goal(RECALL, 0.8), fewest_photos=3)
+    learned = thresholds_from_scores(labels, SCORES, targets, Goal(RECALL, 0.8), min_photos=3)
     assert [found.predicted for found in learned.labels] == [None] * 6
-    assert learned.assessment is None
+    assert learned.validation is None
     targets = TRUTHS.copy()
     of_zebra = thresholds_from_scores(ONE_UNSEEN, SCORES, targets, Goal(BEST_F1)).labels[3]
     targets[:, 3] = ~targets[:, 3]
     turned = thresholds_from_scores(ONE_UNSEEN, SCORES, targets, Goal(BEST_F1)).labels[3]
     assert of_zebra.predicted == turned.predicted == UNSEEN
-    assert of_zebra.cut.threshold == turned.cut.threshold
-    assert of_zebra.cut.f1 != turned.cut.f1
+    assert of_zebra.point.threshold == turned.point.threshold
+    assert of_zebra.point.f1 != turned.point.f1
 
 
 def test_a_plan_takes_thresholds_in_its_manifest(tmp_path):

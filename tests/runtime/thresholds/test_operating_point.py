@@ -1,4 +1,4 @@
-"""One label's threshold: the best of all there are, by brute force, whatever the scores and ties."""
+"""One label's threshold is the best of all by brute force, whatever the scores and ties."""
 
 import math
 
@@ -31,7 +31,7 @@ def arrays(photos: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def naive(threshold: float, photos: list[tuple[float, bool]]) -> tuple[int, float, float, float]:
-    """Given, precision, recall and F1, counted one by one."""
+    """Predicted positive, precision, recall and F1, counted one by one."""
     given = hits = positives = 0
     for score, truth in photos:
         positives += truth
@@ -45,10 +45,10 @@ def naive(threshold: float, photos: list[tuple[float, bool]]) -> tuple[int, floa
 
 @given(PHOTOS, st.sampled_from(GOALS))
 def test_no_other_threshold_serves_the_goal_better(photos, goal):
-    cut = choose_operating_point(*arrays(photos), goal)
-    count, precision, recall, f1 = naive(cut.threshold, photos)
-    assert (cut.given, cut.precision, cut.recall) == (count, precision, recall)
-    assert cut.f1 == pytest.approx(f1)
+    point = choose_operating_point(*arrays(photos), goal)
+    count, precision, recall, f1 = naive(point.threshold, photos)
+    assert (point.predicted_positive, point.precision, point.recall) == (count, precision, recall)
+    assert point.f1 == pytest.approx(f1)
     every = [naive(score, photos) for score, _ in photos]
     if goal.kind == BEST_F1:
         assert f1 == pytest.approx(max(other[3] for other in every))
@@ -57,7 +57,7 @@ def test_no_other_threshold_serves_the_goal_better(photos, goal):
         assert count == min(other[0] for other in every if other[2] >= goal.level)
     else:
         reaching = [other for other in every if other[1] >= goal.level]
-        assert cut.reached == bool(reaching)
+        assert point.reached == bool(reaching)
         if reaching:
             assert precision >= goal.level
             assert recall == max(other[2] for other in reaching)
@@ -71,7 +71,7 @@ def test_the_order_of_the_photos_does_not_matter(photos, goal):
 
 
 @given(PHOTOS, st.sampled_from(GOALS))
-def test_a_threshold_lies_clear_of_the_scores_where_there_is_room(photos, goal):
+def test_a_threshold_lies_between_the_scores_where_possible(photos, goal):
     scores, targets = arrays(photos)
     threshold = np.float32(choose_operating_point(scores, targets, goal).threshold)
     above, below = scores[scores >= threshold].min(), scores[scores < threshold].max(initial=-1)
@@ -83,13 +83,13 @@ def test_a_threshold_lies_clear_of_the_scores_where_there_is_room(photos, goal):
 def test_photos_of_equal_score_are_never_split():
     scores, targets = np.full(6, 0.5, np.float32), np.array([True, False, False, False, False, False])
     for goal in GOALS:
-        assert choose_operating_point(scores, targets, goal).given == 6
+        assert choose_operating_point(scores, targets, goal).predicted_positive == 6
 
 
-def test_a_precision_out_of_reach_is_said_to_be():
+def test_a_precision_out_of_reach_is_marked():
     scores, targets = np.array([0.9, 0.8, 0.7, 0.6], np.float32), np.array([False, True, True, False])
-    cut = choose_operating_point(scores, targets, Goal(PRECISION, 0.9))
-    assert (cut.given, cut.reached) == (3, False)
+    point = choose_operating_point(scores, targets, Goal(PRECISION, 0.9))
+    assert (point.predicted_positive, point.reached) == (3, False)
     assert choose_operating_point(scores, targets, Goal(PRECISION, 0.6)).reached
 
 
@@ -98,7 +98,7 @@ def test_a_label_that_no_photo_has_has_no_threshold_of_its_own():
     with pytest.raises(ValueError, match="no photo has the label"):
         choose_operating_point(scores, targets, Goal(BEST_F1))
     tried = operating_point_at(0.5, scores, targets)
-    assert (tried.given, tried.precision) == (1, 0)
+    assert (tried.predicted_positive, tried.precision) == (1, 0)
     assert math.isnan(tried.recall)
     assert math.isnan(tried.f1)
 
@@ -120,6 +120,6 @@ def test_goals_are_read_as_they_are_written(text, goal):
 @pytest.mark.parametrize(
     "text", ["", "f1", "precision", "precision=", "precision=0", "recall=1.1", "recall=nan", "best-f1=0.5", "x=0.5"]
 )
-def test_what_is_no_goal_is_refused(text):
-    with pytest.raises(UsageError, match=r"is no goal for thresholds; use best-f1, precision=0\.9 or recall=0\.8"):
+def test_unknown_goals_are_refused(text):
+    with pytest.raises(UsageError, match=r"unknown; use best-f1, precision=0\.9 or recall=0\.8"):
         parse_goal(text)

@@ -1,4 +1,4 @@
-"""Predicted thresholds: the formulas, the intervals, and that no label has a say in its own prediction."""
+"""Predicted thresholds: the formulas, the intervals, and that no label affects its own prediction."""
 
 import dataclasses
 import math
@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlzsl.runtime.thresholds.prediction import COVERAGE, SPACES, Known, Method, assess, overlap, predict
+from mlzsl.runtime.thresholds.prediction import COVERAGE, SCALES, KnownLabels, Method, cross_validate, overlap, predict
 
 PHOTOS, LABELS = 400, 12
 
 
-def drawn(seed: int = 0, labels: int = LABELS) -> Known:
+def drawn(seed: int = 0, labels: int = LABELS) -> KnownLabels:
     """Labels whose scores differ in level and spread; each threshold gives its label to 2 to 15 % of the photos."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(-4, 2, labels) + rng.uniform(0.5, 2, labels) * rng.normal(size=(PHOTOS, labels))
@@ -21,7 +21,7 @@ def drawn(seed: int = 0, labels: int = LABELS) -> Known:
     shares = rng.uniform(0.02, 0.15, labels)
     thresholds = np.array([np.quantile(scores[:, j], 1 - shares[j]) for j in range(labels)])
     near = rng.uniform(0.1, 0.9, (labels, labels))
-    return Known(scores, thresholds, (near + near.T) / 2 + np.diag(1 - np.diag(near)))
+    return KnownLabels(scores, thresholds, (near + near.T) / 2 + np.diag(1 - np.diag(near)))
 
 
 def logit(value: float) -> float:
@@ -32,7 +32,7 @@ def logit(value: float) -> float:
 def test_the_weighted_mean_of_the_scores_by_hand(sharpness):
     known = drawn()
     similarities = np.random.default_rng(1).uniform(0, 1, (1, LABELS))
-    predicted = predict(known, drawn(2).scores[:, :1], similarities, Method("score", sharpness))
+    predicted = predict(known, drawn(2).scores[:, :1], similarities, Method("logit", sharpness))
     top = bottom = 0.0
     for j in range(LABELS):
         weight = math.exp(sharpness * similarities[0, j])
@@ -41,51 +41,51 @@ def test_the_weighted_mean_of_the_scores_by_hand(sharpness):
     assert predicted.thresholds[0] == pytest.approx(1 / (1 + math.exp(-top / bottom)))
 
 
-def test_a_share_of_photos_is_carried_over_to_other_scores():
+def test_a_positive_rate_is_converted_to_other_scores():
     known = drawn()
-    given = 20
+    predicted_positive = 20
     falling = np.sort(known.scores, axis=0)[::-1]
-    known = dataclasses.replace(known, thresholds=falling[given - 1].astype(np.float64))
+    known = dataclasses.replace(known, thresholds=falling[predicted_positive - 1].astype(np.float64))
     other = drawn(5).scores[:, :3]
-    predicted = predict(known, other, np.full((3, LABELS), 0.5), Method("share of photos", 0.0))
-    assert (other >= predicted.thresholds.astype(np.float32)).sum(axis=0).tolist() == [given] * 3
+    predicted = predict(known, other, np.full((3, LABELS), 0.5), Method("positive rate", 0.0))
+    assert (other >= predicted.thresholds.astype(np.float32)).sum(axis=0).tolist() == [predicted_positive] * 3
 
 
-def test_standing_does_not_change_with_level_and_spread():
+def test_the_normalized_logit_does_not_change_with_level_and_spread():
     known = drawn()
     logits = np.log(known.scores.astype(np.float64) / (1 - known.scores))
     shifted = 1 / (1 + np.exp(-(1.3 * logits + 0.5)))
-    values = SPACES["standing among its scores"].of_thresholds(known.thresholds, known.scores)
-    thresholds = SPACES["standing among its scores"].to_thresholds(values, shifted.astype(np.float32))
+    values = SCALES["normalized logit"].encode(known.thresholds, known.scores)
+    thresholds = SCALES["normalized logit"].decode(values, shifted.astype(np.float32))
     ours = (known.scores >= known.thresholds.astype(np.float32)).sum(axis=0)
     theirs = (shifted.astype(np.float32) >= thresholds.astype(np.float32)).sum(axis=0)
     assert np.abs(ours - theirs).max() <= 1
 
 
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("scale", SCALES)
 @given(seed=st.integers(0, 50))
-def test_every_language_says_the_same_threshold_back(space, seed):
+def test_every_scale_converts_a_threshold_there_and_back(scale, seed):
     known = drawn(seed, labels=4)
-    values = SPACES[space].of_thresholds(known.thresholds, known.scores)
-    back = SPACES[space].to_thresholds(values, known.scores)
+    values = SCALES[scale].encode(known.thresholds, known.scores)
+    back = SCALES[scale].decode(values, known.scores)
     assert (overlap(known.scores, back, known.thresholds) > 0.85).all()
     assert ((back >= 0) & (back <= 1)).all()
 
 
-@pytest.mark.parametrize("space", SPACES)
-def test_scores_that_are_all_alike_break_nothing(space):
+@pytest.mark.parametrize("scale", SCALES)
+def test_scores_that_are_all_alike_break_nothing(scale):
     known = drawn()
     flat = np.stack([np.zeros(PHOTOS), np.ones(PHOTOS), np.full(PHOTOS, 0.3)], axis=1).astype(np.float32)
-    predicted = predict(known, flat, np.full((3, LABELS), 0.5), Method(space, 4.0))
+    predicted = predict(known, flat, np.full((3, LABELS), 0.5), Method(scale, 4.0))
     for values in (predicted.thresholds, predicted.low, predicted.high):
         assert np.isfinite(values).all()
         assert ((values >= 0) & (values <= 1)).all()
 
 
-@pytest.mark.parametrize("space", SPACES)
-def test_the_interval_holds_the_prediction_it_is_about(space):
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_interval_holds_the_prediction_it_is_about(scale):
     known = drawn()
-    predicted = predict(known, drawn(3).scores, known.similarities, Method(space, 4.0))
+    predicted = predict(known, drawn(3).scores, known.similarities, Method(scale, 4.0))
     assert (predicted.low <= predicted.high).all()
     inside = (predicted.low <= predicted.thresholds) & (predicted.thresholds <= predicted.high)
     assert inside.all()
@@ -100,39 +100,39 @@ def test_overlap_is_that_of_the_two_sets_of_photos():
         assert found == pytest.approx(len(a & b) / len(a | b) if a | b else 1)
 
 
-def test_a_label_left_out_has_no_say_in_its_own_prediction():
+def test_a_label_left_out_does_not_affect_its_own_prediction():
     known = drawn()
-    before = assess(known).left_out
+    before = cross_validate(known).left_out
     for j in range(LABELS):
         thresholds = known.thresholds.copy()
         thresholds[j] = 0.999
-        after = assess(dataclasses.replace(known, thresholds=thresholds)).left_out
+        after = cross_validate(dataclasses.replace(known, thresholds=thresholds)).left_out
         assert after.thresholds[j] == before.thresholds[j]
         assert (after.low[j], after.high[j]) == (before.low[j], before.high[j])
 
 
-def test_the_language_that_carries_over_is_found():
+def test_the_scale_that_predicts_best_is_found():
     known = drawn()
     falling = np.sort(known.scores, axis=0)[::-1]
     known = dataclasses.replace(known, thresholds=falling[29].astype(np.float64))
-    found = assess(known)
-    assert found.method.space == "share of photos"
+    found = cross_validate(known)
+    assert found.method.scale == "positive rate"
     assert found.overlap == 1
-    assert found.covered == 1
+    assert found.coverage == 1
 
 
-def test_near_labels_are_listened_to_where_they_know_better():
+def test_similar_labels_weigh_more_where_they_predict_better():
     """Two families of labels, one on a tenth of the photos and one on a fiftieth."""
     known = drawn()
     family = np.arange(LABELS) % 2
     falling = np.sort(known.scores, axis=0)[::-1]
     thresholds = np.where(family, falling[PHOTOS // 10 - 1], falling[PHOTOS // 50 - 1]).astype(np.float64)
     similarities = np.where(family[:, None] == family[None, :], 0.9, 0.1)
-    found = assess(Known(known.scores, thresholds, similarities))
+    found = cross_validate(KnownLabels(known.scores, thresholds, similarities))
     assert found.method.sharpness > 0
     assert found.overlap > 0.95
 
 
 def test_intervals_hold_about_as_often_as_they_say():
-    covered = [assess(drawn(seed, labels=50)).covered for seed in range(2)]
+    covered = [cross_validate(drawn(seed, labels=50)).coverage for seed in range(2)]
     assert abs(np.mean(covered) - COVERAGE) < 0.1

@@ -1,4 +1,4 @@
-"""`mlzsl-verify --certify`: what keeps to its limits gets a certificate in its file; nothing else changes a file."""
+"""`mlzsl-verify --certify`: an engine within its tolerances gets a certificate in its file; nothing else changes it."""
 
 import json
 
@@ -22,8 +22,8 @@ def verify(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def harmed_network(by):
-    """The tiny network with the weights of its first label turned: its tags, their order and its mAP suffer."""
+def distorted_network(by):
+    """The tiny network with other weights for its first label, which changes its tags, their order and its mAP."""
     model = onnx.load_model_from_string(network())
     weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
     turned = numpy_helper.to_array(weights) * np.array([1 - by, 1, 1, 1, 1, 1], np.float32)
@@ -35,7 +35,7 @@ def derive(source, path, by, **changes):
     """A file made from another as calibration makes one: another network, the golden sample that of the source."""
     images = random_images(3, seed=5)
     made = replace(source.manifest, sources={"model": source.manifest.network_sha256}, **changes)
-    return write_model_file(path, harmed_network(by), made, images, reference_scores(images).astype(np.float32))
+    return write_model_file(path, distorted_network(by), made, images, reference_scores(images).astype(np.float32))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_verifying_alone_changes_no_file(here):
     assert (here / "model.onnx").read_bytes() == before
 
 
-def test_what_was_measured_stands_in_the_file(here):
+def test_the_measurements_are_written_into_the_file(here):
     result = verify("model.onnx", *ON_PHOTOS, "--certify", "--backend", "onnxruntime", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -91,11 +91,11 @@ def test_each_engine_and_precision_has_its_own(here):
     assert [made.backend for made in read_manifest("model.onnx").certificates] == ["onnxruntime", "openvino"]
 
 
-def test_what_is_beyond_its_limits_gets_none(here):
+def test_an_engine_that_exceeds_its_tolerances_gets_none(here):
     before = (here / "derived.onnx").read_bytes()
     result = verify("derived.onnx", *ON_PHOTOS, "--certify")
     assert result.exit_code == 1
-    assert "derived.onnx: beyond its limits: golden sample: largest difference is" in result.stderr
+    assert "derived.onnx: exceeds its tolerances: golden sample: largest difference is" in result.stderr
     assert result.stderr.endswith("no certificate was written.\n")
     assert (here / "derived.onnx").read_bytes() == before
 
@@ -111,12 +111,12 @@ def test_what_is_beyond_its_limits_gets_none(here):
     ],
 )
 def test_every_limit_can_be_tightened(here, tighter, measured):
-    derive(TinyModel(here / "model.onnx", read_manifest("model.onnx"), PHOTOS), here / "harmed.onnx", by=2)
+    derive(TinyModel(here / "model.onnx", read_manifest("model.onnx"), PHOTOS), here / "distorted.onnx", by=2)
     loose = dict(zip(LOOSE[::2], LOOSE[1::2], strict=True))
     labelled = (*ON_PHOTOS, "--labels-json", "labels.json", "--backend", "onnxruntime")
-    assert verify("harmed.onnx", *labelled, *LOOSE, "--quiet").exit_code == 0
+    assert verify("distorted.onnx", *labelled, *LOOSE, "--quiet").exit_code == 0
     loose.pop(tighter[0])
-    result = verify("harmed.onnx", *labelled, *(word for pair in loose.items() for word in pair), *tighter)
+    result = verify("distorted.onnx", *labelled, *(word for pair in loose.items() for word in pair), *tighter)
     assert result.exit_code == 1, result.output
     assert f"{measured} is " in result.stderr
 
@@ -135,10 +135,10 @@ def test_the_drop_of_map_is_measured_on_labelled_photos(here):
 
 
 def test_the_fp32_file_is_its_own_reference_in_another_precision_and_nothing_else_is(here):
-    strangers = here / "strangers.onnx"
+    other = here / "other.onnx"
     images = random_images(3, seed=9)
-    write_model_file(strangers, harmed_network(1), manifest(), images, reference_scores(images).astype(np.float32))
-    result = verify("model.onnx", "--against", strangers, "--photos", "photos")
+    write_model_file(other, distorted_network(1), manifest(), images, reference_scores(images).astype(np.float32))
+    result = verify("model.onnx", "--against", other, "--photos", "photos")
     assert result.exit_code == 2
     assert "model.onnx was not made from it" in result.stderr
     assert verify("model.onnx", *ON_PHOTOS, "--quiet").exit_code == 0
@@ -160,12 +160,12 @@ def test_a_reference_that_does_not_give_its_own_golden_scores_is_not_trusted(her
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        ({"00.png": ["unicorn"]}, "not one of its labels (unicorn, …) is among the 6 of the model"),
+        ({"00.png": ["unicorn"]}, "none of the labels of its photos (unicorn, …) is among the 6 of the model"),
         ({"nowhere.png": ["dog"]}, "1 of its 1 photos are not in photos"),
         (["dog"], 'expected {"photo.jpg": ["dog", "chair"], ...}'),
     ],
 )
-def test_unfit_labels_are_one_sentence(here, labels, expected):
+def test_invalid_labels_are_one_sentence(here, labels, expected):
     (here / "labels.json").write_text(json.dumps(labels))
     result = verify("model.onnx", *ON_PHOTOS, "--labels-json", "labels.json")
     assert result.exit_code == 2, result.output
