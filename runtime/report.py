@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 import msgspec
-import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table

@@ -9,12 +9,12 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.optional import import_optional
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
 from mlzsl.engines.artifact.plan_manifest import SUFFIX
@@ -155,7 +155,8 @@ def _fp32_file(comparison: Comparison) -> Path:
 def _onnxruntime(name: str, comparison: Comparison) -> Baseline:
     """The fp32 file in ONNX Runtime, one batch at a time."""
     model = _fp32_file(comparison)
-    onnxruntime = _import("onnxruntime", "mlzsl[gpu]" if comparison.device == "cuda" else "mlzsl[cpu]")
+    extra = "gpu" if comparison.device == "cuda" else "cpu"
+    onnxruntime = import_optional("onnxruntime", f"onnxruntime is not installed; run `pip install 'mlzsl[{extra}]'`.")
     if PROVIDER[comparison.device] not in onnxruntime.get_available_providers():
         raise UsageError(f"the installed onnxruntime has no {PROVIDER[comparison.device]}; install the extra gpu.")
     options = onnxruntime.SessionOptions()
@@ -169,7 +170,7 @@ def _openvino(name: str, comparison: Comparison) -> Baseline:
     if comparison.device != "cpu":
         raise UsageError("runs on the CPU only, found --device cuda.")
     model = _fp32_file(comparison)
-    core = shared_core(_import("openvino", "mlzsl[cpu]"))
+    core = shared_core(import_optional("openvino", "openvino is not installed; run `pip install 'mlzsl[cpu]'`."))
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
@@ -182,7 +183,8 @@ def _openvino(name: str, comparison: Comparison) -> Baseline:
 def _pytorch(name: str, opener: str, comparison: Comparison) -> Baseline:
     if comparison.checkpoint is None:
         raise UsageError(f"no checkpoint is named; name that of {comparison.models[0]} with --checkpoint.")
-    baseline = _import("mlzsl.export.baseline", "mlzsl[train]")
+    import_optional("torch", "torch is not installed; run `pip install 'mlzsl[train]'`.")
+    baseline = importlib.import_module("mlzsl.export.baseline")
     manifest = first_manifest(comparison)
     opened = getattr(baseline, opener)(
         comparison.checkpoint,
@@ -218,12 +220,3 @@ def _decoded(path: str, size: int) -> Images:
     """A photo decoded at full size, then squashed: uint8 [S, S, 3]."""
     with Image.open(path) as image:
         return np.array(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
-
-
-def _import(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("mlzsl"):
-            raise
-        raise UsageError(f"{error.name} is not installed; run `pip install '{extra}'`.") from error

@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.optional import import_optional
 
 ROWS_READ = 4096
 ROWS_WRITTEN = 50_000  # a row group
@@ -85,13 +84,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"path": text, "path_bytes": None if text.encode() == name else name}
 
 
-def _import_pyarrow(path: str) -> ModuleType:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "pyarrow":
-            raise
-        raise UsageError(f"{path}: Parquet needs pyarrow; run `pip install 'mlzsl[parquet]'`.") from error
-    module: ModuleType = pyarrow
-    return module
+def _import_pyarrow(path: str) -> Any:
+    missing = f"{path}: Parquet needs pyarrow; run `pip install 'mlzsl[parquet]'`."
+    import_optional("pyarrow.parquet", missing)
+    return import_optional("pyarrow", missing)

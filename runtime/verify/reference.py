@@ -5,11 +5,11 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.optional import import_optional
 from mlzsl.cli.outputs import sha256_of_file
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_golden, read_manifest
@@ -75,7 +75,12 @@ def open_reference(
             yield Reference(description, engine.manifest.network_sha256, lambda images: engine.run(images))
         return
     sha256 = check_checkpoint("--against", against, model, manifest)
-    scores = _import_reference()
+    import_optional(
+        "torch",
+        "--against: torch is not installed, and comparing with PyTorch needs it; run `pip install 'mlzsl[train]'`, or "
+        "name the fp32 .onnx file.",
+    )
+    scores = importlib.import_module("mlzsl.export.reference").reference_scores
     yield Reference(f"PyTorch, {against}", sha256, lambda images: scores(against, manifest, images, embeddings))
 
 
@@ -127,20 +132,3 @@ def check_checkpoint(flag: str, checkpoint: Path, model: Path, manifest: Manifes
             f"{expected[:12] or 'none'}…; name that one, or export this one with mlzsl-export."
         )
     return found
-
-
-ReferenceScores = Callable[[Path, Manifest, Iterable[Images], str | None], Iterator[Scores]]
-
-
-def _import_reference() -> ReferenceScores:
-    """The PyTorch reference; imported only here, since it needs torch."""
-    try:
-        module = importlib.import_module("mlzsl.export.reference")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("mlzsl"):
-            raise
-        raise UsageError(
-            f"--against: {error.name} is not installed, and comparing with PyTorch needs it; "
-            "run `pip install 'mlzsl[train]'`, or name the fp32 .onnx file."
-        ) from error
-    return cast(ReferenceScores, module.reference_scores)

@@ -9,6 +9,7 @@ from PIL import Image
 from resnetmodel import write_resnet18_model
 from tinymodel import random_images
 
+from mlzsl.cli.errors import UsageError
 from mlzsl.runtime.bench import baselines as bench_baselines
 from mlzsl.runtime.bench.baselines import Baseline, Comparison, Skipped, open_baselines
 from mlzsl.runtime.bench.cli import main
@@ -90,10 +91,10 @@ def test_what_is_installed_runs_and_the_rest_is_listed_with_its_reason(tiny_mode
 
 
 def test_other_models_and_missing_libraries(tiny_model, tmp_path, images, monkeypatch):
-    def nothing(name: str):
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    def not_installed(name: str, missing: str):
+        raise UsageError(missing)
 
-    monkeypatch.setattr(bench_baselines.importlib, "import_module", nothing)
+    monkeypatch.setattr(bench_baselines, "import_optional", not_installed)
     (tmp_path / "broken.plan").write_bytes(b"no plan")
     baselines, skipped = open_baselines(
         Comparison((tiny_model.path, tmp_path / "broken.plan"), None, None, batch_size=2, threads=1)
