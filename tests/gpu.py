@@ -1,11 +1,11 @@
-"""Whether there is a GPU here, for tests that need one and tests of what is said without one."""
+"""Whether this machine has a GPU, for tests that need one and tests of errors without one."""
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.tensorrt.cuda import find_gpu
 
 
 def has_gpu() -> bool:
-    """Whether cuda-core, a driver and a GPU are there."""
+    """Whether cuda-core, a driver and a GPU are available."""
     try:
         find_gpu("a test")
     except UsageError:

@@ -1,8 +1,8 @@
-"""A stand-in for a GPU, for machines without one: memory is the host's, and streams do their work when waited for.
+"""CUDA emulated on the host, for tests without a GPU.
 
-It answers `tensorrt_cuda.Cuda` as CUDA would: nothing that was queued has happened before `synchronize`, a graph does
-again what was queued while it was captured, with the addresses of then. `Context` answers as the libraries' execution
-contexts and computes the tiny model's scores by its formulas, at the addresses that it was given.
+`HostCuda` implements `tensorrt.cuda.Cuda`: queued work runs at `synchronize`, and a graph repeats the calls of its
+capture with the same addresses. `Context` has the interface of the libraries' execution contexts and computes the tiny
+model's scores by its formulas.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ STREAMS: dict[int, "HostStream"] = {}
 
 
 class HostCuda:
-    """Answers `Cuda`."""
+    """Implements `Cuda`."""
 
     gpu = Gpu("host", "8.9", "13.0")
     errors = (MemoryError,)
@@ -30,7 +30,7 @@ class HostCuda:
 
 
 class HostStream:
-    """Answers `CudaStream`; `launched` counts how often a graph was replayed."""
+    """Implements `CudaStream`; `launched` counts the replays of graphs."""
 
     def __init__(self) -> None:
         self.handle = len(STREAMS) + 1

@@ -1,4 +1,4 @@
-"""How a plan was built, as the tests of plans vary it."""
+"""A build record, which tests of plans vary."""
 
 from mlzsl.engines.artifact.plan_manifest import BatchProfile, BuildRecord
 

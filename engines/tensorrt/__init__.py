@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: build plans from model files, and run them on NVIDIA GPUs."""

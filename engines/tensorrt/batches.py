@@ -1,7 +1,4 @@
-"""Batches of any size through a few slots that run at once, results in the order of the batches.
-
-It knows nothing of GPUs: a slot is whatever starts a piece of a batch and finishes it later.
-"""
+"""Scheduling of batches: split into pieces, run on several slots at once, returned in order. Independent of CUDA."""
 
 import contextlib
 from collections import deque
@@ -16,18 +13,18 @@ from mlzsl.engines.artifact.modelfile import Images, Scores
 
 
 class Slot(Protocol):
-    """A place where one piece of a batch runs at a time."""
+    """Runs one piece of a batch at a time."""
 
     def start(self, images: Images) -> None:
-        """Take uint8 [n, S, S, 3] and begin; the slot is busy until `finish`."""
+        """Start uint8 [n, S, S, 3]; the slot is busy until `finish`."""
 
     def finish(self) -> Scores:
-        """Wait for what was started; float32 [n, L], a copy of the caller's own."""
+        """Wait for the piece; float32 [n, L], owned by the caller."""
 
 
 @dataclass
 class _Batch:
-    """A batch on its way: the scores of its pieces so far, in order, and how many are to come."""
+    """A running batch: the scores of its finished pieces, in order, and the number of unfinished ones."""
 
     missing: int
     parts: list[Scores] = field(default_factory=list)
@@ -37,34 +34,33 @@ class _Batch:
 
 
 def split(images: Images, most: int) -> Iterator[Images]:
-    """A batch in as few pieces of at most `most` as it takes, of nearly the same size; pieces are views."""
-    count = -(-len(images) // most)
-    return iter(np.array_split(images, count))
+    """The fewest pieces of at most `most` images, of nearly equal size, as views."""
+    return iter(np.array_split(images, -(-len(images) // most)))
 
 
 def scored_in_order(
     batches: Iterable[Images], slots: Sequence[Slot], most: int, check: Callable[[Images], Images]
 ) -> Generator[Scores, None, None]:
-    """Score batches with as many pieces running as there are slots.
+    """Score batches with one piece running on every slot.
 
     Args:
-        batches: uint8 [n, S, S, 3]; one is pulled only when a slot is free or about to be.
+        batches: uint8 [n, S, S, 3]; taken one at a time, as slots become free.
         slots: at least one, all idle.
-        most: the largest piece that a slot takes.
-        check: returns a batch as slots take it, or raises.
+        most: largest piece of a slot.
+        check: validates a batch and returns it contiguous.
 
     Yields:
         float32 [n, L] for each batch, in the order of the batches.
 
     Raises:
-        FailureError: as `check` and the slots do; what runs is waited for first.
+        FailureError: from `check` or a slot, after running pieces have finished.
     """
     idle = deque(slots)
-    execution: deque[tuple[Slot, _Batch]] = deque()
+    running: deque[tuple[Slot, _Batch]] = deque()
     pending: deque[_Batch] = deque()
 
     def finish_oldest() -> None:
-        slot, batch = execution.popleft()
+        slot, batch = running.popleft()
         idle.append(slot)
         batch.parts.append(slot.finish())
         batch.missing -= 1
@@ -78,14 +74,14 @@ def scored_in_order(
                     finish_oldest()
                 slot = idle.popleft()
                 slot.start(piece)
-                execution.append((slot, pending[-1]))
+                running.append((slot, pending[-1]))
             while pending and not pending[0].missing:
                 yield pending.popleft().scores()
-        while execution:
+        while running:
             finish_oldest()
             while pending and not pending[0].missing:
                 yield pending.popleft().scores()
     finally:
-        for slot, _ in execution:
+        for slot, _ in running:
             with contextlib.suppress(FailureError):  # the first error has been raised already
                 slot.finish()

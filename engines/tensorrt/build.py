@@ -1,39 +1,41 @@
-"""A model file compiled into a plan: one path for TensorRT 10.12 and later, TensorRT 11 and TensorRT-RTX.
+"""Build a TensorRT plan from a model file, with TensorRT 10.12 or later or with TensorRT-RTX.
 
-Precision is the file's own: the network is strongly typed, so every layer computes in the type that the ONNX graph
-gives it. TensorRT builds on the GPU that is to run the plan; TensorRT-RTX needs no GPU and leaves the last step of
-compilation to the machine that opens the plan.
+The network is strongly typed: every layer computes in the type that the ONNX graph gives it. TensorRT builds on the GPU
+that runs the plan; TensorRT-RTX needs no GPU and finishes the compilation where the plan is opened.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.outputs import written_atomically
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import read_model_file
 from mlzsl.engines.artifact.plan_manifest import SUFFIX, BuildRecord, PlanManifest, write_plan
 from mlzsl.engines.engine import check_signature, signature
 from mlzsl.engines.tensorrt.cuda import Gpu, find_gpu
 from mlzsl.engines.tensorrt.inspection import Layer, inspect_plan, precisions
-from mlzsl.engines.tensorrt.library import Library, open_library, plain, port, this_platform
+from mlzsl.engines.tensorrt.library import Library, clean_message, open_library, port, this_platform
 from mlzsl.engines.tensorrt.options import BuildOptions, apply_options, capability_members, check_options
-from mlzsl.engines.tensorrt.progress import watched
-from mlzsl.engines.tensorrt.timing_cache import TimingCache
+from mlzsl.engines.tensorrt.progress import build_progress
+
+DEFAULT_CACHE = Path("mlzsl-cache")
 
 
 @dataclass(frozen=True)
 class Build:
-    """What a build made.
+    """The result of a build.
 
     Attributes:
         path: the plan.
-        manifest: what was written beside it.
+        manifest: as written beside it.
         ports: the network's inputs and outputs, "images uint8 [N, 224, 224, 3] → scores float32 [N, 80]".
-        layers: what the library made of the network, in the order in which they run.
+        layers: of the plan, in execution order.
         plan_bytes: size of the plan.
-        seconds: that the library took.
+        seconds: duration of the library's build.
     """
 
     path: Path
@@ -47,32 +49,31 @@ class Build:
 def build_plan(
     model: Path, output: Path | None = None, options: BuildOptions | None = None, quiet: bool = False
 ) -> Build:
-    """Compile a model file and write the plan and its manifest, `output` and `output.json`.
+    """Compile a model file, and write the plan `output` and its manifest `output.json`.
 
     Args:
         model: a `.onnx` file with a manifest.
-        output: the `.plan` file to write; None for the model's name with that suffix.
+        output: the `.plan` file to write; None for the model's name with this suffix.
         options: None for the defaults.
         quiet: show no progress.
 
     Raises:
-        UsageError: the model file is unfit, an option is wrong or not to be had from the installed library, or there
-            is no GPU where one is needed.
-        FailureError: the library cannot build the network, or the file system refuses.
+        UsageError: the model file or an option is not valid, or the library, an option of it or the GPU is missing.
+        FailureError: the library cannot build the network, or a file cannot be written.
     """
     options = options or BuildOptions()
     output = output or model.with_suffix(SUFFIX)
     if output.suffix.lower() != SUFFIX:
-        raise UsageError(f"--output {output}: a plan's name ends in {SUFFIX}; call it {output.with_suffix(SUFFIX)}.")
+        raise UsageError(f"--output {output}: expected a name that ends in {SUFFIX}; use {output.with_suffix(SUFFIX)}.")
     manifest, golden = read_model_file(model)
     if manifest.quantized_for not in (None, "tensorrt"):
         raise UsageError(
-            f"{model}: is quantized for {manifest.quantized_for}, in a way that TensorRT does not take; make one for "
-            f"it with `mlzsl-calibrate --precision {manifest.precision} --for tensorrt` from the fp32 file."
+            f"{model}: is quantized for {manifest.quantized_for}, expected for tensorrt; make such a file with "
+            f"`mlzsl-calibrate --precision {manifest.precision} --for tensorrt` from the fp32 file."
         )
     library = open_library("tensorrt_rtx" if options.rtx else "tensorrt", "--rtx" if options.rtx else "mlzsl-build")
     check_options(library, options)
-    gpu = None if options.rtx else find_gpu(f"{library} builds a plan on the GPU that is to run it, and")
+    gpu = None if options.rtx else find_gpu(f"{library} builds a plan on the GPU that runs it, and")
     started = time.perf_counter()
     ports, plan = _compile(library, model, manifest, options, gpu, quiet)
     seconds = time.perf_counter() - started
@@ -84,32 +85,32 @@ def build_plan(
 def _compile(
     library: Library, model: Path, manifest: Manifest, options: BuildOptions, gpu: Gpu | None, quiet: bool
 ) -> tuple[str, bytes]:
-    """The network's ports in words, and the serialized plan."""
+    """The network's signature, and the serialized plan."""
     try:
         builder = library.module.Builder(library.logger)
-    except TypeError as error:  # how the bindings say that the library gave them nothing
-        raise UsageError(f"{library} does not start: {library.messages.reason()}.") from error
+    except TypeError as error:  # raised by the bindings where the library returns a null pointer
+        raise UsageError(f"{library} does not start: {library.messages.reason()}; check the driver.") from error
     network = _parse(library, builder, model)
     ports = _signature(network)
     check_signature(model, manifest, ports)
     config = builder.create_builder_config()
     apply_options(library, config, options)
     config.add_optimization_profile(_profile(builder, manifest.image_size, options))
-    times = TimingCache(library, config, options.timing_cache, gpu.name) if gpu else None
-    with watched(library, config, quiet):
+    cache = TimingCache(library, config, options.timing_cache, gpu.name) if gpu else None
+    with build_progress(library, config, quiet):
         plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise _build_failure(library, model, options)
-    if times is not None:
-        times.keep()
+    if cache is not None:
+        cache.save()
     return ports, bytes(plan)
 
 
 def _parse(library: Library, builder: Any, model: Path) -> Any:
-    """The network of a model file.
+    """The library's network of a model file.
 
     Raises:
-        FailureError: the library does not know an operator or a form of it; the sentence names the node.
+        FailureError: the library does not support an operator; the sentence names the node.
     """
     flag = library.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
     network = builder.create_network(1 << int(flag))
@@ -122,15 +123,15 @@ def _parse(library: Library, builder: Any, model: Path) -> Any:
     )
     raise FailureError(
         f"{model}: {library} cannot read the network:{where} {_parser_reason(found)}; "
-        "run the model file itself with ONNX Runtime (--device cuda), or change that part of the network."
+        "use the model file with ONNX Runtime (--device cuda), or change that part of the network."
     )
 
 
 def _parser_reason(found: Any) -> str:
-    """What the parser says of an error: of several lines the first that says more than which node it is."""
+    """The parser's message of an error: the first line that does more than name the node."""
     lines = str(found.desc()).splitlines() if found else []
-    telling = [line for line in lines if line != "false" and not line.startswith("Invalid Node")]
-    return plain(telling[0]) if telling else "has an operator, or a form of it, that the library does not know"
+    relevant = [line for line in lines if line != "false" and not line.startswith("Invalid Node")]
+    return clean_message(relevant[0]) if relevant else "has an operator that the library does not support"
 
 
 def _profile(builder: Any, size: int, options: BuildOptions) -> Any:
@@ -143,15 +144,37 @@ def _profile(builder: Any, size: int, options: BuildOptions) -> Any:
 def _build_failure(library: Library, model: Path, options: BuildOptions) -> Exception:
     reason = library.messages.reason()
     if "workspace" in reason:
-        given = "" if options.workspace_mib is None else f" {options.workspace_mib}"
-        return UsageError(f"--workspace{given}: too little for {model}: {reason}; give more, or leave the flag out.")
+        value = "" if options.workspace_mib is None else f" {options.workspace_mib}"
+        return UsageError(f"--workspace{value}: too little for {model}: {reason}; raise it, or leave the flag out.")
     if options.strip_weights and options.rtx:
         return UsageError(
-            f"--strip-weights: {library} makes such plans only where there is a GPU and its driver ({reason}); "
-            "leave it out, or build on a machine with a GPU."
+            f"--strip-weights: {library} supports it on machines with a GPU only ({reason}); leave it out, or build on "
+            "such a machine."
         )
     remedy = "; build without this --compute-capability, or from a file of another precision" if "SM" in reason else ""
     return FailureError(f"{model}: {library} cannot build the network: {reason}{remedy}.")
+
+
+class TimingCache:
+    """TensorRT's measured kernel times, a file for each GPU model and library version, which later builds reuse."""
+
+    def __init__(self, library: Library, config: Any, folder: Path | None, gpu: str) -> None:
+        """Load the cache of a GPU into a builder configuration, an empty one if the library refuses it."""
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{library.key}-{library.version}-{gpu}")
+        self.path = (folder or DEFAULT_CACHE) / f"timing-{name}.cache"
+        for content in (self.path.read_bytes() if self.path.is_file() else b"", b""):
+            self._cache = config.create_timing_cache(content)
+            if config.set_timing_cache(self._cache, False):  # False: refuses times of another GPU, CUDA or version
+                break
+
+    def save(self) -> None:
+        """Write the cache with the times of this build.
+
+        Raises:
+            FailureError: the file cannot be written.
+        """
+        with written_atomically(self.path) as temporary:
+            temporary.write_bytes(bytes(self._cache.serialize()))
 
 
 def _record(

@@ -1,4 +1,4 @@
-"""Does a plan fit this machine? Decided from its record before any library sees its bytes."""
+"""Compatibility of a plan with this machine, decided from its build record before a library loads it."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ def check_version(plan: Path, record: BuildRecord, installed: str, platform: str
     Args:
         plan: for the message.
         record: how the plan was built.
-        installed: version of the library that is there.
-        platform: this machine's, as `tensorrt_library.this_platform` words it.
+        installed: version of the installed library.
+        platform: this machine's, from `library.this_platform`.
 
     Raises:
-        UsageError: it was built for others.
+        UsageError: the plan was built for another version or platform.
     """
     name = LIBRARIES[record.library]
     if record.platform != platform:
         raise UsageError(
-            f"{plan}: was built on {record.platform}, and this is {platform}; plans do not travel between them: "
+            f"{plan}: was built on {record.platform}, and this is {platform}; plans are not portable, "
             f"{record.rebuild(plan)}."
         )
     if installed == record.version:
@@ -51,16 +51,16 @@ def check_gpu(plan: Path, record: BuildRecord, gpu: Gpu, cuda_major: int | None)
     Args:
         plan: for the message.
         record: how the plan was built.
-        gpu: what is there.
-        cuda_major: major version of the CUDA that the library was made for; None where nobody knows.
+        gpu: of this machine.
+        cuda_major: major CUDA version of the library; None where it is unknown.
 
     Raises:
-        UsageError: the driver is too old, or the plan is another GPU's.
+        UsageError: the driver is too old, or the plan was built for another GPU.
     """
     if cuda_major is not None and version_numbers(gpu.driver)[0] < cuda_major:
         raise UsageError(
-            f"{plan}: needs a driver for CUDA {cuda_major}, and that of {gpu.name} is for CUDA {gpu.driver}; update "
-            f"NVIDIA's driver, or install {LIBRARIES[record.library]} for CUDA {version_numbers(gpu.driver)[0]}."
+            f"{plan}: needs a driver for CUDA {cuda_major}, and the driver of {gpu.name} is for CUDA {gpu.driver}; "
+            f"update it, or install {LIBRARIES[record.library]} for CUDA {version_numbers(gpu.driver)[0]}."
         )
     if not _runs_on(record, gpu.compute_capability):
         built_for = ", ".join(record.compute_capabilities) + (" and later" if record.hardware == "ampere-plus" else "")

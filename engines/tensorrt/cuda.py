@@ -1,6 +1,6 @@
-"""CUDA, as much of it as running a plan takes: streams, pinned and device memory, copies, graphs; from cuda-core.
+"""CUDA streams, pinned and device memory, copies and graphs, by cuda-core.
 
-`Cuda` is what an executor is written against. `tensorrt_pycuda` answers it for programs that already use PyCUDA.
+`Cuda` is the interface; `pycuda` implements it for programs that already use PyCUDA.
 """
 
 import ctypes
@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError, reason_of
 
-INSTEAD = "install NVIDIA's driver, or tag with the .onnx model file on the CPU"
+INSTEAD = "install NVIDIA's driver, or use the .onnx model file on the CPU"
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The GPU in use: its name, its compute capability ("8.9") and the CUDA version of its driver ("13.0")."""
+    """A GPU: its name, compute capability ("8.9") and the CUDA version of its driver ("13.0")."""
 
     name: str
     compute_capability: str
@@ -28,7 +28,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Page-locked memory: uint8 [bytes], and what owns it."""
+    """Page-locked memory: uint8 [bytes], and its owner."""
 
     array: npt.NDArray[np.uint8]
     owner: object
@@ -36,7 +36,7 @@ class HostMemory:
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Memory of the GPU: its address, aligned to 256 bytes, its size in bytes, and what owns it."""
+    """Device memory: address, aligned to 256 bytes, size in bytes, and its owner."""
 
     address: int
     size: int
@@ -44,17 +44,17 @@ class DeviceMemory:
 
 
 class CudaStream(Protocol):
-    """A queue of work for the GPU, which is done in order."""
+    """A CUDA stream with its memory."""
 
     @property
     def handle(self) -> int:
         """The `CUstream`."""
 
     def host_memory(self, size: int) -> HostMemory:
-        """Page-locked memory of `size` bytes, which lives until the stream is closed."""
+        """Allocate page-locked memory of `size` bytes, freed by `close`."""
 
     def device_memory(self, size: int) -> DeviceMemory:
-        """Memory of the GPU of `size` bytes, which lives until the stream is closed."""
+        """Allocate device memory of `size` bytes, freed by `close`."""
 
     def upload(self, target: DeviceMemory, source: HostMemory, size: int) -> None:
         """Queue a copy of the first `size` bytes to the GPU."""
@@ -63,38 +63,38 @@ class CudaStream(Protocol):
         """Queue a copy of the first `size` bytes from the GPU."""
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Something that queues what `work` queues, in one go where CUDA graphs are to be had."""
+        """A function that queues the same as `work`, as a CUDA graph where graphs are supported."""
 
     def synchronize(self) -> None:
-        """Wait until everything queued is done."""
+        """Wait until all queued work is done."""
 
     def close(self) -> None:
-        """Wait, and let go of the stream and its memory."""
+        """Wait, and free the stream and its memory."""
 
 
 class Cuda(Protocol):
-    """A GPU that was made ready."""
+    """An initialized GPU.
 
-    @property
-    def gpu(self) -> Gpu:
-        """Which one it is."""
+    Attributes:
+        gpu: its description.
+        errors: the exceptions of its calls.
+    """
 
-    @property
-    def errors(self) -> tuple[type[Exception], ...]:
-        """What its calls raise when the GPU fails."""
+    gpu: Gpu
+    errors: tuple[type[Exception], ...]
 
     def activate(self) -> None:
-        """Make the GPU the calling thread's."""
+        """Make the GPU current in the calling thread."""
 
     def stream(self) -> CudaStream:
-        """A new stream."""
+        """Create a stream."""
 
 
 def find_gpu(purpose: str) -> Gpu:
-    """The GPU that CUDA names first.
+    """The first GPU of CUDA.
 
     Args:
-        purpose: what needs a GPU, as the beginning of a sentence that goes on with what is wrong.
+        purpose: what needs a GPU; begins the sentence of an error.
 
     Raises:
         UsageError: cuda-core is not installed, or there is no driver or no GPU.
@@ -103,14 +103,16 @@ def find_gpu(purpose: str) -> Gpu:
 
 
 def open_cuda(purpose: str) -> "CudaCore":
-    """Make the first GPU ready with cuda-core; arguments and errors as `find_gpu`."""
+    """Initialize the first GPU with cuda-core; arguments and errors as `find_gpu`."""
     try:
         core = importlib.import_module("cuda.core")
         system = importlib.import_module("cuda.core.system")
-        errors = importlib.import_module("cuda.core._utils.cuda_utils").CUDAError, RuntimeError
+        # Public from cuda-core 1.3 on.
+        module = core if hasattr(core, "CUDAError") else importlib.import_module("cuda.core._utils.cuda_utils")
+        errors = module.CUDAError, RuntimeError
     except ImportError as error:
         raise UsageError(
-            f"{purpose} cuda-core is not installed, or not whole ({reason_of(error)}); "
+            f"{purpose} cuda-core is not installed, or incomplete ({reason_of(error)}); "
             "run `pip install 'mlzsl[tensorrt]'` (with TensorRT-RTX: 'mlzsl[rtx]')."
         ) from error
     try:
@@ -118,35 +120,32 @@ def open_cuda(purpose: str) -> "CudaCore":
         device.set_current()
         driver = ".".join(map(str, system.get_user_mode_driver_version()))
     except errors as error:
-        missing = "there is no CUDA driver here" if _is_loader_error(error) else "CUDA finds no usable GPU here"
+        missing = (
+            "there is no CUDA driver"
+            if type(error).__name__ == "DynamicLibNotFoundError"
+            else "CUDA finds no usable GPU"
+        )
         raise UsageError(f"{purpose} {missing} ({reason_of(error)}); {INSTEAD}.") from error
     capability = ".".join(map(str, device.compute_capability))
     return CudaCore(core, device, Gpu(str(device.name), capability, driver), errors)
 
 
-def _is_loader_error(error: Exception) -> bool:
-    return type(error).__name__ == "DynamicLibNotFoundError"
-
-
-class CudaCore:
-    """A GPU by way of cuda-core; answers `Cuda`."""
+class CudaCore(Cuda):
+    """A GPU, by cuda-core."""
 
     def __init__(self, core: Any, device: Any, gpu: Gpu, errors: tuple[type[Exception], ...]) -> None:
-        self.gpu = gpu
-        self.errors = errors
+        self.gpu, self.errors = gpu, errors
         self._core, self._device = core, device
 
     def activate(self) -> None:
-        """Make the GPU the calling thread's; see `Cuda.activate`."""
         self._device.set_current()
 
     def stream(self) -> "CudaCoreStream":
-        """A new stream; see `Cuda.stream`."""
         return CudaCoreStream(self._core, self._device)
 
 
-class CudaCoreStream:
-    """A stream and its memory by way of cuda-core; answers `CudaStream`."""
+class CudaCoreStream(CudaStream):
+    """A stream and its memory, by cuda-core."""
 
     def __init__(self, core: Any, device: Any) -> None:
         self._core, self._device = core, device
@@ -157,34 +156,29 @@ class CudaCoreStream:
 
     @property
     def handle(self) -> int:
-        """The `CUstream`."""
         return int(self._stream.handle)
 
     def host_memory(self, size: int) -> HostMemory:
-        """Page-locked memory; see `CudaStream.host_memory`."""
         buffer = self._pinned.allocate(size)
         self._buffers.append(buffer)
         raw = (ctypes.c_uint8 * size).from_address(int(buffer.handle))
         return HostMemory(np.ctypeslib.as_array(raw), buffer)
 
     def device_memory(self, size: int) -> DeviceMemory:
-        """Memory of the GPU; see `CudaStream.device_memory`."""
         buffer = self._device.allocate(size, stream=self._stream)
         self._buffers.append(buffer)
         return DeviceMemory(int(buffer.handle), size, buffer)
 
     def upload(self, target: DeviceMemory, source: HostMemory, size: int) -> None:
-        """Queue a copy to the GPU; see `CudaStream.upload`."""
         self._part(target.owner, size).copy_from(self._part(source.owner, size), stream=self._stream)
 
     def download(self, target: HostMemory, source: DeviceMemory, size: int) -> None:
-        """Queue a copy from the GPU; see `CudaStream.download`."""
         self._part(target.owner, size).copy_from(self._part(source.owner, size), stream=self._stream)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """What `work` queues as one CUDA graph; see `CudaStream.capture`."""
         builder = self._stream.create_graph_builder()
-        # Only this thread's calls must keep to what a capture allows: others may run engines of their own.
+        # Other threads may run engines of their own during the capture.
         builder.begin_building("thread_local")
         try:
             work()
@@ -195,11 +189,10 @@ class CudaCoreStream:
         return lambda: graph.launch(self._stream)
 
     def synchronize(self) -> None:
-        """Wait until everything queued is done."""
         self._stream.sync()
 
     def close(self) -> None:
-        """Wait, and let go of graphs, memory and stream, in this order."""
+        """Wait, and free graphs, memory and stream, in this order."""
         self._stream.sync()
         for held in [*self._graphs, *self._buffers]:
             held.close()

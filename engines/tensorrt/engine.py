@@ -1,15 +1,15 @@
-"""Plans on a GPU: checked, loaded by the library that built them, and run several batches at a time."""
+"""The TensorRT engine: opens a plan with the library that built it, and runs several batches at once."""
 
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlzsl.cli.errors import FailureError, UsageError, reason_of
-from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
 from mlzsl.engines.artifact.plan_manifest import PlanManifest, read_plan
-from mlzsl.engines.engine import ExecutionInfo, Port, check_images, check_signature, signature
+from mlzsl.engines.engine import Engine, ExecutionInfo, Port, check_images, check_signature, signature
 from mlzsl.engines.tensorrt.batches import scored_in_order
 from mlzsl.engines.tensorrt.compatibility import check_gpu, check_version
 from mlzsl.engines.tensorrt.cuda import Cuda, DeviceMemory, open_cuda
@@ -18,7 +18,7 @@ from mlzsl.engines.tensorrt.pycuda import open_pycuda
 from mlzsl.engines.tensorrt.slot import MakeContext, PlanSlot
 
 MEMORY: dict[str, Callable[[str], Cuda]] = {"cuda-core": open_cuda, "pycuda": open_pycuda}
-IN_FLIGHT = 3  # one is copied to the GPU, one computed, one copied back
+IN_FLIGHT = 3  # batches: one copied to the GPU, one computed, one copied back
 
 
 def open_plan(
@@ -32,21 +32,19 @@ def open_plan(
     """Open a plan that `mlzsl-build` made.
 
     Args:
-        path: the `.plan` file; its manifest must lie beside it.
+        path: the `.plan` file, with its manifest beside it.
         device: "cuda".
-        precision: None, or the one that the manifest states.
-        memory: "cuda-core", or "pycuda" for programs that already use PyCUDA: their current context is used.
-        in_flight: batches that run at once; each takes its own memory for the largest batch.
-        graphs: replay usual batch sizes as CUDA graphs.
+        precision: None, or that of the manifest.
+        memory: "cuda-core", or "pycuda" to run in the current PyCUDA context of the program.
+        in_flight: number of batches that run at once, each with memory for the largest batch.
+        graphs: replay frequent batch sizes as CUDA graphs.
 
     Raises:
-        UsageError: plan and manifest do not belong together, the plan does not fit this machine, or what it needs
-            is not there; one sentence each, which says what to do.
+        UsageError: plan and manifest do not match, the plan is not compatible with this machine, or a library or the
+            GPU is missing.
     """
     if device != "cuda":
-        raise UsageError(
-            f"{path}: a plan runs on a GPU; add --device cuda, or name the .onnx model file to use the CPU."
-        )
+        raise UsageError(f"{path}: a plan runs on a GPU; add --device cuda, or use the .onnx model file on the CPU.")
     manifest, plan = read_plan(path)
     if precision not in (None, manifest.model.precision):
         raise UsageError(
@@ -54,9 +52,9 @@ def open_plan(
             "leave the flag out, or build from a file of that precision."
         )
     if memory not in MEMORY:
-        raise UsageError(f"memory={memory!r}: unknown; there are {' and '.join(MEMORY)}.")
+        raise UsageError(f"memory={memory!r}: unknown, expected {' or '.join(MEMORY)}.")
     if in_flight < 1:
-        raise UsageError(f"in_flight={in_flight}: at least one batch must run.")
+        raise UsageError(f"in_flight={in_flight}: expected at least 1.")
     library = open_library(manifest.build.library, str(path))
     check_version(path, manifest.build, library.version, this_platform())
     cuda = MEMORY[memory](f"{path}: a plan runs on an NVIDIA GPU, and")
@@ -68,56 +66,48 @@ def open_plan(
     return PlanEngine(manifest, execution, cuda, engine, slots)
 
 
-class PlanEngine:
-    """A plan with its slots; answers `Engine`."""
+class PlanEngine(Engine):
+    """An engine on a plan; `plan` is the plan's manifest."""
 
     def __init__(
         self, plan: PlanManifest, execution: ExecutionInfo, cuda: Cuda, engine: Any, slots: list[PlanSlot]
     ) -> None:
-        self.plan = plan
-        self.manifest: Manifest = plan.model
-        self.execution = execution
-        self.in_flight = len(slots)
+        self.plan, self.manifest = plan, plan.model
+        self.execution, self.in_flight = execution, len(slots)
         self._cuda, self._engine, self._slots = cuda, engine, slots
 
     def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
-        """Score batches in pieces that the plan takes; see `Engine.run`."""
+        """Score batches in pieces of at most the plan's largest batch; see `Engine.run`."""
         self._cuda.activate()
-        with _failing_clearly(self._cuda):
-            yield from scored_in_order(batches, self._slots[: self.in_flight], self.plan.build.batch.max, self._checked)
-
-    def scores(self, images: Images) -> Scores:
-        """Score one batch; see `Engine.scores`."""
-        return next(iter(self.run([images])))
+        with _gpu_errors(self._cuda):
+            check = partial(check_images, manifest=self.manifest)
+            yield from scored_in_order(batches, self._slots[: self.in_flight], self.plan.build.batch.max, check)
 
     def close(self) -> None:
-        """Let go of the GPU's memory and of the plan; see `Engine.close`."""
+        """Free the GPU's memory and the plan; see `Engine.close`."""
         for slot in self._slots:
             slot.close()
         self._slots, self._engine = [], None
 
-    def _checked(self, images: Images) -> Images:
-        return check_images(images, self.manifest)
-
 
 def load_plan(library: Library, path: Path, manifest: PlanManifest, plan: bytes) -> Any:
-    """A plan as the library's `ICudaEngine`, with its weights.
+    """Load a plan as the library's `ICudaEngine`, with its weights.
 
     Args:
-        library: the one that built the plan.
-        path: the plan's, for messages, and where a stripped plan's model file lies.
-        manifest, plan: as `read_plan` checked them.
+        library: that built the plan.
+        path: of the plan; a stripped plan's model file is in the same folder.
+        manifest, plan: from `read_plan`.
 
     Raises:
-        UsageError: the library does not load it, or a stripped plan's model file is not there.
+        UsageError: the library cannot load it, or a stripped plan's model file is missing.
     """
     runtime = library.module.Runtime(library.logger)
     if manifest.build.version_compatible:
-        runtime.engine_host_code_allowed = True  # such a plan carries the runtime of its version; its hash was checked
+        runtime.engine_host_code_allowed = True  # it contains the runtime of its version; its hash was checked
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise UsageError(
-            f"{path}: {library} does not load the plan: {library.messages.reason()}; {manifest.build.rebuild(path)}."
+            f"{path}: {library} cannot load the plan: {library.messages.reason()}; {manifest.build.rebuild(path)}."
         )
     if manifest.build.weights_stripped:
         _refit(library, engine, path, manifest)
@@ -125,17 +115,17 @@ def load_plan(library: Library, path: Path, manifest: PlanManifest, plan: bytes)
 
 
 def _refit(library: Library, engine: Any, path: Path, manifest: PlanManifest) -> None:
-    """Give a stripped plan the weights of its model file, which must lie beside it."""
+    """Load the weights of a stripped plan from its model file in the same folder."""
     model = path.with_name(manifest.build.model_file)
     if not model.is_file():
-        raise UsageError(f"{path}: was built without its weights and needs {model}; copy that file beside the plan.")
+        raise UsageError(f"{path}: was built with --strip-weights and needs {model}; copy that file beside the plan.")
     if read_manifest(model).network_sha256 != manifest.model.network_sha256:
-        raise UsageError(f"{path}: was built without the weights of another {model}; copy that one beside the plan.")
+        raise UsageError(f"{path}: was built with --strip-weights from another {model}; copy that one beside the plan.")
     refitter = library.module.Refitter(engine, library.logger)
     parser = library.module.OnnxParserRefitter(refitter, library.logger)
     if not parser.refit_from_file(str(model)) or not refitter.refit_cuda_engine():
         raise UsageError(
-            f"{path}: {library} does not take the weights of {model}: {library.messages.reason()}; "
+            f"{path}: {library} refuses the weights of {model}: {library.messages.reason()}; "
             f"{manifest.build.rebuild(path)}."
         )
 
@@ -144,33 +134,33 @@ def _slots(
     library: Library, engine: Any, manifest: PlanManifest, cuda: Cuda, in_flight: int, graphs: bool
 ) -> list[PlanSlot]:
     size, labels = manifest.model.image_size, len(manifest.model.labels)
-    make_context, scratch_bytes = context_maker(library, engine, graphs)
-    captured = graphs and not captures_graphs_itself(library)
-    with contextlib.ExitStack() as undo, _failing_clearly(cuda):
+    make_context, activation_bytes = context_maker(library, engine, graphs)
+    capture = graphs and not captures_graphs_itself(library)
+    with contextlib.ExitStack() as undo, _gpu_errors(cuda):
         slots = []
         for _ in range(in_flight):
             stream = cuda.stream()
             undo.callback(stream.close)
-            slots.append(PlanSlot(stream, make_context, manifest.build.batch, size, labels, scratch_bytes, captured))
+            slots.append(PlanSlot(stream, make_context, manifest.build.batch, size, labels, activation_bytes, capture))
         undo.pop_all()
     return slots
 
 
 @contextlib.contextmanager
-def _failing_clearly(cuda: Cuda) -> Iterator[None]:
+def _gpu_errors(cuda: Cuda) -> Iterator[None]:
     try:
         yield
     except cuda.errors as error:
-        raise FailureError(f"the GPU failed: {reason_of(error)}; fewer or smaller batches need less memory.") from error
+        raise FailureError(f"the GPU failed: {reason_of(error)}; smaller batches need less memory.") from error
 
 
 def context_maker(library: Library, engine: Any, graphs: bool) -> tuple[MakeContext, int]:
-    """What makes an engine's execution contexts, and the bytes of scratch memory to give it; 0 where it takes none.
+    """A function that makes execution contexts, and the bytes of activation memory that it takes; 0 for none.
 
     Args:
         library: TensorRT or TensorRT-RTX.
-        engine: as `load_plan` gives it.
-        graphs: let a library that captures CUDA graphs itself do so.
+        engine: from `load_plan`.
+        graphs: whether TensorRT-RTX captures CUDA graphs.
     """
     if captures_graphs_itself(library):
         return _rtx_contexts(library, engine, graphs), 0
@@ -178,34 +168,34 @@ def context_maker(library: Library, engine: Any, graphs: bool) -> tuple[MakeCont
 
 
 def captures_graphs_itself(library: Library) -> bool:
-    """Whether contexts of a library replay CUDA graphs without being told to, as those of TensorRT-RTX do."""
+    """Whether a library captures CUDA graphs on its own, as TensorRT-RTX does."""
     return library.key == "tensorrt_rtx"
 
 
 def _contexts(library: Library, engine: Any) -> MakeContext:
-    """Contexts of TensorRT, which share the scratch memory of their slot."""
+    """Contexts of TensorRT, which share the activation memory of their slot."""
     strategy = library.module.ExecutionContextAllocationStrategy.USER_MANAGED
 
-    def make(scratch: DeviceMemory | None) -> Any:
+    def make(activation: DeviceMemory | None) -> Any:
         context = engine.create_execution_context(strategy)
-        if context is not None and scratch is not None:
-            context.set_device_memory(scratch.address, scratch.size)
+        if context is not None and activation is not None:
+            context.set_device_memory(activation.address, activation.size)
         return context
 
     return make
 
 
 def _rtx_contexts(library: Library, engine: Any, graphs: bool) -> MakeContext:
-    """Contexts of TensorRT-RTX, which captures graphs itself, and compiles kernels once for all of them."""
+    """Contexts of TensorRT-RTX, which share its compiled kernels and capture graphs on their own."""
     config = engine.create_runtime_config()
     if graphs:
         config.cuda_graph_strategy = library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
     cache = config.create_runtime_cache()
     config.set_runtime_cache(cache)
-    kept = (config, cache)  # the library holds no reference of its own to the cache
+    owners = (config, cache)  # the library holds no reference to the cache
 
-    def make(scratch: DeviceMemory | None) -> Any:
-        return engine.create_execution_context(kept[0])
+    def make(activation: DeviceMemory | None) -> Any:
+        return engine.create_execution_context(owners[0])
 
     return make
 

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX, two libraries of one API: which one is there, and what it has to say, as sentences."""
+"""TensorRT and TensorRT-RTX, two libraries with one API: import, version, and log messages as sentences."""
 
 import importlib
 import importlib.metadata
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.engines.artifact.plan_manifest import LIBRARIES, LibraryName
 from mlzsl.engines.engine import Port
 
 EXTRA: dict[LibraryName, str] = {"tensorrt": "mlzsl[tensorrt]", "tensorrt_rtx": "mlzsl[rtx]"}
-OLDEST = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 0)}  # the first with strongly typed networks as we ask for them
+OLDEST = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 0)}  # the first with the strongly typed networks that we build
 KNOWN_CUDA = (14, 13, 12)
 NUMPY_NAME = {"FLOAT": "float32", "HALF": "float16"}
 WORST = ("INTERNAL_ERROR", "ERROR")
@@ -24,14 +24,14 @@ LONGEST_LISTING = 2**26  # characters
 
 @dataclass
 class Messages:
-    """What a library logged: errors and warnings in order, and the builder's last listing of its layers."""
+    """The log of a library: errors and warnings in order, and the builder's last list of layers."""
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     listing: str = ""
 
     def log(self, severity: str, message: str) -> None:
-        """Take one message; severity is the library's name for it, such as "WARNING"."""
+        """Record a message; severity is the library's name, such as "WARNING"."""
         if severity in WORST:
             self.errors.append(message)
         elif severity == "WARNING":
@@ -40,22 +40,22 @@ class Messages:
             self.listing = message
 
     def reason(self) -> str:
-        """Why the library gave up, as the end of a sentence without its full stop."""
-        told = [plain(message) for message in self.errors]
-        # The library looks for a GPU whenever it words an error, and words that failure as well.
-        telling = [message for message in told if message and not re.search(r"cudaError \d+", message)] or told
-        return telling[0] if telling else "it gives no reason"
+        """The first error, as the end of a sentence without its full stop."""
+        errors = [clean_message(message) for message in self.errors]
+        # Every error without a GPU is accompanied by one about the missing GPU.
+        relevant = [error for error in errors if error and not re.search(r"cudaError \d+", error)] or errors
+        return relevant[0] if relevant else "it gives no reason"
 
 
 @dataclass(frozen=True)
 class Library:
-    """One of the two libraries, imported, with its logger.
+    """One of the two libraries, imported.
 
     Attributes:
         key: its import name, a key of `plan_manifest.LIBRARIES`.
         module: the imported module.
-        logger: what every object of the library is made with.
-        messages: what it has logged.
+        logger: the `ILogger` of every object of the library.
+        messages: its log.
     """
 
     key: LibraryName
@@ -65,7 +65,7 @@ class Library:
 
     @property
     def name(self) -> str:
-        """The vendor's name for it."""
+        """The vendor's name."""
         return LIBRARIES[self.key]
 
     @property
@@ -82,10 +82,10 @@ def open_library(key: LibraryName, wanted_by: str) -> Library:
 
     Args:
         key: a key of `plan_manifest.LIBRARIES`.
-        wanted_by: what asked for it, a flag or a file, for the message.
+        wanted_by: the flag or file that needs it; begins the sentence of an error.
 
     Raises:
-        UsageError: it is not installed, cannot be loaded, or is too old; the sentence names the extra to install.
+        UsageError: it is not installed, cannot be loaded, or too old; the sentence names the extra to install.
     """
     install = f"run `pip install '{EXTRA[key]}'`"
     try:
@@ -94,9 +94,9 @@ def open_library(key: LibraryName, wanted_by: str) -> Library:
         if error.name is None or not error.name.startswith("tensorrt"):
             raise
         raise UsageError(f"{wanted_by}: needs {LIBRARIES[key]}, which is not installed; {install}.") from error
-    except (ImportError, OSError) as error:  # the bindings are there, the libraries are not
+    except (ImportError, OSError) as error:  # the Python bindings are installed, the libraries are not
         raise UsageError(
-            f"{wanted_by}: {LIBRARIES[key]} is installed but does not load ({str(error).splitlines()[0]}); {install}."
+            f"{wanted_by}: {LIBRARIES[key]} is installed but does not load ({reason_of(error)}); {install}."
         ) from error
     if version_numbers(module.__version__)[:2] < OLDEST[key]:
         oldest = ".".join(map(str, OLDEST[key]))
@@ -109,23 +109,23 @@ def open_library(key: LibraryName, wanted_by: str) -> Library:
 
 
 def port(name: str, kind: Any, shape: Any) -> Port:
-    """A tensor of the library's in our words; its type is a `DataType`, a side below 0 is dynamic."""
+    """A `Port` of a library's tensor; `kind` is a `DataType`, a dimension below 0 is dynamic."""
     return name, NUMPY_NAME.get(kind.name, kind.name.lower()), [None if side < 0 else side for side in shape]
 
 
 def this_platform() -> str:
-    """Operating system and processor, which a plan is bound to: "linux x86_64"."""
+    """Operating system and processor, such as "linux x86_64"."""
     return f"{sys.platform} {platform.machine().lower()}"
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
-    """(11, 4, 0, 106) for "11.4.0.106"; what is no number ends it."""
+    """(11, 4, 0, 106) for "11.4.0.106"; a suffix such as "rc1" is dropped."""
     numbers = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, numbers.group().split("."))) if numbers else ()
 
 
 def cuda_major(library: Library) -> int | None:
-    """Major version of the CUDA that a library was made for, by the name of its package; None where it has none."""
+    """Major CUDA version of a library, by the name of its package; None where it is unknown."""
     for major in KNOWN_CUDA:
         try:
             importlib.metadata.version(f"{library.key}_cu{major}")
@@ -135,8 +135,8 @@ def cuda_major(library: Library) -> int | None:
     return None
 
 
-def plain(message: str) -> str:
-    """A message of the library without the places in its source code, on one line, not too long."""
+def clean_message(message: str) -> str:
+    """A log message without locations in the library's source code, on one line, shortened."""
     text = " ".join(message.split())
     text = re.sub(r"^.*?Error Code \d+: [^(]*\(", "", text)
     text = re.sub(r"\s*\(?\bIn \w+ at \S+:\d+.*$", "", text)

@@ -1,4 +1,4 @@
-"""What can be asked of a builder, and what the installed library lacks: an option is carried out or refused."""
+"""The options of a build: checked, and applied to the library's builder configuration or refused."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.plan_manifest import DEFAULT_LEVEL, HARDWARE, BatchProfile, Hardware
-from mlzsl.engines.tensorrt.library import Library, plain
+from mlzsl.engines.tensorrt.library import Library, clean_message
 
 DEFAULT_BATCH = BatchProfile(1, 8, 32)
 LARGEST_BATCH = 65_536
@@ -18,18 +18,18 @@ HARDWARE_LEVEL = {"same-gpu": "NONE", "same-capability": "SAME_COMPUTE_CAPABILIT
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build; the defaults give a plan for the GPU at hand.
+    """How to build; by default for the GPU of this machine.
 
     Attributes:
         rtx: build with TensorRT-RTX, without a GPU, for GPUs of the RTX class.
         batch: batch sizes that the plan takes.
         optimization_level: 0 to 5; a higher one builds longer and may run faster.
-        workspace_mib: most scratch memory in MiB a layer may take; None for the library's default.
-        compute_capabilities: TensorRT-RTX only: the GPUs to build for, such as "8.9"; empty for all it knows.
+        workspace_mib: limit of a layer's workspace in MiB; None for the library's default.
+        compute_capabilities: TensorRT-RTX only: the GPUs to build for, such as "8.9"; empty for all it supports.
         version_compatible: TensorRT only: later versions of the library may load the plan too.
         hardware: TensorRT only: one of `plan_manifest.HARDWARE`, the GPUs that may run the plan.
-        strip_weights: leave the weights out of the plan; they are read from the model file when it is opened.
-        timing_cache: TensorRT only: folder in which measured kernel times are kept; None for `mlzsl-cache`.
+        strip_weights: leave the weights out of the plan; opening it reads them from the model file.
+        timing_cache: TensorRT only: folder of the timing caches; None for `mlzsl-cache`.
     """
 
     rtx: bool = False
@@ -44,10 +44,10 @@ class BuildOptions:
 
 
 def check_options(library: Library, options: BuildOptions) -> None:
-    """Check that options make sense and that a library has what they ask for.
+    """Check that options are valid and that a library has them.
 
     Raises:
-        UsageError: they do not, or it has not; the sentence names the flag.
+        UsageError: the sentence names the flag.
     """
     batch = options.batch
     if not 1 <= batch.min <= batch.opt <= batch.max <= LARGEST_BATCH:
@@ -58,15 +58,15 @@ def check_options(library: Library, options: BuildOptions) -> None:
     if options.optimization_level not in LEVELS:
         raise UsageError(f"--optimization-level {options.optimization_level}: expected 0 to {LEVELS[-1]}.")
     if options.workspace_mib is not None and options.workspace_mib < 1:
-        raise UsageError(f"--workspace {options.workspace_mib}: expected MiB, at least 1; leave it out for no limit.")
+        raise UsageError(f"--workspace {options.workspace_mib}: expected at least 1 MiB; leave it out for the default.")
     if options.hardware not in HARDWARE:
-        raise UsageError(f"--hardware {options.hardware}: unknown; there are {', '.join(HARDWARE)}.")
+        raise UsageError(f"--hardware {options.hardware}: unknown, expected one of {', '.join(HARDWARE)}.")
     if library.key == "tensorrt_rtx":
-        _refuse_what_rtx_lacks(library, options)
+        _check_rtx_options(library, options)
     elif options.compute_capabilities:
         raise UsageError(
-            f"--compute-capability: {library} builds for the GPU that it runs on; add --rtx to name others, "
-            "or allow more GPUs with --hardware."
+            f"--compute-capability: {library} builds for the GPU of this machine; add --rtx to name others, or "
+            "allow more GPUs with --hardware."
         )
 
 
@@ -78,7 +78,7 @@ def capability_members(library: Library, asked: tuple[str, ...]) -> dict[str, An
         asked: as typed: "8.9", "89" or "sm89".
 
     Raises:
-        UsageError: the library knows no such GPU.
+        UsageError: the library does not support such a GPU.
     """
     kinds = library.module.ComputeCapability.__members__
     known = {name: f"{name[2:-1]}.{name[-1]}" for name in kinds if name.startswith("SM")}
@@ -92,63 +92,71 @@ def capability_members(library: Library, asked: tuple[str, ...]) -> dict[str, An
 
 
 def apply_options(library: Library, config: Any, options: BuildOptions) -> None:
-    """Set a builder configuration to what is asked for.
+    """Apply options to a builder configuration.
 
     Raises:
-        UsageError: the library refuses a setting, or says that it has no such.
+        UsageError: the library refuses an option, or does not have it.
     """
     module = library.module
     flags = module.BuilderFlag
-    config.clear_flag(flags.TF32)  # it keeps 10 bits of a float32's 23, and is not what an fp32 file means
-    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # for whoever inspects the plan
+    config.clear_flag(flags.TF32)  # rounds a float32's 23 bits to 10, which an fp32 file does not mean
+    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # names the layers of the plan for inspection
 
-    if options.optimization_level != DEFAULT_LEVEL:
-        _set(
-            library,
-            "--optimization-level",
-            lambda: setattr(config, "builder_optimization_level", options.optimization_level),
-        )
-    if options.workspace_mib is not None:
-        limit, pool = options.workspace_mib << 20, module.MemoryPoolType.WORKSPACE
-        _set(library, "--workspace", lambda: config.set_memory_pool_limit(pool, limit))
-    if options.version_compatible:
-        _set(library, "--version-compatible", lambda: config.set_flag(flags.VERSION_COMPATIBLE))
-    if options.hardware != HARDWARE[0]:
-        level = HARDWARE_LEVEL[options.hardware]
-        _set(library, f"--hardware {options.hardware}", lambda: _set_hardware(library, config, level))
-    if options.strip_weights:
-        _set(library, "--strip-weights", lambda: config.set_flag(flags.STRIP_PLAN))
-    if options.compute_capabilities:
-        members = capability_members(library, options.compute_capabilities).values()
+    def set_workspace(mib: int) -> object:
+        return config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, mib << 20)
+
+    def set_hardware(hardware: str) -> None:
+        config.hardware_compatibility_level = getattr(module.HardwareCompatibilityLevel, HARDWARE_LEVEL[hardware])
+
+    def set_capabilities(asked: tuple[str, ...]) -> bool:
+        members = capability_members(library, asked).values()
         config.num_compute_capabilities = len(members)
-        for place, member in enumerate(members):
-            _set(library, "--compute-capability", partial(config.set_compute_capability, member, place))
+        return all(config.set_compute_capability(member, index) is not False for index, member in enumerate(members))
+
+    setters: list[tuple[str, Any, object, Callable[[Any], object]]] = [  # flag, value, default, setter
+        (
+            "--optimization-level",
+            options.optimization_level,
+            DEFAULT_LEVEL,
+            lambda level: setattr(config, "builder_optimization_level", level),
+        ),
+        ("--workspace", options.workspace_mib, None, set_workspace),
+        (
+            "--version-compatible",
+            options.version_compatible,
+            False,
+            lambda _: config.set_flag(flags.VERSION_COMPATIBLE),
+        ),
+        (f"--hardware {options.hardware}", options.hardware, HARDWARE[0], set_hardware),
+        ("--strip-weights", options.strip_weights, False, lambda _: config.set_flag(flags.STRIP_PLAN)),
+        ("--compute-capability", options.compute_capabilities, (), set_capabilities),
+    ]
+    for flag, value, default, setter in setters:
+        if value != default:
+            _set(library, flag, partial(setter, value))
 
 
-def _set_hardware(library: Library, config: Any, level: str) -> None:
-    config.hardware_compatibility_level = getattr(library.module.HardwareCompatibilityLevel, level)
-
-
-def _set(library: Library, flag: str, setting: Callable[[], object]) -> None:
-    """Carry out one setting; the libraries answer what they do not take with a log entry, not an exception."""
+def _set(library: Library, flag: str, setter: Callable[[], object]) -> None:
+    """Apply one option; the libraries refuse an option by a log message, not by an exception."""
     errors, warnings = len(library.messages.errors), len(library.messages.warnings)
     try:
-        done = setting()
+        done = setter()
     except (AttributeError, TypeError) as error:
         raise UsageError(f"{flag}: {library} has no such option; leave it out.") from error
-    told = library.messages.errors[errors:]
-    told += [warning for warning in library.messages.warnings[warnings:] if "unsupported" in warning]
-    if told or done is False:
-        raise UsageError(f"{flag}: {library} refuses: {plain(told[0]) if told else 'it gives no reason'}.")
+    reasons = library.messages.errors[errors:]
+    reasons += [warning for warning in library.messages.warnings[warnings:] if "unsupported" in warning]
+    if reasons or done is False:
+        reason = clean_message(reasons[0]) if reasons else "it gives no reason"
+        raise UsageError(f"{flag}: {library} refuses it ({reason}); leave it out.")
 
 
-def _refuse_what_rtx_lacks(library: Library, options: BuildOptions) -> None:
+def _check_rtx_options(library: Library, options: BuildOptions) -> None:
     capability_members(library, options.compute_capabilities)
-    lacks = {
+    unsupported = {
         "--version-compatible": (options.version_compatible, "its plans run on the version that built them only"),
         f"--hardware {options.hardware}": (options.hardware != HARDWARE[0], "name GPUs with --compute-capability"),
-        "--timing-cache": (options.timing_cache is not None, "it measures nothing while it builds"),
+        "--timing-cache": (options.timing_cache is not None, "it does not time kernels during the build"),
     }
-    for flag, (asked, instead) in lacks.items():
+    for flag, (asked, reason) in unsupported.items():
         if asked:
-            raise UsageError(f"{flag}: {library} has no such option ({instead}); leave it out, or build without --rtx.")
+            raise UsageError(f"{flag}: {library} has no such option ({reason}); leave it out, or build without --rtx.")

@@ -1,4 +1,4 @@
-"""A build's progress, and its end when the user interrupts it: a builder in C++ sees no signals."""
+"""Progress and interruption of a build: the builder's C++ code does not see Python's signals."""
 
 import contextlib
 import signal
@@ -12,19 +12,19 @@ from mlzsl.engines.tensorrt.library import Library
 
 
 @contextlib.contextmanager
-def watched(library: Library, config: Any, quiet: bool) -> Iterator[None]:
-    """Show the progress of the build inside the block; an interrupt stops it at its next step.
+def build_progress(library: Library, config: Any, quiet: bool) -> Iterator[None]:
+    """Show the progress of a build within the block; Ctrl-C stops the build at its next step.
 
     Args:
-        library: whose builder works.
-        config: its builder configuration, which gets a progress monitor.
-        quiet: show nothing.
+        library: of the builder.
+        config: the builder configuration, which gets a progress monitor.
+        quiet: show no progress.
 
     Raises:
-        KeyboardInterrupt: at the end of the block, when one came.
+        KeyboardInterrupt: at the end of the block, after Ctrl-C.
     """
     interrupted = threading.Event()
-    with progress("building", None, "steps", quiet) as bar, _noticing(interrupted):
+    with progress("building", None, "steps", quiet) as bar, _interrupts(interrupted):
         config.progress_monitor = _monitor(library, bar, interrupted)
         yield
     if interrupted.is_set():
@@ -33,7 +33,7 @@ def watched(library: Library, config: Any, quiet: bool) -> Iterator[None]:
 
 def _monitor(library: Library, bar: Progress, interrupted: threading.Event) -> Any:
     kind = library.module.IProgressMonitor
-    phases = [""]  # the one that runs last, within those before it
+    phases = [""]  # nested, the innermost last
 
     def initialize(self: Any) -> None:
         kind.__init__(self)
@@ -55,16 +55,16 @@ def _monitor(library: Library, bar: Progress, interrupted: threading.Event) -> A
 
 
 @contextlib.contextmanager
-def _noticing(interrupted: threading.Event) -> Iterator[None]:
-    """Let an interrupt set the event instead of raising within the library's call."""
+def _interrupts(interrupted: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C set the event instead of raising within the library's call."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def notice(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         interrupted.set()
 
-    before = signal.signal(signal.SIGINT, notice)
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:

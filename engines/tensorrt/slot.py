@@ -1,4 +1,4 @@
-"""One place where batches of a plan run: a stream with its own memory, and a CUDA graph for each usual batch size."""
+"""A slot of a plan: a CUDA stream with its own memory, and a CUDA graph for each frequent batch size."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,19 +9,18 @@ import numpy as np
 from mlzsl.cli.errors import FailureError
 from mlzsl.engines.artifact.modelfile import Images, Scores
 from mlzsl.engines.artifact.plan_manifest import BatchProfile
+from mlzsl.engines.tensorrt.batches import Slot
 from mlzsl.engines.tensorrt.cuda import CudaStream, DeviceMemory
 
-# Each graph has an execution context of its own; a job has one usual batch size and a last, smaller one.
+# Each graph has an execution context of its own; a job has one batch size and a last, smaller one.
 MOST_GRAPHS = 4
-BYTES_A_SCORE = 4  # float32
+BYTES_PER_SCORE = 4  # float32
+
+MakeContext = Callable[[DeviceMemory | None], Any]  # activation memory -> the library's `IExecutionContext`
 
 
-# Makes an execution context of the library's, `IExecutionContext`, that works in the given scratch memory.
-MakeContext = Callable[[DeviceMemory | None], Any]
-
-
-class PlanSlot:
-    """Runs one batch at a time within the profile; answers `plan_batches.Slot`."""
+class PlanSlot(Slot):
+    """Runs one batch of the profile at a time."""
 
     def __init__(
         self,
@@ -30,61 +29,58 @@ class PlanSlot:
         batch: BatchProfile,
         size: int,
         labels: int,
-        scratch_bytes: int,
+        activation_bytes: int,
         graphs: bool,
     ) -> None:
-        """Allocate everything for the largest batch.
+        """Allocate memory for the largest batch.
 
         Args:
             stream: the slot's own.
             make_context: makes execution contexts of the plan.
             batch: the plan's profile.
-            size: S, the side of a picture in pixels.
-            labels: L, scores a picture.
-            scratch_bytes: memory that the slot's contexts share, one running at a time; 0 where each has its own.
+            size: S, the side of an image in pixels.
+            labels: L, scores per image.
+            activation_bytes: memory that the slot's contexts share, one running at a time; 0 where each has its own.
             graphs: whether to capture CUDA graphs.
         """
         self._stream, self._make_context, self._graphs_wanted = stream, make_context, graphs
         self._batch, self._size, self._labels = batch, size, labels
+        self._image_bytes = size * size * 3
         self._host_images = stream.host_memory(batch.max * self._image_bytes)
-        self._host_scores = stream.host_memory(batch.max * labels * BYTES_A_SCORE)
+        self._host_scores = stream.host_memory(batch.max * labels * BYTES_PER_SCORE)
         self._images = stream.device_memory(batch.max * self._image_bytes)
-        self._scores = stream.device_memory(batch.max * labels * BYTES_A_SCORE)
-        self._scratch = stream.device_memory(scratch_bytes) if scratch_bytes else None
+        self._scores = stream.device_memory(batch.max * labels * BYTES_PER_SCORE)
+        self._activation = stream.device_memory(activation_bytes) if activation_bytes else None
         self._context = self._new_context()
         self._contexts = [self._context]
         self._graphs: dict[int, Callable[[], None]] = {}  # by rows
         self._seen: set[int] = set()
         self._count = 0
 
-    @property
-    def _image_bytes(self) -> int:
-        return self._size * self._size * 3
-
     def start(self, images: Images) -> None:
-        """Queue a batch, uint8 [n, S, S, 3] with n up to the profile's largest."""
+        """Queue a batch, uint8 [n, S, S, 3] with n up to the profile's maximum."""
         self._count = len(images)
         rows = max(self._count, self._batch.min)
         shape = (rows, self._size, self._size, 3)
         pixels = self._host_images.array[: rows * self._image_bytes].reshape(shape)
         pixels[: self._count] = images
-        pixels[self._count :] = 0  # pictures that only fill the smallest batch up; nobody reads their scores
+        pixels[self._count :] = 0  # padding up to the profile's minimum
         self._work(rows)()
 
     def finish(self) -> Scores:
         """Wait for the batch; float32 [n, L], a copy."""
         self._stream.synchronize()
-        size = self._count * self._labels * BYTES_A_SCORE
+        size = self._count * self._labels * BYTES_PER_SCORE
         return self._host_scores.array[:size].view(np.float32).reshape(self._count, self._labels).copy()
 
     def close(self) -> None:
-        """Let go of contexts, graphs and memory."""
+        """Free contexts, graphs and memory."""
         self._stream.synchronize()
         self._graphs, self._contexts, self._context = {}, [], None
         self._stream.close()
 
     def _work(self, rows: int) -> Callable[[], None]:
-        """What queues a batch of so many rows: its graph from the third time on, captured at the second."""
+        """A function that queues a batch of `rows`: its graph, captured when the size comes a second time."""
         if rows in self._graphs:
             return self._graphs[rows]
         if self._graphs_wanted and rows in self._seen and len(self._graphs) < MOST_GRAPHS:
@@ -98,7 +94,7 @@ class PlanSlot:
         context = self._new_context()
         self._contexts.append(context)
         self._bind(context, rows)
-        # A context settles its state for a shape on its first run, which must not happen within a capture.
+        # The first run of a context initializes its state for a shape, which a capture does not allow.
         self._queue(context, rows)
         self._stream.synchronize()
         return self._stream.capture(partial(self._queue, context, rows))
@@ -106,15 +102,15 @@ class PlanSlot:
     def _queue(self, context: Any, rows: int) -> None:
         self._stream.upload(self._images, self._host_images, rows * self._image_bytes)
         if not context.execute_async_v3(self._stream.handle):
-            raise FailureError("the GPU did not take a batch; the library's log says no more.")
-        self._stream.download(self._host_scores, self._scores, rows * self._labels * BYTES_A_SCORE)
+            raise FailureError("the GPU refused a batch without a reason; try a smaller batch.")
+        self._stream.download(self._host_scores, self._scores, rows * self._labels * BYTES_PER_SCORE)
 
     def _bind(self, context: Any, rows: int) -> None:
         if not context.set_input_shape("images", (rows, self._size, self._size, 3)):
-            raise FailureError(f"the plan does not take a batch of {rows}, though its manifest says so.")
+            raise FailureError(f"the plan refuses a batch of {rows}, which its manifest allows; rebuild it.")
 
     def _new_context(self) -> Any:
-        context = self._make_context(self._scratch)
+        context = self._make_context(self._activation)
         if context is None:
             raise FailureError("the GPU has too little free memory for the plan; close other programs that use it.")
         context.set_tensor_address("images", self._images.address)

@@ -36,7 +36,7 @@ def test_it_is_read_back_as_it_was_written():
         ("labels", [{"name": "dog", "synset": "d", "seen": 1, "threshold": None}], "labels[0].seen is 1"),
         ("labels", [{"name": "dog", "synset": "d", "seen": True, "threshold": 1.5}], "threshold is 1.5"),
         ("labels", [{"name": "dog", "synset": "d", "seen": True, "threshold": None}] * 2, 'label "dog" occurs 2 times'),
-        ("preprocessing", WHOLE.preprocessing | {"size": 0}, "size of 0"),
+        ("preprocessing", WHOLE.preprocessing | {"size": 0}, "preprocessing: the image size is 0"),
         ("preprocessing", {}, "preprocessing"),
         ("preprocessing", WHOLE.preprocessing | {"stretch": "much"}, "preprocessing"),
         ("preprocessing", [32], "preprocessing is [32], not an object"),

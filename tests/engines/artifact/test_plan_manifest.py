@@ -177,7 +177,7 @@ def test_a_build_record_with_a_wrong_field_is_refused(plan: Path, tiny_model: Ti
     refused(plan, "model.plan.json", f"build.{next(iter(field))}")
 
 
-def test_the_command_in_the_sentence_is_one_that_the_program_takes(plan: Path, tiny_model: TinyModel) -> None:
+def test_the_command_in_the_sentence_is_a_valid_command(plan: Path, tiny_model: TinyModel) -> None:
     every_option = {
         "library": "tensorrt_rtx",
         "compute_capabilities": ("8.6", "12.0"),
@@ -193,10 +193,10 @@ def test_the_command_in_the_sentence_is_one_that_the_program_takes(plan: Path, t
     program, *words = shlex.split(refused(plan).split("`")[1])
     context = main.make_context(program, words)
     assert (program, context.params["rtx"], context.params["batch"]) == ("mlzsl-build", True, "1,8,32")
-    assert context.params["model"] == Path("my model.onnx")
+    assert context.params["models"] == (Path("my model.onnx"),)
     assert context.params["output"] == plan
-    assert context.params["capabilities"] == ("8.6", "12.0")
-    assert (context.params["optimization_level"], context.params["workspace"]) == (5, 512)
+    assert context.params["compute_capabilities"] == ("8.6", "12.0")
+    assert (context.params["optimization_level"], context.params["workspace_mib"]) == (5, 512)
     assert context.params["version_compatible"]
     assert context.params["strip_weights"]
     assert context.params["hardware"] == "ampere-plus"

@@ -1,4 +1,4 @@
-"""Batches of any size come back whole and in order, with as many pieces running as there are slots."""
+"""Batches of any size are returned complete and in order, with one piece running on every slot."""
 
 from collections.abc import Iterator
 
@@ -14,9 +14,9 @@ sizes = st.lists(st.integers(1, 40), max_size=12)
 
 
 class Sums:
-    """A slot whose score of a picture is the sum of its pixels; it computes only when it is waited for."""
+    """A slot whose score of an image is the sum of its pixels, computed by `finish`."""
 
-    execution = 0
+    running = 0
     most_running = 0
 
     def __init__(self, fails_at: int | None = None) -> None:
@@ -25,17 +25,17 @@ class Sums:
         self.finished = 0
 
     def start(self, images: np.ndarray) -> None:
-        assert self.images is None, "a slot was given a second piece"
+        assert self.images is None, "a slot was started twice"
         if self.fails_at == 0:
-            raise FailureError("no room")
+            raise FailureError("no memory")
         self.images = images
-        Sums.execution += 1
-        Sums.most_running = max(Sums.most_running, Sums.execution)
+        Sums.running += 1
+        Sums.most_running = max(Sums.most_running, Sums.running)
 
     def finish(self) -> np.ndarray:
         assert self.images is not None, "a slot was waited for without a piece"
         images, self.images = self.images, None
-        Sums.execution -= 1
+        Sums.running -= 1
         self.finished += 1
         if self.fails_at == self.finished:
             raise FailureError("the GPU fell off the bus")
@@ -43,13 +43,13 @@ class Sums:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_runs() -> Iterator[None]:
-    Sums.execution = Sums.most_running = 0
+def _all_slots_finished() -> Iterator[None]:
+    Sums.running = Sums.most_running = 0
     yield
-    assert Sums.execution == 0, "everything that was started was waited for"
+    assert Sums.running == 0, "everything that was started was waited for"
 
 
-def pictures(count: int, seed: int) -> np.ndarray:
+def random_batch(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 2, 2, 3), np.uint8)
 
 
@@ -63,8 +63,8 @@ def sums(images: np.ndarray) -> np.ndarray:
 
 @given(sizes, st.integers(1, 5), st.integers(1, 9))
 @settings(max_examples=150)
-def test_every_batch_comes_back_in_order_whatever_its_size(counts: list[int], slots: int, most: int) -> None:
-    batches = [pictures(count, seed) for seed, count in enumerate(counts)]
+def test_batches_of_any_size_are_returned_in_order(counts: list[int], slots: int, most: int) -> None:
+    batches = [random_batch(count, seed) for seed, count in enumerate(counts)]
     results = list(scored_in_order(iter(batches), [Sums() for _ in range(slots)], most, unchecked))
     assert len(results) == len(batches)
     for batch, scores in zip(batches, results, strict=True):
@@ -73,7 +73,7 @@ def test_every_batch_comes_back_in_order_whatever_its_size(counts: list[int], sl
 
 @given(st.integers(1, 500), st.integers(1, 70))
 def test_a_batch_is_split_into_as_few_pieces_as_possible_of_nearly_one_size(count: int, most: int) -> None:
-    images = pictures(count, 0)
+    images = random_batch(count, 0)
     pieces = list(split(images, most))
     np.testing.assert_array_equal(np.concatenate(pieces), images)
     lengths = [len(piece) for piece in pieces]
@@ -83,26 +83,26 @@ def test_a_batch_is_split_into_as_few_pieces_as_possible_of_nearly_one_size(coun
 
 
 def test_as_many_pieces_run_as_there_are_slots() -> None:
-    list(scored_in_order([pictures(10, 0)] * 5, [Sums() for _ in range(3)], 4, unchecked))
+    list(scored_in_order([random_batch(10, 0)] * 5, [Sums() for _ in range(3)], 4, unchecked))
     assert Sums.most_running == 3
 
 
-def test_batches_are_pulled_no_further_ahead_than_can_run() -> None:
+def test_batches_are_taken_no_further_ahead_than_can_run() -> None:
     pulled = 0
 
     def source() -> Iterator[np.ndarray]:
         nonlocal pulled
         for seed in range(30):
             pulled += 1
-            yield pictures(2, seed)
+            yield random_batch(2, seed)
 
     results = scored_in_order(source(), [Sums() for _ in range(3)], 8, unchecked)
     for taken, _ in enumerate(results, 1):
         assert pulled <= taken + 3
 
 
-def test_stopping_early_waits_for_what_runs() -> None:
-    results = scored_in_order((pictures(3, i) for i in range(50)), [Sums() for _ in range(3)], 8, unchecked)
+def test_closing_early_waits_for_running_pieces() -> None:
+    results = scored_in_order((random_batch(3, i) for i in range(50)), [Sums() for _ in range(3)], 8, unchecked)
     next(results)
     results.close()
 
@@ -111,19 +111,19 @@ def test_stopping_early_waits_for_what_runs() -> None:
 def test_a_failing_slot_ends_the_run_with_its_error(at: int) -> None:
     slots = [Sums(), Sums(fails_at=at), Sums()]
     with pytest.raises(FailureError):
-        list(scored_in_order([pictures(3, i) for i in range(9)], slots, 8, unchecked))
+        list(scored_in_order([random_batch(3, i) for i in range(9)], slots, 8, unchecked))
 
 
 def test_a_failing_source_or_check_is_passed_on() -> None:
     def source() -> Iterator[np.ndarray]:
-        yield pictures(2, 0)
+        yield random_batch(2, 0)
         raise OSError("disk gone")
 
     with pytest.raises(OSError, match="disk gone"):
         list(scored_in_order(source(), [Sums(), Sums()], 8, unchecked))
 
     def check(images: np.ndarray) -> np.ndarray:
-        raise FailureError("no pictures")
+        raise FailureError("no images")
 
-    with pytest.raises(FailureError, match="no pictures"):
-        list(scored_in_order([pictures(2, 0)], [Sums()], 8, check))
+    with pytest.raises(FailureError, match="no images"):
+        list(scored_in_order([random_batch(2, 0)], [Sums()], 8, check))

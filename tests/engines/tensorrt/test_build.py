@@ -1,4 +1,4 @@
-"""Real plans, built with TensorRT-RTX on whatever machine this is: no GPU is needed for that."""
+"""Plans built with TensorRT-RTX, which needs no GPU."""
 
 import dataclasses
 import json
@@ -23,12 +23,11 @@ from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
 from mlzsl.engines.artifact.plan_manifest import BatchProfile, manifest_path, read_plan, read_plan_golden
 from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tensorrt import library as tensorrt_library
-from mlzsl.engines.tensorrt.build import Build, build_plan
+from mlzsl.engines.tensorrt.build import Build, TimingCache, build_plan
 from mlzsl.engines.tensorrt.cli import main
 from mlzsl.engines.tensorrt.library import open_library
 from mlzsl.engines.tensorrt.options import BuildOptions, apply_options
-from mlzsl.engines.tensorrt.progress import watched
-from mlzsl.engines.tensorrt.timing_cache import TimingCache
+from mlzsl.engines.tensorrt.progress import build_progress
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install '.[rtx]'")
 RTX = BuildOptions(rtx=True)
@@ -58,7 +57,7 @@ def resnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     yield request.param, calibrate(exported, [str(photos)], settings, quiet=True).path
 
 
-def test_a_whole_resnet_becomes_a_plan_of_its_precision(resnet: tuple[str, Path]) -> None:
+def test_a_resnet_becomes_a_plan_of_its_precision(resnet: tuple[str, Path]) -> None:
     precision, model = resnet
     batch = BatchProfile(1, 4, 64)
     build = build_plan(model, options=dataclasses.replace(RTX, batch=batch), quiet=True)
@@ -80,11 +79,11 @@ def test_a_whole_resnet_becomes_a_plan_of_its_precision(resnet: tuple[str, Path]
 
 def test_a_file_that_is_quantized_for_another_backend_is_refused(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "model.onnx", precision="int8", quantized_for="openvino").path
-    assert "is quantized for openvino" in refused(model)
+    assert "is quantized for openvino, expected for tensorrt" in refused(model)
     assert "mlzsl-calibrate --precision int8 --for tensorrt" in refused(model)
 
 
-def test_the_plan_carries_labels_and_golden_sample(tiny_plan: Build, tiny_model: TinyModel) -> None:
+def test_the_plan_has_labels_and_golden_sample(tiny_plan: Build, tiny_model: TinyModel) -> None:
     assert tiny_plan.manifest.model == tiny_model.manifest
     golden = read_golden(tiny_model.path)
     np.testing.assert_array_equal(read_plan_golden(tiny_plan.path).images, golden.images)
@@ -116,7 +115,7 @@ def test_swapped_manifests_of_real_plans_are_refused(tiny_plan: Build, tmp_path:
         open_engine(plan, device="cuda")
 
 
-def test_plans_for_named_gpus_say_so(tiny_model: TinyModel, tmp_path: Path) -> None:
+def test_the_build_record_names_the_gpus(tiny_model: TinyModel, tmp_path: Path) -> None:
     options = dataclasses.replace(RTX, compute_capabilities=("8.9", "sm86", "89"))
     build = build_plan(tiny_model.path, tmp_path / "named.plan", options, quiet=True)
     assert build.manifest.build.compute_capabilities == ("8.9", "8.6")
@@ -135,17 +134,17 @@ def refused(model: Path, kind: type[MlzslError] = UsageError, **options: object)
     return sentence
 
 
-@pytest.mark.skipif(has_gpu(), reason="there is a GPU here")
-def test_weights_are_left_out_only_where_there_is_a_gpu(model: Path) -> None:
+@pytest.mark.skipif(has_gpu(), reason="has a GPU")
+def test_strip_weights_needs_a_gpu(model: Path) -> None:
     sentence = refused(model, strip_weights=True)
     assert sentence.startswith("--strip-weights: ")
-    assert "only where there is a GPU" in sentence
+    assert "on machines with a GPU only" in sentence
 
 
-def test_a_setting_that_the_library_ignores_with_a_warning_is_an_error() -> None:
+def test_an_option_that_the_library_ignores_with_a_warning_is_an_error() -> None:
     library = open_library("tensorrt_rtx", "a test")
     config = trt.Builder(library.logger).create_builder_config()
-    with pytest.raises(UsageError, match=r"--hardware ampere-plus: TensorRT-RTX .* refuses: .*unsupported"):
+    with pytest.raises(UsageError, match=r"--hardware ampere-plus: TensorRT-RTX .* refuses it .*unsupported"):
         apply_options(library, config, BuildOptions(rtx=True, hardware="ampere-plus"))
 
 
@@ -162,7 +161,7 @@ def test_an_interrupt_ends_a_build(model: Path) -> None:
     plans = []
 
     def build() -> None:
-        with watched(library, config, quiet=True):
+        with build_progress(library, config, quiet=True):
             signal.raise_signal(signal.SIGINT)
             plans.append(builder.build_serialized_network(built, config))
 
@@ -173,16 +172,16 @@ def test_an_interrupt_ends_a_build(model: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache:DeprecationWarning")
-def test_kernel_times_are_kept_by_gpu_and_version_and_a_damaged_file_is_replaced(tmp_path: Path) -> None:
+def test_a_timing_cache_is_saved_by_gpu_and_version_and_replaced_if_damaged(tmp_path: Path) -> None:
     library = open_library("tensorrt_rtx", "a test")
     config = trt.Builder(library.logger).create_builder_config()
     first = TimingCache(library, config, tmp_path, "NVIDIA L4")
-    first.keep()
+    first.save()
     assert first.path.name == f"timing-tensorrt-rtx-{trt.__version__}-NVIDIA-L4.cache"
     kept = first.path.read_bytes()
     assert kept
     first.path.write_bytes(b"damaged")
-    TimingCache(library, config, tmp_path, "NVIDIA L4").keep()
+    TimingCache(library, config, tmp_path, "NVIDIA L4").save()
     assert first.path.read_bytes() == kept
     assert TimingCache(library, config, tmp_path, "NVIDIA A10").path != first.path
 
@@ -209,17 +208,17 @@ def model(tmp_path: Path) -> Path:
     ],
     ids=str,
 )
-def test_an_option_that_is_wrong_or_not_to_be_had_is_refused(model: Path, options: dict, words: list[str]) -> None:
+def test_a_wrong_or_unsupported_option_is_refused(model: Path, options: dict, words: list[str]) -> None:
     sentence = refused(model, **options)
     assert all(word in sentence for word in words), sentence
 
 
-def test_too_little_workspace_is_said_so(model: Path) -> None:
+def test_too_little_workspace_is_an_error(model: Path) -> None:
     sentence = refused(model, workspace_mib=1, batch=BatchProfile(64, 64, 64))
     assert sentence.startswith("--workspace 1: too little for")
 
 
-def test_a_gpu_that_cannot_compute_the_network_is_said_so(model: Path) -> None:
+def test_a_gpu_that_cannot_compute_the_network_is_an_error(model: Path) -> None:
     sentence = refused(model, FailureError, compute_capabilities=("7.5",))
     assert "FP32 GEMM is not supported" in sentence
     assert "--compute-capability" in sentence
@@ -235,7 +234,7 @@ def broken(tmp_path: Path, *nodes: onnx.NodeProto) -> Path:
     return write_tiny_model(tmp_path / "broken.onnx", made.SerializeToString()).path
 
 
-def test_an_operator_that_the_parser_does_not_know_is_named(tmp_path: Path) -> None:
+def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
     unknown = helper.make_node("Frobnicate", ["images"], ["scores"], name="head/frob", domain="my.ops")
     sentence = refused(broken(tmp_path, unknown), FailureError)
     assert "broken.onnx" in sentence
@@ -243,7 +242,7 @@ def test_an_operator_that_the_parser_does_not_know_is_named(tmp_path: Path) -> N
     assert "Plugin not found" in sentence
 
 
-def test_an_operator_that_the_parser_refuses_is_named_with_the_reason(tmp_path: Path) -> None:
+def test_an_operator_that_the_parser_refuses_is_named_with_its_reason(tmp_path: Path) -> None:
     early = helper.make_node("Transpose", ["images"], ["planes"], name="early", perm=[0, 3, 1, 2])
     cast = helper.make_node("Cast", ["planes"], ["scores"], to=TensorProto.FLOAT)
     sentence = refused(broken(tmp_path, early, cast), FailureError)
@@ -251,7 +250,7 @@ def test_an_operator_that_the_parser_refuses_is_named_with_the_reason(tmp_path: 
     assert "UInt8" in sentence
 
 
-def test_a_network_that_is_not_what_the_manifest_promises_is_refused(tmp_path: Path) -> None:
+def test_a_network_that_does_not_match_its_manifest_is_refused(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "model.onnx", network(output="answers")).path
     assert "answers" in refused(path)
 
@@ -263,7 +262,7 @@ def test_a_damaged_model_file_is_refused(model: Path) -> None:
     assert "model.onnx" in refused(model)
 
 
-def test_a_plan_must_be_called_one(model: Path, tmp_path: Path) -> None:
+def test_another_suffix_than_plan_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--output .*model\.engine.*model\.plan"):
         build_plan(model, tmp_path / "model.engine", RTX, quiet=True)
 
@@ -277,7 +276,7 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-def test_the_command_builds_and_tells_what_it_built(model: Path) -> None:
+def test_the_command_builds_and_prints_a_summary(model: Path) -> None:
     result = run(model, "--rtx", "--batch", 16, "--layers")
     assert result.exit_code == 0, result.output
     plan = model.with_suffix(".plan")
@@ -301,17 +300,24 @@ def test_json_is_json_and_quiet_is_silent(model: Path) -> None:
     assert record["plan_bytes"] == model.with_suffix(".plan").stat().st_size
     assert len(record["layers"]) == record["build"]["layers"]
     assert run(model, "--rtx", "--quiet").output == ""
+    refused = run(model, "--rtx", "--quiet", "--layers")
+    assert (refused.exit_code, "--layers: has no effect with --quiet" in refused.stderr) == (2, True)
+
+
+def test_engine_names_the_model_file_as_well(model: Path) -> None:
+    assert run("--engine", model, "--rtx", "--quiet").exit_code == 0
+    assert model.with_suffix(".plan").is_file()
 
 
 @pytest.mark.parametrize("batch", ["1,2", "a", "", "1,2,3,4", "1,,3", "-1"])
-def test_a_batch_that_is_none_is_a_usage_error(model: Path, batch: str) -> None:
+def test_a_malformed_batch_is_a_usage_error(model: Path, batch: str) -> None:
     result = run(model, "--rtx", f"--batch={batch}")
     assert result.exit_code == 2
     assert "--batch" in result.stderr
     assert "Traceback" not in result.output
 
 
-def test_help_teaches() -> None:
+def test_help_has_examples() -> None:
     told = run("--help").stdout
     assert "mlzsl-build --rtx" in told
     assert "--device cuda" in told

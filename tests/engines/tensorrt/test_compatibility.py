@@ -1,4 +1,4 @@
-"""Whether a plan fits a machine is known before it is loaded, and said in one sentence with the way out."""
+"""The compatibility of a plan with a machine is checked before it is loaded; errors name the remedy."""
 
 import dataclasses
 from pathlib import Path
@@ -35,7 +35,7 @@ def refused(caught: pytest.ExceptionInfo[UsageError], *words: str) -> None:
         ({"library": "tensorrt_rtx", "version": "1.7.1.116"}, "1.7.1.116"),
     ],
 )
-def test_a_version_that_fits_passes(changes: dict, installed: str) -> None:
+def test_a_compatible_version_passes(changes: dict, installed: str) -> None:
     check_version(PLAN, record(**changes), installed, LINUX)
 
 
@@ -55,7 +55,7 @@ def test_a_plan_of_another_version_is_refused(changes: dict, installed: str) -> 
     refused(caught, made.version, installed, "rebuild with `mlzsl-build model.onnx")
 
 
-def test_a_plan_of_another_system_is_refused() -> None:
+def test_a_plan_of_another_platform_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         check_version(PLAN, record(platform="win32 amd64"), "11.4.0.106", LINUX)
     refused(caught, "win32 amd64", LINUX, "mlzsl-build")
@@ -71,7 +71,7 @@ def test_a_plan_of_another_system_is_refused() -> None:
         ({"library": "tensorrt_rtx", "compute_capabilities": ("7.5", "8.6")}, T4),
     ],
 )
-def test_a_gpu_that_fits_passes(changes: dict, gpu: Gpu) -> None:
+def test_a_compatible_gpu_passes(changes: dict, gpu: Gpu) -> None:
     check_gpu(PLAN, record(**changes), gpu, 13)
     check_gpu(PLAN, record(**changes), gpu, None)
 

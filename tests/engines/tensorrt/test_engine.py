@@ -1,4 +1,4 @@
-"""Opening a plan: every way in which it cannot run is one sentence; on a GPU, its scores are the model's."""
+"""Opening a plan: whatever prevents it from running is one sentence."""
 
 import importlib.util
 import shutil
@@ -24,7 +24,7 @@ pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install '.[r
 pytest.importorskip("cuda.core", reason="needs cuda-core: pip install '.[rtx]'")
 
 
-without_gpu = pytest.mark.skipif(has_gpu(), reason="there is a GPU here")
+without_gpu = pytest.mark.skipif(has_gpu(), reason="has a GPU")
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ def refused(path: Path, **how: object) -> str:
 
 
 def with_record(plan: Path, model: TinyModel, **changes: object) -> None:
-    """Give a plan a well-formed record that says something else of it."""
+    """Change the build record of a plan; its checksum stays valid."""
     manifest, _ = read_plan(plan)
     changed = replace(manifest, build=replace(manifest.build, **changes))
     write_plan_manifest(plan, changed, read_golden(model.path))
 
 
-def test_on_a_cpu_a_plan_does_not_run(plan: Path) -> None:
+def test_a_plan_does_not_run_on_a_cpu(plan: Path) -> None:
     assert "--device cuda" in refused(plan, device="cpu")
 
 
@@ -68,7 +68,7 @@ def test_a_plan_runs_in_its_own_precision_only(plan: Path) -> None:
     assert "--precision bf16" in refused(plan, precision="bf16")
 
 
-def test_a_missing_plan_or_manifest_is_said_so(plan: Path) -> None:
+def test_a_missing_plan_or_manifest_is_refused(plan: Path) -> None:
     assert "mlzsl-build" in refused(plan.with_name("none.plan"))
     manifest_path(plan).unlink()
     assert "tiny.plan.json is missing" in refused(plan)
@@ -81,7 +81,7 @@ def test_a_plan_of_another_version_is_refused(plan: Path, tiny_model: TinyModel)
     assert "mlzsl-build model.onnx --batch 2,4,8 --rtx" in sentence
 
 
-def test_a_plan_of_another_system_is_refused(plan: Path, tiny_model: TinyModel) -> None:
+def test_a_plan_of_another_platform_is_refused(plan: Path, tiny_model: TinyModel) -> None:
     with_record(plan, tiny_model, platform="win32 amd64")
     assert "win32 amd64" in refused(plan)
 
@@ -94,7 +94,7 @@ def test_a_plan_whose_library_is_not_installed_names_the_extra(plan: Path, tiny_
 
 
 @without_gpu
-def test_without_a_driver_or_gpu_it_is_said_so(plan: Path) -> None:
+def test_a_missing_driver_or_gpu_is_an_error(plan: Path) -> None:
     sentence = refused(plan)
     assert "tiny.plan: a plan runs on an NVIDIA GPU" in sentence
     assert "no CUDA driver" in sentence or "no usable GPU" in sentence
@@ -111,11 +111,11 @@ def test_the_commands_end_in_that_sentence(plan: Path, tmp_path: Path, command, 
 
 
 def test_an_unknown_allocator_is_refused(plan: Path) -> None:
-    with pytest.raises(UsageError, match=r"memory='cupy'.*cuda-core and pycuda"):
+    with pytest.raises(UsageError, match=r"memory='cupy'.*cuda-core or pycuda"):
         open_plan(plan, memory="cupy")
 
 
-def test_pycuda_where_it_is_not_installed_names_the_extra(plan: Path) -> None:
+def test_a_missing_pycuda_names_the_extra(plan: Path) -> None:
     if importlib.util.find_spec("pycuda"):
         pytest.skip("PyCUDA is installed here")
     with pytest.raises(UsageError, match=r"PyCUDA.*mlzsl\[pycuda\]"):

@@ -1,9 +1,9 @@
-"""What the libraries log becomes the end of a sentence, and their listing of layers is read. Needs neither of them."""
+"""Log messages of the libraries as ends of sentences, and their lists of layers. Needs no library."""
 
 import pytest
 
 from mlzsl.engines.tensorrt.inspection import Layer, parse_layers, precisions
-from mlzsl.engines.tensorrt.library import Messages, plain, version_numbers
+from mlzsl.engines.tensorrt.library import Messages, clean_message, version_numbers
 
 NO_DRIVER = (
     "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError at /_src/checkMacros.cpp:250"
@@ -12,7 +12,7 @@ NO_DRIVER = (
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "expected"),
     [
         (
             "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([pass.cpp:337: check] Cannot compile operation "
@@ -31,8 +31,8 @@ NO_DRIVER = (
         ("x" * 1000, "x" * 299 + "…"),
     ],
 )
-def test_a_message_loses_its_places_in_source_code(message: str, told: str) -> None:
-    assert plain(message) == told
+def test_a_message_is_cleaned_of_source_code_locations(message: str, expected: str) -> None:
+    assert clean_message(message) == expected
 
 
 def test_the_reason_is_the_first_error_that_is_not_about_the_missing_gpu() -> None:
@@ -71,7 +71,7 @@ scores
 """
 
 
-def test_layers_are_read_from_either_librarys_listing() -> None:
+def test_layers_are_parsed_from_the_list_of_either_library() -> None:
     assert parse_layers(RTX_LISTING) == (
         Layer("shapes", "shape_call", ""),
         Layer("cast", "kgen", "uint8"),
@@ -81,7 +81,7 @@ def test_layers_are_read_from_either_librarys_listing() -> None:
         Layer("conv1 + relu", "CaskConvolution", "fp16"),
         Layer("fc", "gemm", "bf16"),
     )
-    assert parse_layers("nothing of the kind") == ()
+    assert parse_layers("no layers") == ()
     assert precisions(parse_layers(RTX_LISTING)) == {"uint8": 1, "int8": 1}
 
 

@@ -1,4 +1,4 @@
-"""Plans built and run on the GPU at hand, with each of the two libraries that is installed: scores are the model's."""
+"""Plans built and run on a GPU with each installed library: scores equal the model's."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -45,13 +45,13 @@ def engine(request: pytest.FixtureRequest, plan: Path) -> Iterator[PlanEngine]:
         yield opened
 
 
-def test_scores_are_those_of_the_formulas_whatever_the_batch(engine: PlanEngine) -> None:
+def test_scores_equal_the_formulas_for_any_batch_size(engine: PlanEngine) -> None:
     for count in (1, 2, 3, 8, 8, 8, 9, 40):
         images = random_images(count, seed=count)
         np.testing.assert_allclose(engine.scores(images), reference_scores(images), atol=1e-5, rtol=0)
 
 
-def test_results_come_in_order_though_their_sizes_differ(engine: PlanEngine) -> None:
+def test_results_are_in_order_for_varying_batch_sizes(engine: PlanEngine) -> None:
     batches = [random_images(1 + 17 * i % 40, seed=i) for i in range(40)]
     for batch, scores in zip(batches, engine.run(iter(batches)), strict=True):
         np.testing.assert_allclose(scores, reference_scores(batch), atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""A slot gives each batch its own scores, whether calls or graphs run it. CUDA is stood in for by the host here."""
+"""A slot returns each batch its own scores, with and without CUDA graphs. The host emulates CUDA here."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ from mlzsl.engines.tensorrt.slot import MOST_GRAPHS, PlanSlot
 def make_slot(
     batch: BatchProfile,
     graphs: bool = True,
-    make_context: Callable[[object], Context | None] = lambda scratch: Context(),
-    scratch_bytes: int = 64,
+    make_context: Callable[[object], Context | None] = lambda activation: Context(),
+    activation_bytes: int = 64,
 ) -> tuple[PlanSlot, HostStream]:
     stream = HostCuda().stream()
-    return PlanSlot(stream, make_context, batch, SIZE, len(LABELS), scratch_bytes, graphs), stream
+    return PlanSlot(stream, make_context, batch, SIZE, len(LABELS), activation_bytes, graphs), stream
 
 
 def scored(slot: PlanSlot, images: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def scored(slot: PlanSlot, images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "calls"])
 @pytest.mark.parametrize("smallest", [1, 3])
-def test_scores_are_those_of_the_formulas_whatever_ran_before(graphs: bool, smallest: int) -> None:
+def test_scores_equal_the_formulas_for_any_sequence_of_batches(graphs: bool, smallest: int) -> None:
     slot, stream = make_slot(BatchProfile(smallest, 4, 8), graphs)
     for seed, count in enumerate([8, 1, 2, 8, 8, 1, 1, 3, 8, 2, 2, 2, 5, 1, 8]):
         images = random_images(count, seed)
@@ -38,7 +38,7 @@ def test_scores_are_those_of_the_formulas_whatever_ran_before(graphs: bool, smal
     assert (stream.launched > 0) == graphs
 
 
-def test_a_usual_batch_size_becomes_a_graph_at_its_second_batch() -> None:
+def test_a_batch_size_is_captured_as_a_graph_at_its_second_batch() -> None:
     slot, stream = make_slot(BatchProfile(1, 4, 8))
     for launched in (0, 1, 2, 3):
         scored(slot, random_images(4))
@@ -47,10 +47,10 @@ def test_a_usual_batch_size_becomes_a_graph_at_its_second_batch() -> None:
     assert stream.launched == 3, "a size that comes once is not captured"
 
 
-def test_no_more_sizes_than_a_few_become_graphs() -> None:
+def test_the_number_of_graphs_is_limited() -> None:
     contexts = []
 
-    def make_context(scratch: object) -> Context:
+    def make_context(activation: object) -> Context:
         contexts.append(Context())
         return contexts[-1]
 
@@ -62,7 +62,7 @@ def test_no_more_sizes_than_a_few_become_graphs() -> None:
     assert len(contexts) == 1 + MOST_GRAPHS
 
 
-def test_nothing_is_read_before_it_is_there() -> None:
+def test_scores_are_read_after_the_batch_is_done() -> None:
     slot, stream = make_slot(BatchProfile(1, 4, 4))
     slot.start(random_images(4))
     assert stream.queue, "starting only queues"
@@ -73,20 +73,20 @@ def test_nothing_is_read_before_it_is_there() -> None:
     np.testing.assert_allclose(kept, reference_scores(images), atol=1e-6, rtol=0)
 
 
-def test_contexts_of_a_slot_share_its_scratch_memory() -> None:
-    given: list[object] = []
+def test_contexts_of_a_slot_share_its_activation_memory() -> None:
+    memory: list[object] = []
 
-    def make_context(scratch: object) -> Context:
-        given.append(scratch)
+    def make_context(activation: object) -> Context:
+        memory.append(activation)
         return Context()
 
     slot, _ = make_slot(BatchProfile(1, 4, 4), make_context=make_context)
     for _ in range(3):
         scored(slot, random_images(4))
-    assert len(given) == 2
-    assert given[0] is given[1] is not None
-    make_slot(BatchProfile(1, 4, 4), make_context=make_context, scratch_bytes=0)
-    assert given[-1] is None
+    assert len(memory) == 2
+    assert memory[0] is memory[1] is not None
+    make_slot(BatchProfile(1, 4, 4), make_context=make_context, activation_bytes=0)
+    assert memory[-1] is None
 
 
 def test_several_slots_score_batches_larger_than_the_plan_takes_in_order() -> None:
@@ -98,15 +98,15 @@ def test_several_slots_score_batches_larger_than_the_plan_takes_in_order() -> No
         np.testing.assert_allclose(scores, reference_scores(images), atol=1e-6, rtol=0)
 
 
-def test_a_plan_that_does_not_take_the_batch_or_has_no_memory_is_said_so() -> None:
-    slot, _ = make_slot(BatchProfile(1, 4, 8), make_context=lambda scratch: Context(largest=4))
+def test_a_refused_batch_and_too_little_memory_are_errors() -> None:
+    slot, _ = make_slot(BatchProfile(1, 4, 8), make_context=lambda activation: Context(largest=4))
     with pytest.raises(FailureError, match="batch of 8"):
         slot.start(random_images(8))
     with pytest.raises(FailureError, match="memory"):
-        make_slot(BatchProfile(1, 4, 8), make_context=lambda scratch: None)
+        make_slot(BatchProfile(1, 4, 8), make_context=lambda activation: None)
 
 
-def test_closing_waits_and_lets_go() -> None:
+def test_closing_waits_and_frees_the_stream() -> None:
     slot, stream = make_slot(BatchProfile(1, 4, 8))
     slot.start(random_images(3))
     slot.close()
