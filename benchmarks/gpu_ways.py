@@ -19,7 +19,8 @@ from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tensorrt.cuda import DeviceMemory
 from mlzsl.engines.tensorrt.engine import IN_FLIGHT, captures_graphs_itself, context_maker, load_plan, open_plan
 from mlzsl.engines.tensorrt.library import open_library
-from mlzsl.export.baseline import HalfScorer, Scorer, open_scorer
+from mlzsl.export.baseline import HalfScorer, open_scorer
+from mlzsl.export.network import Scorer
 
 PRECISIONS = ("fp32", "fp16", "int8", "fp8")
 HALF = {"cuda": torch.float16, "cpu": torch.bfloat16}  # what PyTorch has fast kernels for

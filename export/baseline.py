@@ -17,26 +17,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.export.network import Scorer
 from mlzsl.export.reference import manifest_graph
 from mlzsl.export.unfolded_head import unfolded_head
-from mlzsl.train.backbones.backbone import Backbone, features_and_logits
+from mlzsl.train.backbones.backbone import features_and_logits
 from mlzsl.train.checkpoint import load_checkpoint
 from mlzsl.train.models.model import graph_tensors
 
 Images = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
-
-
-class Scorer(nn.Module):
-    """uint8 images (N, S, S, 3) -> scores (N, L): backbone and head."""
-
-    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
-        super().__init__()
-        self.backbone, self.head = backbone, head
-
-    def forward(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.head(*self.backbone(images))
-        return scores
 
 
 class HalfScorer(nn.Module):

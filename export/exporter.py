@@ -20,13 +20,14 @@ from mlzsl.engines.artifact.modelfile import write_model_file
 from mlzsl.engines.opening import open_engine
 from mlzsl.export.cost_sheet import CostSheet, multiply_adds
 from mlzsl.export.folding.fold import fold
-from mlzsl.export.network import ExportedNetwork, example_images
-from mlzsl.export.reference import Reference, open_same_embeddings, testing_graph
+from mlzsl.export.network import Scorer, example_images, without_batch_norm
+from mlzsl.export.reference import open_same_embeddings, reference_scorer, testing_graph
 from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.classgraph import ClassGraph
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.datasets.synthetic.scenes import golden_scenes
+from mlzsl.train.models.model import graph_tensors
 
 OPSET = 20
 TOLERANCE = 1e-5  # of a score, from the PyTorch reference, in fp32
@@ -73,18 +74,17 @@ def export_model(
     graph = testing_graph(checkpoint, labels, vectors)
     size = checkpoint.backbone.preprocessing.size
     images = golden_scenes(GOLDEN_IMAGES, size)
-    reference = Reference(checkpoint, graph)
-    golden = reference.scores(images)
+    golden = reference_scorer(checkpoint, graph).scores(images)
 
-    head = (fold if folded else unfolded_head)(checkpoint.model, reference.graph)
-    network = to_onnx(ExportedNetwork(checkpoint.backbone, head), size)
+    head = (fold if folded else unfolded_head)(checkpoint.model, graph_tensors(graph))
+    network = to_onnx(Scorer(without_batch_norm(checkpoint.backbone), head), size)
     manifest = _manifest(checkpoint, checkpoint_path, labels, graph)
     with tempfile.TemporaryDirectory(prefix="mlzsl-export-") as folder:
         candidate = Path(folder) / "model.onnx"
         write_model_file(candidate, network, manifest, images, golden)
         difference = _check(candidate, images, golden)
     write_model_file(output, network, manifest, images, golden)
-    cost = _cost_sheet(checkpoint, reference, head, graph, output, difference)
+    cost = _cost_sheet(checkpoint, graph, head, output, difference)
     return Export(output, graph, cost, time.perf_counter() - started)
 
 
@@ -167,15 +167,11 @@ def _check(path: Path, images: npt.NDArray[np.uint8], golden: npt.NDArray[np.flo
 
 
 def _cost_sheet(
-    checkpoint: Checkpoint,
-    reference: Reference,
-    head: nn.Module,
-    graph: ClassGraph,
-    output: Path,
-    difference: float,
+    checkpoint: Checkpoint, graph: ClassGraph, head: nn.Module, output: Path, difference: float
 ) -> CostSheet:
+    image = example_images(checkpoint.backbone.preprocessing.size, count=1)
+    unfolded = unfolded_head(checkpoint.model, graph_tensors(graph))
     with torch.inference_mode():
-        image = example_images(checkpoint.backbone.preprocessing.size, count=1)
         features, logits = checkpoint.backbone(image)
     return CostSheet(
         labels=len(graph.targets),
@@ -183,7 +179,7 @@ def _cost_sheet(
         edges=graph.edges,
         computed_nodes=getattr(head, "computed_nodes", (len(graph.targets),)),
         backbone=multiply_adds(checkpoint.backbone, image),
-        unfolded=multiply_adds(unfolded_head(checkpoint.model, reference.graph), features, logits),
+        unfolded=multiply_adds(unfolded, features, logits),
         folded=multiply_adds(head, features, logits),
         file_bytes=output.stat().st_size,
         largest_difference=difference,

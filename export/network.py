@@ -1,7 +1,9 @@
-"""The network that is exported: uint8 images -> scores, with all tensors of the label set as constants."""
+"""A network from uint8 images to scores, and what export changes in it: batch norms are folded into convolutions."""
 
 import copy
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -9,21 +11,25 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from mlzsl.train.backbones.backbone import Backbone
 
 
-class ExportedNetwork(nn.Module):
+class Scorer(nn.Module):
     """images uint8 (N, S, S, 3) RGB -> scores float32 (N, L): backbone and head."""
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
-        self.backbone = without_batch_norm(backbone)
-        self.head = head
+        self.backbone, self.head = backbone, head
 
     def forward(self, images: Tensor) -> Tensor:
-        features, logits = self.backbone(images)
-        scores: Tensor = self.head(features, logits)
+        scores: Tensor = self.head(*self.backbone(images))
+        return scores
+
+    @torch.inference_mode()
+    def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Score a batch on the CPU, uint8 [n, S, S, 3] -> float32 [n, L]."""
+        scores: npt.NDArray[np.float32] = self(torch.from_numpy(images)).numpy()
         return scores
 
 
-def without_batch_norm(module: nn.Module) -> nn.Module:
+def without_batch_norm(module: Backbone) -> Backbone:
     """A copy of a network in evaluation mode with each batch norm folded into the convolution before it.
 
     The new weights are computed in float64 and rounded once. A convolution is paired with the batch norm registered

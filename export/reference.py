@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.export.network import Scorer
+from mlzsl.export.unfolded_head import UnfoldedHead
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import TAXONOMY, Embeddings, EmbeddingSource
@@ -18,25 +18,9 @@ from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.models.model import graph_tensors
 
 
-class Reference(nn.Module):
-    """uint8 images (B, S, S, 3) -> scores (B, N_t): backbone and model."""
-
-    def __init__(self, checkpoint: Checkpoint, graph: ClassGraph) -> None:
-        super().__init__()
-        self.backbone = checkpoint.backbone
-        self.model = checkpoint.model
-        self.graph = graph_tensors(graph)
-
-    @torch.inference_mode()
-    def forward(self, images: Tensor) -> Tensor:
-        features, logits = self.backbone(images)
-        scores: Tensor = self.model(features, self.graph.external_probabilities(logits), self.graph)
-        return scores
-
-    def scores(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Score a batch, uint8 [n, S, S, 3] -> float32 [n, N_t]."""
-        scores: npt.NDArray[np.float32] = self(torch.from_numpy(images)).numpy()
-        return scores
+def reference_scorer(checkpoint: Checkpoint, graph: ClassGraph) -> Scorer:
+    """The checkpoint's backbone and the forward pass of its model on a class graph."""
+    return Scorer(checkpoint.backbone, UnfoldedHead(checkpoint.model, graph_tensors(graph)))
 
 
 def testing_graph(checkpoint: Checkpoint, labels: LabelSet, embeddings: Embeddings) -> ClassGraph:
@@ -95,6 +79,6 @@ def reference_scores(
         float32 [n, L] for each batch, labels in the manifest's order.
     """
     trained = load_checkpoint(checkpoint)
-    reference = Reference(trained, manifest_graph(trained, manifest, embeddings))
+    reference = reference_scorer(trained, manifest_graph(trained, manifest, embeddings))
     for batch in images:
         yield reference.scores(batch)

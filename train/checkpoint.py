@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.graph.embeddings.source import EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet
@@ -100,8 +100,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: the checkpoint's header is damaged ({error!r}); train again.") from error
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UsageError(f"{path}: the tensors do not match the model in the header: {reason}; train again.") from error
+        raise UsageError(
+            f"{path}: the tensors do not match the model in the header: {reason_of(error)}; train again."
+        ) from error
     if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
         raise UsageError(f"{path}: the model's tensors contain NaN or infinity; train again.")
     model.eval()

@@ -8,7 +8,8 @@ from resnetmodel import write_resnet18_model
 from tinymodel import random_images
 
 from mlzsl.engines.artifact.modelfile import read_manifest
-from mlzsl.export.baseline import HalfScorer, PillowPhotos, Scorer, open_eager
+from mlzsl.export.baseline import HalfScorer, PillowPhotos, open_eager
+from mlzsl.export.network import Scorer
 from mlzsl.export.reference import reference_scores
 
 SIZE = 32

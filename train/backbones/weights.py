@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
+from mlzsl.cli.text import first_of, plural
 
 # The first published ImageNet weights of each network, trained with plain cross-entropy, as in the paper. Their
 # successors (V2) score higher on ImageNet, but label smoothing and mixed images flatten the softmax that p^a is.
@@ -24,7 +25,6 @@ HUB_WEIGHTS = {
 }
 
 BATCH_COUNTER = "num_batches_tracked"  # of BatchNorm; a frozen network does not use it
-NAMES_SHOWN = 3  # in an error
 
 # What torch.load raises for a damaged archive or pickle stream.
 DAMAGE = (
@@ -47,7 +47,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         found = load_file(path) if path.suffix == ".safetensors" else _unpickle_tensors(path)
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path}: is not a readable weights file ({_first_line(error)}); copy it again.") from error
+        raise UsageError(f"{path}: is not a readable weights file ({reason_of(error)}); copy it again.") from error
     if not isinstance(found, Mapping) or not found or not all(_is_named_tensor(item) for item in found.items()):
         raise UsageError(
             f"{path}: contains {_described(found)}, expected a state dict (tensor names to tensors); "
@@ -67,7 +67,7 @@ def download_weights(name: str, quiet: bool = False) -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.get_state_dict(progress=not quiet, check_hash=True, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, http.client.HTTPException) as error:
         raise FailureError(
-            f"{weights.url}: the weights of {name} could not be downloaded ({_first_line(error)}); "
+            f"{weights.url}: the weights of {name} could not be downloaded ({reason_of(error)}); "
             "download that file elsewhere and name it with --backbone-weights."
         ) from error
     return state
@@ -104,11 +104,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, t
         ],
         "with NaN or infinity": [name for name in shared if not complete[name].isfinite().all()],
     }
-    found = [
-        f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {what} ({_listed(names)})"
-        for what, names in problems.items()
-        if names
-    ]
+    found = [f"{plural(len(names), 'tensor')} {what} ({first_of(names)})" for what, names in problems.items() if names]
     if found:
         raise UsageError(f"{source}: found {', '.join(found)}; expected the {len(expected)} tensors of {title}.")
     network.load_state_dict(complete, strict=True, assign=True)
@@ -121,10 +117,10 @@ def _unpickle_tensors(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"{path}: was refused: it is not a PyTorch weights file, or would run code when it is read "
-            f"({_first_line(error)}); expected a state dict as torch.save or safetensors writes it."
+            f"({reason_of(error)}); expected a state dict as torch.save or safetensors writes it."
         ) from error
     except DAMAGE as error:
-        raise UsageError(f"{path}: is not a readable PyTorch file ({_first_line(error)}); copy it again.") from error
+        raise UsageError(f"{path}: is not a readable PyTorch file ({reason_of(error)}); copy it again.") from error
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:
@@ -139,14 +135,4 @@ def _described(found: Any) -> str:
         return f"an object of type {type(found).__name__}"
     if not found:
         return "nothing"
-    return f"a dictionary of {_listed([str(name) for name in found])}"
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown}, …"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200].rstrip(". ")
+    return f"a dictionary of {first_of([str(name) for name in found])}"

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import progress
+from mlzsl.cli.text import first_of
 from mlzsl.imaging.decoding import UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
@@ -20,7 +21,6 @@ from mlzsl.train.backbones.backbone import GAP, Backbone
 from mlzsl.train.extraction.cache import load_cached, save_cached
 
 RECIPE = "features 1"  # raise it when decoding or the backbone's arithmetic changes
-PHOTOS_NAMED = 3  # in an error
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -128,9 +128,8 @@ def _key(backbone: Backbone, photos: PhotoSet) -> str:
 
 
 def _unreadable_photos(unreadable: list[tuple[Path, UnreadableImage]], count: int) -> UsageError:
-    named = "; ".join(f"{path} ({reason})" for path, reason in unreadable[:PHOTOS_NAMED])
-    more = f"; and {len(unreadable) - PHOTOS_NAMED} more" if len(unreadable) > PHOTOS_NAMED else ""
+    named = first_of([f"{path} ({reason})" for path, reason in unreadable])
     return UsageError(
-        f"{len(unreadable)} of {count} training photos cannot be read: {named}{more}. "
+        f"{len(unreadable)} of {count} training photos cannot be read: {named}. "
         "Repair them, or remove them from the folder and its labels.json, and run the command again."
     )
