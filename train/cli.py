@@ -1,7 +1,8 @@
-"""`mlzsl-train`: parse, train, print."""
+"""The command `mlzsl-train`."""
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,123 +12,54 @@ from rich.table import Table
 
 from mlzsl.cli.command import command
 from mlzsl.cli.options import FiniteFloat, json_option, model_option, quiet_option
+from mlzsl.train.options import (
+    backbone_options,
+    data_options,
+    hidden_dim_option,
+    job_from_flags,
+    layers_option,
+    threshold_option,
+    training_options,
+)
 
 
 @command("mlzsl-train")
-@click.option(
-    "--data",
-    default="scenes",
-    metavar="scenes|FOLDER|FORMAT:PATH",
-    help="The generated set, a folder of images with a labels.json (file name to label list), or a dataset as its "
-    "makers ship it: coco:PATH, nuswide:PATH, voc:PATH, openimages:PATH.",
-)
-@click.option(
-    "--labels",
-    metavar="NAME|FILE",
-    help="The label set: coco80, nuswide81, voc20, imagenet1k, or a text file with a label a line.  "
-    "[default: the data's own; coco80 for scenes and folders]",
-)
-@click.option(
-    "--unseen",
-    metavar="SPLIT|FILE|none",
-    help="The labels that training must not see.  [default: the paper's 16 of coco80 and of nuswide81]",
-)
+@data_options
 @model_option(
     "The model to train: visual-semantic, Fast0Tag, SKG, RGCN, RGCN-XL, RGCN-PosVAE, training-free, or evidence.",
     default="RGCN-PosVAE",
 )
-@click.option(
-    "--backbone",
-    type=click.Choice(["small", "resnet18", "resnet34", "resnet50", "resnet101"]),
-    help="The frozen feature extractor.  [default: small for scenes, resnet101 for a folder]",
-)
-@click.option(
-    "--backbone-weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Local weights of the backbone: .safetensors, or .pth of tensors.  [default: torchvision's, downloaded once]",
-)
-@click.option(
-    "--image-size",
-    type=click.IntRange(32, 1024),
-    help="Side of the picture that the backbone sees.  [default: 224; 96 for small]",
-)
-@click.option(
-    "--embeddings",
-    default="taxonomy",
-    metavar="taxonomy|FILE",
-    help="Class embeddings: the embedded default, or a text file in GloVe's format.",
-)
-@click.option(
-    "--threshold",
-    default=0.5,
-    type=FiniteFloat(0, 1),
-    help="WUP similarity above which two classes share an edge.",
-)
-@click.option(
-    "--hidden-dim",
-    type=click.IntRange(1, 8192),
-    help="Width of node states, d_h, of SKG and the RGCN systems.  [default: 256]",
-)
-@click.option("--layers", type=click.IntRange(1, 16), help="Graph layers of the RGCN systems.  [default: 2]")
+@backbone_options
+@threshold_option
+@hidden_dim_option
+@layers_option
 @click.option("--steps", type=click.IntRange(1, 32), help="Propagation steps of SKG.  [default: 5]")
 @click.option(
-    "--vae-weight",
-    type=FiniteFloat(0, min_open=True),
-    help="λ of the joint loss of RGCN-PosVAE.  [default: 1]",
+    "--vae-weight", type=FiniteFloat(0, min_open=True), help="λ of the joint loss of RGCN-PosVAE.  [default: 1]"
 )
-@click.option("--epochs", default=9, type=click.IntRange(1), help="Passes over the photos.")
-@click.option("--batch-size", default=32, type=click.IntRange(1), help="Photos a step.")
-@click.option(
-    "--learning-rate",
-    default=5e-4,
-    type=FiniteFloat(0, min_open=True),
-    help="Adam's initial learning rate.",
-)
-@click.option(
-    "--seed",
-    default=42,
-    type=click.IntRange(0, 2**31 - 1),
-    help="Of parameters, order, noise and generated photos.",
-)
-@click.option(
-    "--device",
-    default="cpu",
-    type=click.Choice(["cpu", "cuda"]),
-    help="Where the system is trained: the CPU or an NVIDIA GPU.",
-)
+@training_options
+@click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]), help="Where to train the model.")
 @click.option(
     "--precision",
     default="fp32",
     type=click.Choice(["fp32", "bf16", "fp16"]),
-    help="Of matrix products in training; parameters stay fp32. fp16 is for GPUs.",
-)
-@click.option(
-    "--held-out",
-    type=FiniteFloat(0, 1, min_open=True, max_open=True),
-    help="Share of the photos kept for evaluation, for data without a split of its own.  [default: 0.2]",
-)
-@click.option(
-    "--cache",
-    default=Path("mlzsl-cache"),
-    type=click.Path(path_type=Path),
-    help="Folder for what can be made again: scenes, small backbone, features.",
+    help="Precision of matrix products; parameters stay fp32. fp16 needs a GPU.",
 )
 @click.option(
     "-o",
     "--output",
     default=Path("checkpoint.safetensors"),
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="The checkpoint to write.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a training that was interrupted, or with more --epochs.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted training, or add epochs with a larger --epochs.")
 @quiet_option
 @json_option
-def main(quiet: bool, as_json: bool, **flags: Any) -> None:
+def main(model: str, quiet: bool, as_json: bool, **flags: Any) -> None:
     """Train a multi-label zero-shot tagger and write its checkpoint.
 
-    With no flags it generates a labelled photo set, pretrains a small backbone, trains on both and writes
-    checkpoint.safetensors: a few minutes on two cores, nothing is downloaded.
+    Without options it generates a labelled photo set, pretrains a small backbone on synthetic photos, trains the model
+    and writes checkpoint.safetensors: a few minutes on two cores, without a download.
 
     \b
     Examples:
@@ -141,48 +73,37 @@ def main(quiet: bool, as_json: bool, **flags: Any) -> None:
     """
     # torch is heavy: --help must not wait for it
     from mlzsl.train.training.distributed import RemoteRankError, launched_processes
-    from mlzsl.train.training.job import Job
     from mlzsl.train.training.pipeline import run
-    from mlzsl.train.training.trainer import TrainingConfig
 
-    loop_flags = {name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed", "precision")}
-    flags["backbone"] = flags["backbone"] or ("small" if flags["data"] == "scenes" else "resnet101")
-    job = Job(training=TrainingConfig(**loop_flags), **flags)
+    job = job_from_flags(flags | {"model": model}, [model])
     try:
         with launched_processes(job.device) as processes:
-            outcome = run(job, quiet=quiet or as_json, processes=processes)
+            result = run(job, quiet=quiet or as_json, processes=processes)
     except RemoteRankError as error:
         sys.exit(error.exit_code)
     if not processes.is_main:
         return
+    record = result.record
     if as_json:
-        click.echo(json.dumps({"checkpoint": str(outcome.checkpoint)} | outcome.record, indent=2))
+        click.echo(json.dumps({"checkpoint": str(result.checkpoint)} | record, indent=2))
     elif not quiet:
-        Console().print(_table(outcome.record["metrics"]))
-        Console().print(_top_table(outcome.record["top"]))
-        click.echo(f"wrote {outcome.checkpoint}; next: mlzsl-export --labels {outcome.record['data']['labels']}")
+        columns = {"mAP": "mAP", "miAP": "miAP", "chance mAP": "chance_mAP", "classes": "classes", "photos": "images"}
+        _print_table("Metrics on the held-out photos", "labels", columns, record["metrics"].items())
+        columns = {"k": "k", "precision": "precision", "recall": "recall", "F1": "F1", "photos": "images"}
+        top = [(setting, at_k) for setting, row in record["top"].items() for at_k in row]
+        _print_table("The k best labels of the held-out photos", "zero-shot", columns, top)
+        click.echo(f"wrote {result.checkpoint}; next: mlzsl-export --labels {record['data']['labels']}")
 
 
-def _table(metrics: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title="Held-out photos", title_justify="left")
-    for heading in ("labels", "mAP", "miAP", "chance mAP", "classes", "photos"):
-        table.add_column(heading, justify="left" if heading == "labels" else "right")
-    for part, values in metrics.items():
+def _print_table(title: str, first: str, columns: dict[str, str], rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Print named rows; `columns` maps headings to the keys of their values."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(first)
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for name, values in rows:
+        cells = [values[key] for key in columns.values()]
         table.add_row(
-            part,
-            *("–" if values[name] is None else f"{values[name]:.3f}" for name in ("mAP", "miAP", "chance_mAP")),
-            str(values["classes"]),
-            str(values["images"]),
+            name, *("–" if each is None else f"{each:.3f}" if type(each) is float else f"{each}" for each in cells)
         )
-    return table
-
-
-def _top_table(top: dict[str, list[dict[str, Any]]]) -> Table:
-    table = Table(title="The best labels of a held-out photo", title_justify="left")
-    for heading in ("zero-shot", "k", "precision", "recall", "F1", "photos"):
-        table.add_column(heading, justify="left" if heading == "zero-shot" else "right")
-    for way, rows in top.items():
-        for at_k in rows:
-            levels = ("–" if at_k[name] is None else f"{at_k[name]:.3f}" for name in ("precision", "recall", "F1"))
-            table.add_row(way, str(at_k["k"]), *levels, str(at_k["images"]))
-    return table
+    Console().print(table)

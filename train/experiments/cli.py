@@ -1,74 +1,46 @@
-"""`mlzsl-experiment`: parse, run, print."""
+"""The command `mlzsl-experiment`."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlzsl.cli.command import command, group
+from mlzsl.cli.command import group
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.options import AliasedOption, FiniteFloat, json_option, model_option, quiet_option
+from mlzsl.cli.options import AliasedOption, json_option, model_option, quiet_option
+from mlzsl.train.options import (
+    backbone_options,
+    combine,
+    data_options,
+    hidden_dim_option,
+    job_from_flags,
+    layers_option,
+    threshold_option,
+    training_options,
+)
 
-SHARED = [
-    click.option(
-        "--data",
-        default="scenes",
-        metavar="scenes|FOLDER|FORMAT:PATH",
-        help="The photos, as in mlzsl-train: the generated set, a folder with a labels.json, or coco:PATH, "
-        "nuswide:PATH, voc:PATH, openimages:PATH.",
-    ),
-    click.option("--labels", metavar="NAME|FILE", help="The label set.  [default: the data's own]"),
-    click.option(
-        "--unseen",
-        metavar="SPLIT|FILE|none",
-        help="The labels that training must not see.  [default: the paper's 16 of coco80 and of nuswide81]",
-    ),
-    click.option(
-        "--seeds", default=3, type=click.IntRange(1, 100), help="How many trainings of each, a seed for each."
-    ),
-    click.option(
-        "--seed", default=42, type=click.IntRange(0, 2**30), help="The first seed; it also divides the photos."
-    ),
+if TYPE_CHECKING:  # torch and matplotlib are heavy: --help must not wait for them
+    from mlzsl.train.experiments.experiment import Experiment
+    from mlzsl.train.experiments.report import Report
+
+experiment_options = combine(
+    data_options,
+    backbone_options,
+    hidden_dim_option,
+    training_options,
+    click.option("--seeds", default=3, type=click.IntRange(1, 100), help="Trainings of each model: --seed and up."),
     click.option(
         "--folds",
         type=click.IntRange(2, 100),
-        help="Test every photo once, in so many parts (data without a split of its own).",
-    ),
-    click.option(
-        "--held-out",
-        type=FiniteFloat(0, 1, min_open=True, max_open=True),
-        help="Share of the photos to test on, for data without a split of its own.  [default: 0.2]",
+        help="Cross-validation folds, for data without a split of its own; each photo is tested once.",
     ),
     click.option(
         "--resamples",
         default=1000,
         type=click.IntRange(0, 100_000),
-        help="How often the tested photos are drawn anew for 95 % intervals; 0 leaves them out.",
-    ),
-    click.option(
-        "--backbone",
-        type=click.Choice(["small", "resnet18", "resnet34", "resnet50", "resnet101"]),
-        help="The frozen feature extractor.  [default: small for scenes, else resnet101]",
-    ),
-    click.option(
-        "--backbone-weights",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Local weights of the backbone.  [default: torchvision's, downloaded once]",
-    ),
-    click.option("--image-size", type=click.IntRange(32, 1024), help="Side of the picture that the backbone sees."),
-    click.option("--embeddings", default="taxonomy", metavar="taxonomy|FILE", help="Class embeddings."),
-    click.option("--hidden-dim", type=click.IntRange(1, 8192), help="d_h of the systems that have it.  [default: 256]"),
-    click.option("--epochs", default=9, type=click.IntRange(1), help="Passes over the photos."),
-    click.option("--batch-size", default=32, type=click.IntRange(1), help="Photos a step."),
-    click.option("--learning-rate", default=5e-4, type=FiniteFloat(0, min_open=True), help="Adam's, at first."),
-    click.option(
-        "--cache",
-        default=Path("mlzsl-cache"),
-        type=click.Path(path_type=Path),
-        help="Folder for what can be made again: scenes, features, and the runs that are done.",
+        help="Bootstrap resamples of the test photos for 95 % intervals; 0 for none.",
     ),
     click.option(
         "-o",
@@ -79,28 +51,14 @@ SHARED = [
     ),
     quiet_option,
     json_option,
-]
-THRESHOLD = click.option(
-    "--threshold",
-    default=0.5,
-    type=FiniteFloat(0, 1),
-    help="WUP similarity above which two classes share an edge.",
 )
-LAYERS = click.option("--layers", type=click.IntRange(1, 16), help="Graph layers of the RGCN systems.  [default: 2]")
-
-
-def shared(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flags that all experiments have."""
-    for option in reversed(SHARED):
-        function = option(function)
-    return function
 
 
 @group("mlzsl-experiment")
 def main() -> None:
-    """Make the paper's table and figures, on the data you name.
+    """Make the paper's table 1 and figure 3 on any dataset.
 
-    Features are extracted once. Runs that are done are kept: called again, an experiment goes on where it stopped.
+    Features are extracted once, and finished runs are cached: the same command resumes an interrupted experiment.
 
     \b
     Examples:
@@ -112,7 +70,7 @@ def main() -> None:
     """
 
 
-@command("mlzsl-experiment table1")
+@main.subcommand("table1")
 @click.option(
     "--models",
     cls=AliasedOption,
@@ -120,91 +78,84 @@ def main() -> None:
     metavar="NAME,NAME,…",
     help="The rows.  [default: all models]",
 )
-@THRESHOLD
-@LAYERS
-@shared
+@threshold_option
+@layers_option
+@experiment_options
 def table1(models: str | None, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
-    """Table 1: all systems on seen and unseen labels.
+    """Table 1: all models on seen and unseen labels.
 
-    Writes table1.md, mAP and miAP beside chance and the paper's figures, and table1.csv, with precision, recall and F1
-    of the 3 and 5 best labels besides.
+    Writes table1.md, with mAP and miAP, those of chance and those of the paper, and table1.csv, which adds precision,
+    recall and F1 of the 3 and 5 best labels.
     """
-    from mlzsl.train.experiments.table1 import make_table1, markdown, to_json, write_table1  # torch is heavy
+    from mlzsl.train.experiments.table1 import make_table1
     from mlzsl.train.models.registry import MODELS
 
     names = tuple(MODELS) if models is None else _split(models)
-    table = make_table1(_experiment(flags), names, quiet=quiet or as_json)
-    written = write_table1(table, output)
-    _show(json.dumps(to_json(table), indent=2) if as_json else markdown(table), written, quiet, as_json)
+    report = make_table1(_experiment(flags, names), output, names, quiet=quiet or as_json)
+    _print(report, quiet, as_json)
 
 
-@command("mlzsl-experiment layers")
+@main.subcommand("layers")
 @click.option("--values", default="1,2,3,4,5,6", metavar="N,N,…", help="Numbers of graph layers.")
 @model_option("RGCN, RGCN-XL or RGCN-PosVAE.", default="RGCN-PosVAE")
-@THRESHOLD
-@shared
-def layers(values: str, model: str, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
+@threshold_option
+@experiment_options
+def layers(**flags: Any) -> None:
     """Figure 3(a): number of graph layers.
 
     Writes layers.csv and layers.png.
     """
-    from mlzsl.train.experiments.figure3 import make_layers, to_json, write_figure
-
-    numbers = _numbers(values, int, 1, 16)
-    figure = make_layers(_experiment(flags), numbers, model, quiet=quiet or as_json)
-    written = write_figure(figure, output)
-    _show(json.dumps(to_json(figure), indent=2) if as_json else figure.title, written, quiet, as_json)
+    _figure3("layers", (int, 1, 16), **flags)
 
 
-@command("mlzsl-experiment threshold")
-@click.option("--values", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8", metavar="X,X,…", help="Thresholds.")
+@main.subcommand("threshold")
+@click.option("--values", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8", metavar="X,X,…", help="WUP thresholds.")
 @model_option("Any model.", default="RGCN-PosVAE")
-@LAYERS
-@shared
-def threshold(values: str, model: str, output: Path, quiet: bool, as_json: bool, **flags: Any) -> None:
-    """Figure 3(b): threshold of the WUP similarity.
+@layers_option
+@experiment_options
+def threshold(**flags: Any) -> None:
+    """Figure 3(b): WUP threshold.
 
     Writes threshold.csv and threshold.png, with the number of edges at each threshold.
     """
-    from mlzsl.train.experiments.figure3 import make_threshold, to_json, write_figure
-
-    numbers = _numbers(values, float, 0, 1)
-    figure = make_threshold(_experiment(flags), numbers, model, quiet=quiet or as_json)
-    written = write_figure(figure, output)
-    _show(json.dumps(to_json(figure), indent=2) if as_json else figure.title, written, quiet, as_json)
+    _figure3("threshold", (float, 0, 1), **flags)
 
 
-for name, each in {"table1": table1, "layers": layers, "threshold": threshold}.items():
-    main.add_command(each, name)
+def _figure3(
+    setting: str,
+    bounds: tuple[Callable[[str], float], float, float],
+    values: str,
+    output: Path,
+    quiet: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    from mlzsl.train.experiments.figure3 import make_figure3
+
+    kind, low, high = bounds
+    try:
+        numbers = tuple(kind(word) for word in _split(values))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(low <= number <= high for number in numbers):
+        raise UsageError(f"--values {values}: expected numbers from {low} to {high}, separated by commas.")
+    report = make_figure3(_experiment(flags, (flags["model"],)), output, setting, numbers, quiet=quiet or as_json)
+    _print(report, quiet, as_json)
 
 
-def _experiment(flags: dict[str, Any]) -> Any:
-    from mlzsl.train.experiments.experiment import Experiment  # torch is heavy: --help must not wait for it
-    from mlzsl.train.training.job import Job
-    from mlzsl.train.training.trainer import TrainingConfig
+def _experiment(flags: dict[str, Any], models: tuple[str, ...]) -> "Experiment":
+    from mlzsl.train.experiments.experiment import Experiment
 
-    training = TrainingConfig(**{name: flags.pop(name) for name in ("epochs", "batch_size", "learning_rate", "seed")})
-    whole = {name: flags.pop(name) for name in ("seeds", "folds", "resamples")}
-    flags["backbone"] = flags["backbone"] or ("small" if flags["data"] == "scenes" else "resnet101")
-    return Experiment(Job(training=training, **flags), **whole)
+    own = {name: flags.pop(name) for name in ("seeds", "folds", "resamples")}
+    return Experiment(job_from_flags(flags, models), **own)
 
 
-def _show(result: str, written: tuple[Path, ...], quiet: bool, as_json: bool) -> None:
+def _print(report: "Report", quiet: bool, as_json: bool) -> None:
     if as_json:
-        click.echo(result)
+        click.echo(json.dumps(report.content, indent=2))
     elif not quiet:
-        click.echo(f"{result}\nwrote {' and '.join(str(path) for path in written)}")
+        click.echo(f"{report.text}\nwrote {report.files[0]} and {report.files[1]}")
 
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _numbers(text: str, kind: Callable[[str], Any], low: float, high: float) -> tuple[Any, ...]:
-    try:
-        numbers = tuple(kind(word) for word in _split(text))
-    except ValueError:
-        numbers = ()
-    if not numbers or not all(low <= number <= high for number in numbers):
-        raise UsageError(f"--values {text}: expected numbers from {low} to {high}, separated by commas.")
-    return numbers

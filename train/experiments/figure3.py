@@ -1,157 +1,137 @@
-"""Figure 3 of the paper on any data: how the number of graph layers, and the WUP threshold, change what is reached."""
+"""Figure 3 of the paper on any data: the number of graph layers (a) and the WUP threshold (b) against miAP."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.outputs import written_atomically
 from mlzsl.metrics.summary import METRIC_NAMES
-from mlzsl.train.experiments.data import Subject, open_subject
-from mlzsl.train.experiments.experiment import Experiment, Outcome, Setup, check_systems, run_all
-from mlzsl.train.experiments.plots import plot_levels
-from mlzsl.train.experiments.report import (
-    LEVEL_COLUMNS,
-    level_fields,
-    level_json,
-    seed_columns,
-    title,
-    write_csv,
-)
+from mlzsl.train.experiments.data import load_data
+from mlzsl.train.experiments.experiment import Estimate, Experiment, Variant, check_models, run_all
+from mlzsl.train.experiments.report import Report, estimate_fields, estimates_json, title, write_csv
 from mlzsl.train.models.registry import MODELS, settings_of
-from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
-from mlzsl.train.training.job import Job
 
-LAYERS = (1, 2, 3, 4, 5, 6)  # the paper's
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # the paper's
-PLOTTED = ("seen miAP", "unseen miAP")  # the paper's
+AXES = {"layers": "RGCN layers", "threshold": "WUP threshold"}
+PLOTTED = ("seen miAP", "unseen miAP")  # as in the paper
+TITLE_WIDTH = 100  # characters per line
 
 
-@dataclass(frozen=True)
-class Figure:
-    """What a system reaches as one setting changes.
+def make_figure3(
+    experiment: Experiment, folder: Path, setting: str, values: Sequence[float], quiet: bool = False
+) -> Report:
+    """Train and test the job's model with each value of a setting, and write SETTING.csv and SETTING.png.
 
-    Attributes:
-        experiment: what it is of.
-        setting: "layers" or "threshold", the first column and the name of the files.
-        axis: what the setting is called in the plot.
-        title: system, photos, backbone, embeddings, settings, seeds, seconds.
-        outcomes: by the setting's value, in the order asked for.
-        edges: of each value, how many pairs of different classes the graph joins.
-    """
-
-    experiment: Experiment
-    setting: str
-    axis: str
-    title: str
-    outcomes: dict[float, Outcome]
-    edges: dict[float, int]
-
-
-def make_layers(
-    experiment: Experiment, values: tuple[int, ...] = LAYERS, system: str = RGCNPosVAE.name, quiet: bool = False
-) -> Figure:
-    """Figure 3(a): train and test with each number of graph layers, as far as it is not done yet.
+    Args:
+        experiment: data, model, settings, seeds, folds.
+        folder: created if missing.
+        setting: "layers" for figure 3(a), "threshold" for figure 3(b).
+        values: of the setting, all different.
+        quiet: show no progress.
 
     Raises:
-        UsageError: a name, file or folder is unfit, or the system has no layers to count.
-        FailureError: a training diverged, or a file could not be written.
+        UsageError: an invalid name, file, folder or value, or a model without layers.
+        FailureError: a training diverged, or a file cannot be written.
     """
-    check_systems([system], [name for name in MODELS if "layers" in settings_of(name)], "--system")
-    subject = open_subject(experiment.job, [system], experiment.folds, quiet)
-    graph = subject.graph(experiment.job.threshold)
-    setups = {
-        value: Setup(f"{system}, {value} layers", _with(experiment, system, "layers", value), graph)
-        for value in _different(values, "--values")
-    }
-    return _figure(experiment, subject, system, "layers", "RGCN layers", setups, quiet)
-
-
-def make_threshold(
-    experiment: Experiment, values: tuple[float, ...] = THRESHOLDS, system: str = RGCNPosVAE.name, quiet: bool = False
-) -> Figure:
-    """Figure 3(b): train and test with each threshold of the WUP similarity, as far as it is not done yet.
-
-    Raises:
-        UsageError: a name, file or folder is unfit, or a threshold is not in [0, 1].
-        FailureError: a training diverged, or a file could not be written.
-    """
-    check_systems([system], MODELS, "--system")
-    subject = open_subject(experiment.job, [system], experiment.folds, quiet)
-    setups = {
-        value: Setup(f"{system}, WUP > {value:g}", _with(experiment, system, "threshold", value), subject.graph(value))
-        for value in _different(values, "--values")
-    }
-    return _figure(experiment, subject, system, "threshold", "threshold of the WUP similarity", setups, quiet)
-
-
-def write_figure(figure: Figure, folder: Path) -> tuple[Path, Path]:
-    """Write SETTING.csv and SETTING.png into a folder, each whole or not at all.
-
-    Raises:
-        FailureError: the file system refuses.
-    """
-    table, picture = folder / f"{figure.setting}.csv", folder / f"{figure.setting}.png"
-    columns = [figure.setting, "edges", "measure", *LEVEL_COLUMNS, *seed_columns(figure.experiment)]
-    rows: list[list[Any]] = [
-        [value, figure.edges[value], name, *level_fields(outcome.levels[name])]
-        for value, outcome in figure.outcomes.items()
+    model = experiment.job.model
+    check_models(
+        [model], [name for name in MODELS if setting == "threshold" or setting in settings_of(name)], "--model"
+    )
+    if not values or len(set(values)) < len(values):
+        raise UsageError(f"--values {','.join(map(str, values))}: expected different numbers.")
+    data = load_data(experiment.job, [model], experiment.folds, quiet)
+    jobs = [replace(experiment.job_of(model), **{setting: value}) for value in values]  # type: ignore[arg-type]
+    graphs = {threshold: data.graph(threshold) for threshold in {job.threshold for job in jobs}}
+    variants = [
+        Variant(f"{model}, {setting} {value:g}", job, graphs[job.threshold])
+        for value, job in zip(values, jobs, strict=True)
+    ]
+    results = list(run_all(experiment, data, variants, quiet).values())
+    edges = [variant.graph.edges for variant in variants]
+    points = list(zip(values, edges, results, strict=True))
+    heading = f"{model}: {title(experiment, data, results)}"
+    files = folder / f"{setting}.csv", folder / f"{setting}.png"
+    rows = [
+        [value, count, name, *estimate_fields(result.estimates[name])]
+        for value, count, result in points
         for name in METRIC_NAMES
     ]
-    write_csv(table, columns, rows)
-    plot_levels(
-        picture,
-        title=f"{figure.title}\n{_bars(figure.experiment)}",
-        axis=figure.axis,
-        values=list(figure.outcomes),
-        levels={name: [outcome.levels[name] for outcome in figure.outcomes.values()] for name in PLOTTED},
-        edges=list(figure.edges.values()) if figure.setting == "threshold" else None,
+    write_csv(files[0], experiment, [setting, "edges", "measure"], [], rows)
+    estimates = {name: [result.estimates[name] for result in results] for name in PLOTTED}
+    plot(
+        files[1],
+        f"{heading}\n{_legend(experiment)}",
+        AXES[setting],
+        values,
+        estimates,
+        edges if setting == "threshold" else None,
     )
-    return table, picture
-
-
-def to_json(figure: Figure) -> dict[str, Any]:
-    """The figure as JSON."""
-    return {
-        "title": figure.title,
-        "setting": figure.setting,
-        "points": [
-            {figure.setting: value, "edges": figure.edges[value]}
-            | {name: level_json(level) for name, level in outcome.levels.items()}
-            for value, outcome in figure.outcomes.items()
-        ],
+    content = {
+        "title": heading,
+        "setting": setting,
+        "points": [{setting: value, "edges": count} | estimates_json(result) for value, count, result in points],
     }
+    return Report(heading, content, files)
 
 
-def _figure(
-    experiment: Experiment,
-    subject: Subject,
-    system: str,
-    setting: str,
+def plot(
+    path: Path,
+    title: str,
     axis: str,
-    setups: dict[Any, Setup],
-    quiet: bool,
-) -> Figure:
-    outcomes = run_all(experiment, subject, setups.values(), quiet)
-    by_value = dict(zip(setups, outcomes.values(), strict=True))
-    heading = f"{system}: {title(experiment, subject, outcomes.values())}"
-    edges = {value: setup.graph.edges for value, setup in setups.items()}
-    return Figure(experiment, setting, axis, heading, by_value, edges)
+    values: Sequence[float],
+    estimates: dict[str, list[Estimate]],
+    edges: Sequence[int] | None = None,
+) -> None:
+    """Plot one line per measure, with error bars of the interval or, without one, the deviation.
+
+    Args:
+        path: the image to write; its suffix chooses the format (.png, .svg, .pdf).
+        title: above the plot; long lines are wrapped.
+        axis: the label of the x axis.
+        values: x of each point.
+        estimates: by measure, one per value.
+        edges: one per value, drawn as bars on a second y axis; None for none.
+
+    Raises:
+        FailureError: the file cannot be written.
+    """
+    figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
+    lines = figure.subplots()
+    for marker, (name, points) in zip("os", estimates.items(), strict=False):
+        means, bars = [point.mean for point in points], zip(*map(_bar, points), strict=True)
+        lines.errorbar(values, means, yerr=list(bars), marker=marker, capsize=3, label=name)
+    lines.set(xlabel=axis, ylabel=" / ".join(estimates), xticks=values)
+    lines.grid(alpha=0.3)
+    if edges is not None:
+        counts = lines.twinx()
+        width = 0.5 * min((b - a for a, b in zip(sorted(values), sorted(values)[1:], strict=False)), default=0.1)
+        counts.bar(values, edges, width, color="0.85", label="edges")
+        counts.set_ylabel("edges")
+        counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        lines.set_zorder(counts.get_zorder() + 1)  # the lines in front of the bars
+        lines.patch.set_visible(False)
+    figure.legend(loc="outside lower center", ncols=len(estimates) + 1)
+    wrapped = [part for line in title.splitlines() for part in textwrap.wrap(line, TITLE_WIDTH)]
+    lines.set_title("\n".join(wrapped), fontsize=7, loc="left")
+    with written_atomically(path) as temporary:
+        figure.savefig(temporary)
 
 
-def _bars(experiment: Experiment) -> str:
-    """What the plot's points and bars are."""
+def _bar(point: Estimate) -> tuple[float, float]:
+    """The lengths of an error bar below and above a point, at least 0: an interval need not contain the mean."""
+    if math.isnan(point.low):
+        return (0.0, 0.0) if math.isnan(point.deviation) else (point.deviation, point.deviation)
+    return max(point.mean - point.low, 0.0), max(point.high - point.mean, 0.0)
+
+
+def _legend(experiment: Experiment) -> str:
+    """What points and error bars are."""
     points = f"Means over {experiment.seeds} seeds" if experiment.seeds > 1 else "One seed"
     if experiment.resamples:
-        return f"{points}; bars: 95 % intervals over {experiment.resamples:,} resamplings of the tested photos."
-    return f"{points}; bars: deviation over the seeds." if experiment.seeds > 1 else f"{points}."
-
-
-def _with(experiment: Experiment, system: str, setting: str, value: float) -> Callable[[int], Job]:
-    return lambda seed: replace(experiment.job_of(system, seed), **{setting: value})  # type: ignore[arg-type]
-
-
-def _different(values: tuple[Any, ...], flag: str) -> tuple[Any, ...]:
-    if not values or len(set(values)) < len(values):
-        raise UsageError(f"{flag} {','.join(str(value) for value in values)}: expected different numbers.")
-    return values
+        return f"{points}; bars: 95 % intervals over {experiment.resamples:,} resamples of the test photos."
+    return f"{points}; bars: standard deviation over the seeds." if experiment.seeds > 1 else f"{points}."

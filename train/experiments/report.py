@@ -1,99 +1,86 @@
-"""What every table and figure says in the same words: title, footnotes, numbers, CSV."""
+"""What tables and figures have in common: title, legend, number formats, files."""
 
 import csv
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlzsl.cli.outputs import written_atomically
-from mlzsl.train.experiments.data import Subject
-from mlzsl.train.experiments.experiment import Experiment, Level, Outcome
+from mlzsl.train.experiments.data import ExperimentData
+from mlzsl.train.experiments.experiment import Estimate, Experiment, Result
 
-LEVEL_COLUMNS = ("mean", "deviation", "low", "high")
+ESTIMATE_COLUMNS = ("mean", "deviation", "low", "high")
 
 
-def title(experiment: Experiment, subject: Subject, outcomes: Iterable[Outcome]) -> str:
-    """One line: photos, backbone and size, embeddings, folds, settings, seeds, seconds."""
-    job, outcomes = subject.job, list(outcomes)
-    seconds = f"{sum(outcome.seconds for outcome in outcomes):,.0f} s of training"
-    if not all(outcome.whole for outcome in outcomes):
-        seconds = f"more than {seconds} (some were broken off)"
-    seeds, loop = experiment.each_seed, job.training
-    epochs = f"{loop.epochs} epoch{'s' * (loop.epochs > 1)}"
+@dataclass(frozen=True)
+class Report:
+    """A table or figure.
+
+    Attributes:
+        text: for a terminal.
+        content: as JSON.
+        files: those written.
+    """
+
+    text: str
+    content: dict[str, Any]
+    files: tuple[Path, Path]
+
+
+def title(experiment: Experiment, data: ExperimentData, results: Iterable[Result]) -> str:
+    """One line: photos, backbone and image size, embeddings, training settings, seeds, seconds."""
+    job, results = experiment.job, list(results)
+    seconds = f"{sum(result.seconds for result in results):,.0f} s of training"
+    if any(result.interrupted for result in results):
+        seconds = f"more than {seconds} (some runs were interrupted)"
+    training, seeds = job.training, [str(seed) for seed in experiment.seed_values]
+    trained_on = f"trained on {len(data.folds[0].training):,} others"
     return ", ".join(
         [
-            f"{len(subject.tested):,} tested photos of {subject.tested.name}",
-            f"each tested once in {experiment.folds} folds"
-            if experiment.folds
-            else f"trained on {len(subject.divisions[0].training):,} others",
-            f"{job.backbone} at {subject.backbone.preprocessing.size} px",
+            f"{len(data.test_photos):,} test photos of {data.test_photos.name}",
+            f"each tested once in {experiment.folds} folds" if experiment.folds else trained_on,
+            f"{job.backbone} at {data.backbone.preprocessing.size} px",
             f"embeddings {Path(job.embeddings).name}",
-            f"{epochs} of batches of {loop.batch_size} at {loop.learning_rate:g}",
-            f"seed{'s' * (len(seeds) > 1)} {', '.join(str(seed) for seed in seeds)}",
+            f"{training.epochs} epoch{'s' * (training.epochs > 1)}, batch size {training.batch_size}, "
+            f"learning rate {training.learning_rate:g}",
+            f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}",
             seconds,
         ]
     )
 
 
-def legend(experiment: Experiment) -> str:
-    """How to read `cell`."""
-    deviation = f"± the deviation over {experiment.seeds} seeds" if experiment.seeds > 1 else ""
-    interval = f"[the 95 % interval over {experiment.resamples:,} resamplings of the tested photos]"
-    parts = [part for part in (deviation, interval if experiment.resamples else "") if part]
-    return f"Mean {' '.join(parts)}." if parts else ""
-
-
-def cell(level: Level) -> str:
-    """A level for people, such as "0.176 ± 0.004 [0.151, 0.203]", without what there is not."""
-    deviation = "" if math.isnan(level.deviation) else f" ± {level.deviation:.3f}"
-    interval = "" if math.isnan(level.low) else f" [{level.low:.3f}, {level.high:.3f}]"
-    return f"{three_digits(level.mean)}{deviation}{interval}"
-
-
 def three_digits(value: float) -> str:
-    """A value for people; a dash for NaN."""
+    """A number for people; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def level_fields(level: Level) -> list[float | str]:
-    """A level for programs: `LEVEL_COLUMNS`, then the measure of each seed; empty for what there is not."""
-    return [number(value) for value in (level.mean, level.deviation, level.low, level.high, *level.each)]
+def six_digits(value: float) -> float | None:
+    """A number for programs; None for NaN, which CSV writes as an empty field and JSON as null."""
+    return None if math.isnan(value) else round(value, 6)
 
 
-def number(value: float) -> float | str:
-    """A value to six digits after the point; "" for NaN, which programs read in too many ways."""
-    return "" if math.isnan(value) else round(value, 6)
+def estimate_fields(estimate: Estimate) -> list[float | None]:
+    """An estimate for CSV: ESTIMATE_COLUMNS, then the measure of each seed."""
+    return [six_digits(getattr(estimate, name)) for name in ESTIMATE_COLUMNS] + [*map(six_digits, estimate.per_seed)]
 
 
-def level_json(level: Level) -> dict[str, Any]:
-    """A level as JSON; None for what there is not."""
-    values = [None if value == "" else value for value in level_fields(level)]
-    return dict(zip(LEVEL_COLUMNS, values, strict=False)) | {"each": values[len(LEVEL_COLUMNS) :]}
+def estimates_json(result: Result) -> dict[str, Any]:
+    """The estimates of a result by measure, for JSON."""
+    return {
+        name: {column: six_digits(getattr(estimate, column)) for column in ESTIMATE_COLUMNS}
+        | {"per_seed": [six_digits(value) for value in estimate.per_seed]}
+        for name, estimate in result.estimates.items()
+    }
 
 
-def seed_columns(experiment: Experiment) -> list[str]:
-    """The names of the columns after `LEVEL_COLUMNS`."""
-    return [f"seed {seed}" for seed in experiment.each_seed]
-
-
-def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table whole or not at all.
+def write_csv(path: Path, experiment: Experiment, before: list[str], after: list[str], rows: list[list[Any]]) -> None:
+    """Write estimates as CSV, with the columns `before` and `after` those of `estimate_fields`.
 
     Raises:
-        FailureError: the file system refuses.
+        FailureError: the file cannot be written.
     """
+    columns = [*before, *ESTIMATE_COLUMNS, *(f"seed {seed}" for seed in experiment.seed_values), *after]
     with written_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text whole or not at all.
-
-    Raises:
-        FailureError: the file system refuses.
-    """
-    with written_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        csv.writer(file, lineterminator="\n").writerows([columns, *rows])

@@ -1,140 +1,119 @@
-"""Table 1 of the paper on any data: all systems, beside chance and beside the paper's figures."""
+"""Table 1 of the paper on any data: all models, with chance and the paper's figures (Huang et al. 2020)."""
 
-from dataclasses import dataclass
-from functools import partial
+import math
 from pathlib import Path
-from typing import Any
 
+from mlzsl.cli.outputs import written_atomically
 from mlzsl.metrics.summary import METRIC_NAMES, chance_metrics
 from mlzsl.train.datasets.registry import parse_data
-from mlzsl.train.experiments.data import open_subject
-from mlzsl.train.experiments.experiment import Experiment, Level, Outcome, Setup, check_systems, run_all
-from mlzsl.train.experiments.paper import MEASURES as PAPERS_MEASURES
-from mlzsl.train.experiments.paper import SETTING, paper_levels
+from mlzsl.train.experiments.data import load_data
+from mlzsl.train.experiments.experiment import Estimate, Experiment, Variant, check_models, run_all
 from mlzsl.train.experiments.report import (
-    LEVEL_COLUMNS,
-    cell,
-    legend,
-    level_fields,
-    level_json,
-    number,
-    seed_columns,
+    ESTIMATE_COLUMNS,
+    Report,
+    estimate_fields,
+    estimates_json,
+    six_digits,
     three_digits,
     title,
     write_csv,
-    write_text,
 )
 from mlzsl.train.models.registry import MODELS
 from mlzsl.train.training.job import SCENES
 
-MARKDOWN, CSV = "table1.md", "table1.csv"
-DATASETS = {"coco": "MS-COCO", "nuswide": "NUS-WIDE"}  # the paper's, by the format that --data names them with
+DATASETS = {"coco": "MS-COCO", "nuswide": "NUS-WIDE"}  # of the paper, by the format in --data
+PAPER_SETTING = "ResNet-101, 300-d GloVe vectors, seed 42"
+PAPER_MEASURES = ("seen mAP", "seen miAP", "unseen mAP", "unseen miAP")
+
+# The paper's table 1 by dataset and model, in percent as printed, in the order of PAPER_MEASURES.
+PAPER: dict[str, dict[str, tuple[float, float, float, float]]] = {
+    "MS-COCO": {
+        "visual-semantic": (58.30, 59.87, 18.60, 28.08),
+        "Fast0Tag": (44.60, 60.20, 19.10, 32.90),
+        "SKG": (64.02, 64.22, 18.03, 33.68),
+        "RGCN": (53.67, 60.43, 18.97, 33.65),
+        "RGCN-XL": (34.10, 49.18, 17.32, 35.43),
+        "RGCN-PosVAE": (51.54, 57.13, 20.52, 37.14),
+    },
+    "NUS-WIDE": {
+        "visual-semantic": (25.79, 34.64, 12.73, 29.01),
+        "Fast0Tag": (25.10, 36.09, 10.41, 34.58),
+        "SKG": (22.89, 32.95, 8.89, 33.77),
+        "RGCN": (24.95, 31.23, 9.98, 33.61),
+        "RGCN-XL": (23.66, 30.95, 9.86, 34.31),
+        "RGCN-PosVAE": (24.67, 32.09, 11.09, 36.78),
+    },
+}
 
 
-@dataclass(frozen=True)
-class Table1:
-    """The table.
-
-    Attributes:
-        experiment: what it is of.
-        title: photos, backbone, embeddings, settings, seeds, seconds.
-        rows: by system, in the order asked for.
-        chance: what random scores are expected to reach, by measure (mAP and miAP).
-        dataset: of the paper, whose figures stand beside ours.
-        same_data: whether ours are of that dataset too.
-    """
-
-    experiment: Experiment
-    title: str
-    rows: dict[str, Outcome]
-    chance: dict[str, float]
-    dataset: str
-    same_data: bool
-
-
-def make_table1(experiment: Experiment, systems: tuple[str, ...] = tuple(MODELS), quiet: bool = False) -> Table1:
-    """Train and test every system with every seed, as far as it is not done yet.
+def make_table1(
+    experiment: Experiment, folder: Path, models: tuple[str, ...] = tuple(MODELS), quiet: bool = False
+) -> Report:
+    """Train and test every model with every seed, and write table1.md and table1.csv into a folder.
 
     Args:
         experiment: data, settings, seeds, folds.
-        systems: names of `MODELS`, the rows in their order.
+        folder: created if missing.
+        models: names of `MODELS`, the rows in their order.
         quiet: show no progress.
 
     Raises:
-        UsageError: a name, file or folder is unfit.
-        FailureError: a training diverged, or a file could not be written.
+        UsageError: an invalid name, file or folder.
+        FailureError: a training diverged, or a file cannot be written.
     """
-    systems = check_systems(systems, MODELS, "--systems")
-    subject = open_subject(experiment.job, systems, experiment.folds, quiet)
-    graph = subject.graph(experiment.job.threshold)
-    setups = [Setup(name, partial(experiment.job_of, name), graph) for name in systems]
-    rows = run_all(experiment, subject, setups, quiet)
-    chance = chance_metrics(subject.targets(graph), graph.seen)
+    models = check_models(models, MODELS, "--models")
+    data = load_data(experiment.job, models, experiment.folds, quiet)
+    graph = data.graph(experiment.job.threshold)
+    results = run_all(experiment, data, [Variant(name, experiment.job_of(name), graph) for name in models], quiet)
+    chance = chance_metrics(data.targets(graph), graph.seen)
     format_ = "" if experiment.job.data == SCENES else parse_data(experiment.job.data)[0]
-    dataset = DATASETS.get(format_, "NUS-WIDE" if subject.labels.name == "nuswide81" else "MS-COCO")
-    return Table1(experiment, title(experiment, subject, rows.values()), rows, chance, dataset, format_ in DATASETS)
-
-
-def write_table1(table: Table1, folder: Path) -> tuple[Path, Path]:
-    """Write table1.md and table1.csv into a folder, each whole or not at all.
-
-    Raises:
-        FailureError: the file system refuses.
-    """
-    write_text(folder / MARKDOWN, markdown(table))
-    columns = ["system", "measure", *LEVEL_COLUMNS, *seed_columns(table.experiment), "paper", "paper's data"]
-    write_csv(folder / CSV, columns, _csv_rows(table))
-    return folder / MARKDOWN, folder / CSV
-
-
-def markdown(table: Table1) -> str:
-    """The table with its title and how to read it."""
-    rows = [
-        ["system", *PAPERS_MEASURES, *(f"paper: {name}" for name in PAPERS_MEASURES)],
-        ["---"] * (1 + 2 * len(PAPERS_MEASURES)),
-        ["chance", *(three_digits(table.chance[name]) for name in PAPERS_MEASURES), *[""] * len(PAPERS_MEASURES)],
-    ]
-    for system, outcome in table.rows.items():
-        papers = paper_levels(table.dataset, system)
-        theirs = [three_digits(papers[name]) if papers else "" for name in PAPERS_MEASURES]
-        rows.append([system, *(cell(outcome.levels[name]) for name in PAPERS_MEASURES), *theirs])
-    notes = " ".join(filter(None, (legend(table.experiment), papers_note(table))))
-    return "\n".join([table.title, "", *(f"| {' | '.join(row)} |" for row in rows), "", notes, ""])
-
-
-def papers_note(table: Table1) -> str:
-    """What the paper's figures are of."""
-    of = f"The paper's figures are of {table.dataset} with {SETTING}"
-    return f"{of}." if table.same_data else f"{of}: other data, on which levels differ and orders may."
-
-
-def to_json(table: Table1) -> dict[str, Any]:
-    """The table as JSON."""
-    return {
-        "title": table.title,
-        "chance": {name: None if number(level) == "" else level for name, level in table.chance.items()},
-        "systems": {
-            system: {name: level_json(level) for name, level in outcome.levels.items()}
-            for system, outcome in table.rows.items()
-        },
-        "paper": {
-            "data": table.dataset,
-            "same data": table.same_data,
-            "systems": {system: paper_levels(table.dataset, system) for system in table.rows},
-        },
+    dataset = DATASETS.get(format_, "NUS-WIDE" if data.inputs.labels.name == "nuswide81" else "MS-COCO")
+    paper = {
+        model: {name: round(value / 100, 4) for name, value in zip(PAPER_MEASURES, PAPER[dataset][model], strict=True)}
+        for model in models
+        if model in PAPER[dataset]
     }
-
-
-def _csv_rows(table: Table1) -> list[list[Any]]:
-    seeds = len(table.experiment.each_seed)
-    rows: list[list[Any]] = [
-        ["chance", name, number(level), *[""] * (len(LEVEL_COLUMNS) - 1 + seeds), "", ""]
-        for name, level in table.chance.items()
+    heading = title(experiment, data, results.values())
+    note = "" if format_ in DATASETS else ", other data than here: compare the order of models, not the figures"
+    rows = [
+        ["model", *PAPER_MEASURES, *(f"paper: {name}" for name in PAPER_MEASURES)],
+        ["---"] * (1 + 2 * len(PAPER_MEASURES)),
+        ["chance", *(three_digits(chance[name]) for name in PAPER_MEASURES), *[""] * len(PAPER_MEASURES)],
     ]
-    for system, outcome in table.rows.items():
-        papers = paper_levels(table.dataset, system)
+    seeds = [""] * (len(ESTIMATE_COLUMNS) - 1 + experiment.seeds)
+    fields: list[list[object]] = [["chance", name, six_digits(value), *seeds, "", ""] for name, value in chance.items()]
+    for model, result in results.items():
+        published = paper.get(model, {})
+        printed = [three_digits(published.get(name, math.nan)) if published else "" for name in PAPER_MEASURES]
+        rows.append([model, *(_cell(result.estimates[name]) for name in PAPER_MEASURES), *printed])
         for name in METRIC_NAMES:
-            level: Level = outcome.levels[name]
-            theirs = [papers[name], table.dataset] if name in papers else ["", ""]
-            rows.append([system, name, *level_fields(level), *theirs])
-    return rows
+            of_paper = [published[name], dataset] if name in published else ["", ""]
+            fields.append([model, name, *estimate_fields(result.estimates[name]), *of_paper])
+    legend = f"{_legend(experiment)}The paper's figures are of {dataset} with {PAPER_SETTING}{note}."
+    text = "\n".join([heading, "", *(f"| {' | '.join(row)} |" for row in rows), "", legend, ""])
+    files = folder / "table1.md", folder / "table1.csv"
+    with written_atomically(files[0]) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    write_csv(files[1], experiment, ["model", "measure"], ["paper", "paper's data"], fields)
+    content = {
+        "title": heading,
+        "chance": {name: six_digits(value) for name, value in chance.items()},
+        "models": {model: estimates_json(result) for model, result in results.items()},
+        "paper": {"data": dataset, "same_data": format_ in DATASETS, "models": paper},
+    }
+    return Report(text, content, files)
+
+
+def _legend(experiment: Experiment) -> str:
+    """How to read `_cell`."""
+    deviation = f" ± the standard deviation over {experiment.seeds} seeds" if experiment.seeds > 1 else ""
+    interval = f" [the 95 % interval over {experiment.resamples:,} resamples of the test photos]"
+    parts = deviation + interval * bool(experiment.resamples)
+    return f"Mean{parts}. " if parts else ""
+
+
+def _cell(estimate: Estimate) -> str:
+    """An estimate for people, such as "0.176 ± 0.004 [0.151, 0.203]", without undefined parts."""
+    deviation = "" if math.isnan(estimate.deviation) else f" ± {estimate.deviation:.3f}"
+    interval = "" if math.isnan(estimate.low) else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{three_digits(estimate.mean)}{deviation}{interval}"

@@ -1,4 +1,4 @@
-"""`mlzsl-train` on a dataset in its makers' format and with other systems, from the flags to the checkpoint."""
+"""`mlzsl-train` on a dataset in its own format and with several models, from flags to checkpoint."""
 
 import json
 from pathlib import Path
@@ -21,12 +21,12 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in (("train", 8), ("val", 6)):
         generate_scenes(root / f"scenes-{split}", count, seed=count, size=64, quiet=True)
         (root / f"scenes-{split}/images").rename(root / f"{split}2014")
-        carried = json.loads((root / f"scenes-{split}/labels.json").read_text())
+        labels_of = json.loads((root / f"scenes-{split}/labels.json").read_text())
         content = {
-            "images": [{"id": place, "file_name": name} for place, name in enumerate(carried)],
+            "images": [{"id": place, "file_name": name} for place, name in enumerate(labels_of)],
             "annotations": [
                 {"image_id": place, "category_id": 1 + names.index(label)}
-                for place, labels in enumerate(carried.values())
+                for place, labels in enumerate(labels_of.values())
                 for label in labels
             ],
             "categories": [{"id": 1 + place, "name": name} for place, name in enumerate(names)],
@@ -38,8 +38,9 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(root: Path, *flags: object) -> Result:
+    short = () if {"training-free", "evidence"} & set(flags) else ("--epochs", 2)
     words = [
-        "train", "--data", f"coco:{root}", "--backbone", "resnet18", "--image-size", 32, "--epochs", 2,
+        "train", *short, "--data", f"coco:{root}", "--backbone", "resnet18", "--image-size", 32,
         "--backbone-weights", root / "resnet18.safetensors", "--cache", root / "cache", *flags,
     ]  # fmt: skip
     return CliRunner().invoke(main, [str(word) for word in words])
@@ -48,24 +49,24 @@ def train(root: Path, *flags: object) -> Result:
 @pytest.mark.parametrize(
     ("flags", "epochs", "settings"),
     [
-        (("--system", "training-free"), 0, {"sharpness": 20.0}),
-        (("--system", "SKG", "--hidden-dim", 8, "--steps", 2), 2, {"hidden_dim": 8, "steps": 2}),
-        (("--system", "Fast0Tag"), 2, {"feature_dim": 512}),
+        (("--model", "training-free"), 0, {"sharpness": 20.0}),
+        (("--model", "SKG", "--hidden-dim", 8, "--steps", 2), 2, {"hidden_dim": 8, "steps": 2}),
+        (("--model", "Fast0Tag"), 2, {"feature_dim": 512}),
     ],
 )
-def test_a_system_is_trained_on_the_datasets_own_split(
+def test_a_model_is_trained_on_the_split_of_the_dataset(
     coco: Path, flags: tuple[object, ...], epochs: int, settings: dict[str, float]
 ) -> None:
     output = coco / f"{flags[1]}.safetensors"
     result = train(coco, *flags, "-o", output, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
-    carried = json.loads((coco / "scenes-train/labels.json").read_text()).values()
+    labels_of = json.loads((coco / "scenes-train/labels.json").read_text()).values()
     assert record["data"] == {
         "name": f"coco:{coco}",
         "labels": "coco80",
         "training_photos": 8,
-        "trained_on": sum(bool(set(labels) - set(UNSEEN["coco80"])) for labels in carried),
+        "trained_on": sum(bool(set(labels) - set(UNSEEN["coco80"])) for labels in labels_of),
         "held_out": 6,
     }
     assert len(record["history"]) == epochs
@@ -88,16 +89,21 @@ def test_the_tables_are_printed(coco: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--system", "skgg"), "--model skgg: expected one of visual-semantic, Fast0Tag, SKG, RGCN"),
-        (("--system", "Fast0Tag", "--layers", 3), "--layers: model Fast0Tag has no such setting"),
-        (("--system", "RGCN", "--vae-weight", 2, "--steps", 2), "--steps, --vae-weight: model RGCN has no such"),
+        (("--model", "skgg"), "--model skgg: expected one of visual-semantic, Fast0Tag, SKG, RGCN"),
+        (("--model", "Fast0Tag", "--layers", 3), "--layers: has no effect with --model Fast0Tag"),
+        (("--model", "RGCN", "--vae-weight", 2, "--steps", 2), "--steps: has no effect with --model RGCN"),
+        (
+            ("--model", "training-free", "--epochs", 3),
+            "--epochs: has no effect with --model training-free, which is not",
+        ),
+        (("--model", "evidence", "--resume"), "--resume: has no effect with --model evidence, which is not trained in"),
         (("--data", "voc:/nowhere"), "/nowhere: no ImageSets/Main in it"),
         (("--data", "openimages:/nowhere"), "choose one with --labels"),
         (("--labels", "voc20"), "labels are not in the label set"),
         (("--held-out", 0.3), "--held-out 0.3: has no effect on MS-COCO train2014, which has test photos of its own"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_sentence(coco: Path, flags: tuple[object, ...], sentence: str) -> None:
+def test_invalid_flags_are_refused_in_one_sentence(coco: Path, flags: tuple[object, ...], sentence: str) -> None:
     result = train(coco, *flags)
     assert result.exit_code == 2, result.output
     assert sentence in result.stderr.strip().splitlines()[-1]

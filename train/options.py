@@ -1,0 +1,133 @@
+"""The options that `mlzsl-train` and `mlzsl-experiment` share, and the job that they describe."""
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlzsl.cli.options import FiniteFloat, refuse_unused
+
+if TYPE_CHECKING:  # torch is heavy: --help must not wait for it
+    from mlzsl.train.training.job import Job
+
+_Function = Callable[..., Any]
+
+
+def combine(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
+    """Make one decorator of several options; help lists them in this order."""
+    return lambda function: functools.reduce(lambda made, option: option(made), reversed(options), function)
+
+
+data_options = combine(
+    click.option(
+        "--data",
+        default="scenes",
+        metavar="scenes|FOLDER|FORMAT:PATH",
+        help="The photos: the synthetic set, a folder with a labels.json (file name to list of labels), or a dataset "
+        "in its own format: coco:PATH, nuswide:PATH, voc:PATH, openimages:PATH.",
+    ),
+    click.option(
+        "--labels",
+        metavar="NAME|FILE",
+        help="The label set: coco80, nuswide81, voc20, imagenet1k, or a text file with a label per line.  "
+        "[default: the data's own; coco80 for scenes and folders]",
+    ),
+    click.option(
+        "--unseen",
+        metavar="SPLIT|FILE|none",
+        help="The labels to exclude from training.  [default: the paper's 16 of coco80 and of nuswide81]",
+    ),
+    click.option(
+        "--held-out",
+        type=FiniteFloat(0, 1, min_open=True, max_open=True),
+        help="Share of the photos to evaluate on, for data without a split of its own.  [default: 0.2]",
+    ),
+)
+backbone_options = combine(
+    click.option(
+        "--backbone",
+        type=click.Choice(["small", "resnet18", "resnet34", "resnet50", "resnet101"]),
+        help="The frozen feature extractor.  [default: small for scenes, else resnet101]",
+    ),
+    click.option(
+        "--backbone-weights",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Weights of the backbone, .safetensors or a .pth state dict.  [default: torchvision's, downloaded once]",
+    ),
+    click.option(
+        "--image-size",
+        type=click.IntRange(32, 1024),
+        help="Side of the backbone's input images, in pixels.  [default: 224; 96 for small]",
+    ),
+    click.option(
+        "--embeddings",
+        default="taxonomy",
+        metavar="taxonomy|FILE",
+        help="Class embeddings: computed from the taxonomy, or a text file in GloVe's format.",
+    ),
+    click.option(
+        "--cache",
+        default=Path("mlzsl-cache"),
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder for generated photos, the small backbone, features and finished runs; safe to delete.",
+    ),
+)
+threshold_option = click.option(
+    "--threshold",
+    default=0.5,
+    type=FiniteFloat(0, 1),
+    help="WUP similarity above which two classes share an edge.",
+)
+hidden_dim_option = click.option(
+    "--hidden-dim",
+    type=click.IntRange(1, 8192),
+    help="Width of node states, d_h, of SKG and the RGCN models.  [default: 256]",
+)
+layers_option = click.option(
+    "--layers", type=click.IntRange(1, 16), help="Graph layers of the RGCN models.  [default: 2]"
+)
+training_options = combine(
+    click.option("--epochs", default=9, type=click.IntRange(1), help="Passes over the training photos."),
+    click.option("--batch-size", default=32, type=click.IntRange(1), help="Photos per step."),
+    click.option(
+        "--learning-rate", default=5e-4, type=FiniteFloat(0, min_open=True), help="Adam's initial learning rate."
+    ),
+    click.option(
+        "--seed",
+        default=42,
+        type=click.IntRange(0, 2**31 - 1),
+        help="Seed of parameters, photo order, noise, photo splits and generated photos.",
+    ),
+)
+
+
+def job_from_flags(flags: dict[str, Any], models: Iterable[str]) -> "Job":
+    """Make a job of a command's flags, and refuse those that have no effect.
+
+    Args:
+        flags: fields of Job and TrainingConfig.
+        models: that the command trains; a flag has to affect one of them.
+
+    Raises:
+        UsageError: a flag that has no effect.
+    """
+    from mlzsl.train.models.registry import MODELS, settings_of
+    from mlzsl.train.training.job import SETTINGS, Job
+    from mlzsl.train.training.trainer import TrainingConfig
+
+    known = [name for name in models if name in MODELS]  # an unknown name has an error of its own later
+    with_models = f"with --model {', '.join(known)}"
+    if known:
+        refuse_unused(
+            with_models, *(name for name in SETTINGS if all(name not in settings_of(model) for model in known))
+        )
+    if known and not any(MODELS[name].learns for name in known):
+        unused = ("epochs", "batch_size", "learning_rate", "precision", "resume")
+        refuse_unused(f"{with_models}, which is not trained in steps", *unused)
+    training = {each.name: flags.pop(each.name) for each in fields(TrainingConfig) if each.name in flags}
+    flags["backbone"] = flags["backbone"] or ("small" if flags["data"] == "scenes" else "resnet101")
+    return Job(training=TrainingConfig(**training), **flags)
