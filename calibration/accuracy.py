@@ -10,9 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from mlzsl.calibration.network import Network, write_network
+from mlzsl.calibration.network import Network, Run, open_network, write_network
 from mlzsl.calibration.photos import Photos, Targets
-from mlzsl.calibration.session import Run, open_network
 from mlzsl.calibration.settings import Settings
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.progress import log, progress

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -111,18 +111,15 @@ def calibrate(
         sample = sample_photos(
             photos, check, manifest, count, settings.check_count, settings.seed, settings.threads, quiet
         )
-    job = _Job(model, manifest, network, sample, settings, output, record, quiet)
-    made = _quantize(job) if settings.precision in QUANTIZED else _convert(job)
-    sources = {} if made.record is None else {"calibration": sha256_of_file(made.record)}
-    written = write_network(output, made.network, model, settings.precision, settings.quantized_for, sources)
-    seconds = time.perf_counter() - started
-    return Calibrated(output, written, seconds, made.drop, made.record, made.layers, made.candidates, made.ranked)
+    job = _Job(started, model, manifest, network, sample, settings, output, record, quiet)
+    return _quantize(job) if settings.precision in QUANTIZED else _convert(job)
 
 
 @dataclass(frozen=True)
 class _Job:
     """The arguments of `calibrate`, read; `sample` is None without photos."""
 
+    started: float
     model: Path
     manifest: Manifest
     network: Network
@@ -135,28 +132,22 @@ class _Job:
     def evaluator(self, sample: Sample) -> Evaluator:
         return Evaluator(self.network, self.model, sample.check, self.settings, self.quiet)
 
-
-@dataclass(frozen=True)
-class _Made:
-    """A network, and fields of `Calibrated`."""
-
-    network: onnx.ModelProto
-    drop: AccuracyDrop | None
-    record: Path | None = None
-    layers: int = 0
-    candidates: list[Candidate] = field(default_factory=list)
-    ranked: list[LayerSensitivity] = field(default_factory=list)
+    def write(self, made: onnx.ModelProto, drop: AccuracyDrop | None, record: Path | None = None) -> Calibrated:
+        sources = {} if record is None else {"calibration": sha256_of_file(record)}
+        target = self.settings.quantized_for
+        manifest = write_network(self.output, made, self.model, self.settings.precision, target, sources)
+        return Calibrated(self.output, manifest, time.perf_counter() - self.started, drop, record)
 
 
-def _convert(job: _Job) -> _Made:
+def _convert(job: _Job) -> Calibrated:
     precision = job.settings.precision
     # The 8 significant bits of bf16 would tie many scores of the head, which is small: it stays in fp32.
     nodes = convolutional_nodes(job.network) if precision == "bf16" else nodes_from_first_weights(job.network)
     made = convert_precision(job.network, precision, nodes)
-    return _Made(made, None if job.sample is None else job.evaluator(job.sample).drop(made))
+    return job.write(made, None if job.sample is None else job.evaluator(job.sample).drop(made))
 
 
-def _quantize(job: _Job) -> _Made:
+def _quantize(job: _Job) -> Calibrated:
     network, settings, sample = job.network, job.settings, job.sample
     layers = layers_of(network)
     if not layers:
@@ -193,10 +184,11 @@ def _quantize(job: _Job) -> _Made:
         if not candidates[0].drop.within(settings):
             ranked = rank_layers(network, layers, quantize, sample.calibration, settings.threads, job.quiet)
             candidates = search_mixed_precision(candidates[0], ranked, evaluate, settings)
-    path = job.output.with_suffix(SUFFIX)
-    write_record(path, found)
+    record = job.output.with_suffix(SUFFIX)
+    write_record(record, found)
     kept, drop = (candidates[-1].kept, candidates[-1].drop) if candidates else ((), None)
-    return _Made(mixed(kept), drop, path, len(layers), candidates, ranked)
+    written = job.write(mixed(kept), drop, record)
+    return replace(written, layers=len(layers), candidates=candidates, ranked=ranked)
 
 
 def _ranges(job: _Job, layers: Sequence[str]) -> Record:

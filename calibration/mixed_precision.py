@@ -7,9 +7,8 @@ import numpy as np
 import onnx
 
 from mlzsl.calibration.accuracy import AccuracyDrop
-from mlzsl.calibration.network import Network
+from mlzsl.calibration.network import Network, open_network, scores_of
 from mlzsl.calibration.photos import Photos
-from mlzsl.calibration.session import open_network, scores_of
 from mlzsl.calibration.settings import Settings
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.progress import progress

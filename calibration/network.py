@@ -1,21 +1,26 @@
-"""The ONNX graph that calibration edits: read from a model file, rebuilt with other nodes, written as a model file."""
+"""The ONNX network that calibration edits: loaded from a model file, rebuilt with other nodes, run, written."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from msgspec.structs import replace
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
+from mlzsl.cli.optional import import_optional
 from mlzsl.engines.artifact.manifest import Manifest
-from mlzsl.engines.artifact.modelfile import read_model_file, write_model_file
+from mlzsl.engines.artifact.modelfile import Images, Scores, read_model_file, write_model_file
+from mlzsl.engines.engine import available_cpus
+from mlzsl.engines.onnxruntime import library_errors, start_session
 
 Node = onnx.NodeProto
 Array = npt.NDArray[np.generic]
+Run = Callable[[Images], list[Any]]  # uint8 [n, S, S, 3] -> an array per output
 
 
 class Network:
@@ -92,6 +97,40 @@ def write_network(
         sources=manifest.sources | {"fp32": manifest.network_sha256} | sources,
     )
     return write_model_file(path, made.SerializeToString(), changed, golden.images, golden.scores)
+
+
+def open_network(model: onnx.ModelProto, outputs: Sequence[str] = (), threads: int | None = None) -> Run:
+    """Open a network with ONNX Runtime on the CPU.
+
+    Args:
+        model: any that ONNX Runtime's CPU provider runs.
+        outputs: names of float32 tensors to return instead of the scores.
+        threads: CPU threads at most; None takes every core.
+
+    Raises:
+        UsageError: ONNX Runtime is not installed.
+        FailureError: it cannot load the network.
+    """
+    missing = "calibration needs ONNX Runtime; run `pip install 'mlzsl[calibrate]'`."
+    onnxruntime = import_optional("onnxruntime", missing)
+    fp8 = any(tensor.data_type == TensorProto.FLOAT8E4M3FN for tensor in model.graph.initializer)
+    if outputs:
+        extended = onnx.ModelProto()
+        extended.CopyFrom(model)
+        extended.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
+        model = extended
+    try:
+        session = start_session(onnxruntime, model.SerializeToString(), threads or available_cpus(), fp8=fp8)
+    except library_errors(onnxruntime) as error:
+        raise FailureError(f"ONNX Runtime cannot load the network: {reason_of(error)}.") from error
+    names = list(outputs) or [output.name for output in model.graph.output]
+    source = model.graph.input[0].name
+    return lambda images: list(session.run(names, {source: images}))
+
+
+def scores_of(run: Run, batches: Iterable[Images]) -> Scores:
+    """The scores of all batches; float32 [n, L]."""
+    return np.concatenate([run(images)[0] for images in batches])
 
 
 def rebuilt(network: Network, nodes: Iterable[Node], constants: Iterable[onnx.TensorProto]) -> onnx.ModelProto:

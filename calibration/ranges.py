@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mlzsl.calibration.network import Network
+from mlzsl.calibration.network import Network, Run, open_network
 from mlzsl.calibration.qdq import Range
-from mlzsl.calibration.session import Run, open_network
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.progress import Progress
 from mlzsl.engines.artifact.modelfile import Images

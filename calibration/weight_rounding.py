@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlzsl.calibration.network import Network, Node
+from mlzsl.calibration.network import Network, Node, open_network
 from mlzsl.calibration.photos import Photos
-from mlzsl.calibration.session import open_network
 from mlzsl.cli.progress import progress
 
 PHOTOS = 128  # that the Hessians are computed from, at most

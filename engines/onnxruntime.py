@@ -121,7 +121,6 @@ class ONNXRuntimeEngine(Engine):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def scores(self, images: Images) -> Scores:
-        """Score one batch; see `Engine.scores`."""
         checked = check_images(images, self.manifest)
         try:
             scores: Scores = self._session.run(["scores"], {"images": checked})[0]
@@ -130,7 +129,6 @@ class ONNXRuntimeEngine(Engine):
         return scores
 
     def close(self) -> None:
-        """Release the session; see `Engine.close`."""
         self._session = None
 
 

@@ -114,7 +114,6 @@ class OpenVINOEngine(Engine):
                     request.wait()
 
     def close(self) -> None:
-        """Release the compiled network; see `Engine.close`."""
         self._compiled = None
 
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from mlzsl.cli.errors import FailureError
 from mlzsl.cli.json_decoding import Count, Finite, Line, Sha256
 
 
@@ -103,15 +102,6 @@ class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
     def photos(self) -> int:
         """The number of photos of the largest check."""
         return max((check.photos for check in self.checks), default=0)
-
-    def check_network(self, network_sha256: str, where: str) -> None:
-        """Check that a manifest is of the network that was measured.
-
-        Raises:
-            FailureError: `network_sha256` is another network's; the sentence begins with `where`.
-        """
-        if network_sha256 != self.network_sha256:
-            raise FailureError(f"{where}: was replaced by another network while it was verified; verify it again.")
 
     def to_json(self) -> dict[str, Any]:
         """The certificate as a JSON object."""

@@ -27,12 +27,7 @@ def certify(path: str | os.PathLike[str], certificate: Certificate) -> None:
         UsageError: as `golden_sample`.
         FailureError: the file holds another network than the certified one, or cannot be written. It is then unchanged.
     """
-
-    def certified(manifest: Manifest) -> Manifest:
-        certificate.check_network(manifest.network_sha256, os.fspath(path))
-        return manifest.certified(certificate)
-
-    _change(path, certified)
+    _change(path, certificate.network_sha256, "verified", lambda manifest: manifest.certified(certificate))
 
 
 def set_thresholds(path: str | os.PathLike[str], thresholds: Sequence[float], network_sha256: str) -> None:
@@ -47,13 +42,7 @@ def set_thresholds(path: str | os.PathLike[str], thresholds: Sequence[float], ne
         UsageError: as `golden_sample`.
         FailureError: the file holds another network by now, or cannot be written. It is then unchanged.
     """
-
-    def changed(manifest: Manifest) -> Manifest:
-        if manifest.network_sha256 != network_sha256:
-            raise FailureError(f"{path}: was replaced by another network while thresholds were chosen; choose again.")
-        return manifest.with_thresholds(thresholds)
-
-    _change(path, changed)
+    _change(path, network_sha256, "measured", lambda manifest: manifest.with_thresholds(thresholds))
 
 
 _READERS: dict[str, Callable[[Path], Golden]] = {".onnx": read_golden, ".plan": read_plan_golden}
@@ -63,8 +52,15 @@ _WRITERS: dict[str, Callable[[Path, Callable[[Manifest], Manifest]], object]] = 
 }
 
 
-def _change(path: str | os.PathLike[str], change: Callable[[Manifest], Manifest]) -> None:
-    _WRITERS[_suffix(path)](Path(os.path.realpath(path)), change)  # follows a symbolic link instead of replacing it
+def _change(
+    path: str | os.PathLike[str], network_sha256: str, done: str, change: Callable[[Manifest], Manifest]
+) -> None:
+    def checked(manifest: Manifest) -> Manifest:
+        if manifest.network_sha256 != network_sha256:
+            raise FailureError(f"{os.fspath(path)}: was replaced by another network while it was {done}; start again.")
+        return change(manifest)
+
+    _WRITERS[_suffix(path)](Path(os.path.realpath(path)), checked)  # follows a symbolic link instead of replacing it
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:

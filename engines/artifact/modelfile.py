@@ -13,7 +13,6 @@ byte is detected wherever it matters.
 """
 
 import base64
-import binascii
 import contextlib
 import hashlib
 import mmap
@@ -73,7 +72,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[Manifest, Golden]:
     where = os.fspath(path)
     with _mapped(Path(path)) as data, memoryview(data) as view:
         manifest, encoded = _checked(_top_level(view, where), view, where)
-    return manifest, _decoded(encoded, manifest, where)
+    return manifest, decode_golden(encoded, manifest, where)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -116,8 +115,9 @@ def write_model_file(
         golden_sha256=hashlib.sha256(golden).hexdigest(),
         certificates=tuple(made for made in manifest.certificates if made.network_sha256 == network_sha256),
     )
-    decode_golden(golden, final, where)
-    _write(Path(path), view, spans, final, base64.b64encode(golden))
+    encoded = base64.b64encode(golden)
+    decode_golden(encoded, final, where)
+    _write(Path(path), view, spans, final, encoded)
     return final
 
 
@@ -162,16 +162,6 @@ def _write(path: Path, view: memoryview, spans: list[tuple[int, int]], manifest:
             with view[start:end] as span:
                 file.write(span)
         file.write(appended)
-
-
-def _decoded(encoded: bytes, manifest: Manifest, where: str) -> Golden:
-    try:
-        golden = base64.b64decode(encoded, validate=True)
-    except binascii.Error as error:
-        raise UsageError(f"{where}: its golden sample is not base64 ({error}); {REMEDY}.") from error
-    if hashlib.sha256(golden).hexdigest() != manifest.golden_sha256:
-        raise UsageError(f"{where}: its golden sample is not the one that its manifest names; {REMEDY}.")
-    return decode_golden(golden, manifest, where)
 
 
 @contextlib.contextmanager
@@ -294,18 +284,23 @@ def _sha256_of(view: memoryview, spans: list[tuple[int, int]]) -> str:
     return digest.hexdigest()
 
 
-def decode_golden(data: bytes, manifest: Manifest, where: str) -> Golden:
-    """Decode a golden sample, the bytes of a safetensors file, and check it against the manifest.
+def decode_golden(encoded: str | bytes, manifest: Manifest, where: str, remedy: str = REMEDY) -> Golden:
+    """Decode a golden sample, a safetensors file in base64, and check it against the manifest.
 
     Raises:
-        UsageError: it is not valid, or does not match; the sentence names `where`.
+        UsageError: it is not valid, or not the manifest's; the sentence begins with `where` and ends with `remedy`.
     """
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise UsageError(f"{where}: its golden sample is not base64 ({reason_of(error)}); {remedy}.") from error
+    if hashlib.sha256(data).hexdigest() != manifest.golden_sha256:
+        raise UsageError(f"{where}: its golden sample is not the one that its manifest names; {remedy}.")
     try:
         tensors = load_safetensors(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise UsageError(
-            f"{where}: its golden sample is not a safetensors file ({reason_of(error)}); {REMEDY}."
-        ) from error
+        reason = reason_of(error)
+        raise UsageError(f"{where}: its golden sample is not a safetensors file ({reason}); {remedy}.") from error
     size, labels = manifest.image_size, len(manifest.labels)
     expected = f"images uint8 [n, {size}, {size}, 3] and scores float32 [n, {labels}] in [0, 1]"
     found = ", ".join(f"{name} {tensor.dtype} {list(tensor.shape)}" for name, tensor in sorted(tensors.items()))
@@ -321,5 +316,5 @@ def decode_golden(data: bytes, manifest: Manifest, where: str) -> Golden:
         or len(images) == 0
         or not bool(((scores >= 0) & (scores <= 1)).all())
     ):
-        raise UsageError(f"{where}: its golden sample holds {found or 'nothing'}, expected {expected}; {REMEDY}.")
+        raise UsageError(f"{where}: its golden sample holds {found or 'nothing'}, expected {expected}; {remedy}.")
     return Golden(images, scores)

@@ -17,9 +17,8 @@ from mlzsl.calibration.conversion import (
     convolutional_nodes,
     nodes_from_first_weights,
 )
-from mlzsl.calibration.network import Network
+from mlzsl.calibration.network import Network, open_network
 from mlzsl.calibration.qdq import QDQ_SCHEMES, insert_qdq
-from mlzsl.calibration.session import open_network
 from mlzsl.cli.errors import FailureError
 
 SCHEME = QDQ_SCHEMES["int8", "openvino"]

@@ -7,9 +7,8 @@ from onnx import TensorProto, numpy_helper
 from residualmodel import LAYERS, scores_of
 from tinymodel import random_images
 
-from mlzsl.calibration.network import Network
+from mlzsl.calibration.network import Network, open_network
 from mlzsl.calibration.qdq import QDQ_SCHEMES, insert_qdq, layers_of, quantized_tensors
-from mlzsl.calibration.session import open_network
 
 RANGES = {
     "planes": (-2.0, 2.0), "pooled": (0.0, 7.0), "stem_relu": (0.0, 7.0), "first_relu": (0.0, 6.0), "skip": (-8.0, 9.0),

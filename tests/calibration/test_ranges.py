@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from tinymodel import random_images
 
-from mlzsl.calibration.network import Network
+from mlzsl.calibration.network import Network, open_network
 from mlzsl.calibration.ranges import BINS, LEVELS, collect_ranges, entropy_bound, mse_bound, percentile_bound
-from mlzsl.calibration.session import open_network
 from mlzsl.cli.errors import FailureError
 
 TENSORS = ("planes", "pooled", "sum_relu", "second")

@@ -12,9 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from residualmodel import LAYERS
 from tinymodel import random_images
 
-from mlzsl.calibration.network import Network
+from mlzsl.calibration.network import Network, open_network
 from mlzsl.calibration.photos import Photos
-from mlzsl.calibration.session import open_network
 from mlzsl.calibration.weight_rounding import PATCHES, gptq_round, input_hessians, round_preserving_sums
 
 weights = arrays(np.float32, (3, 2, 3, 3), elements=st.floats(-126, 126, width=32))

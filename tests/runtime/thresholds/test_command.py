@@ -165,6 +165,6 @@ def test_a_plan_takes_thresholds_in_its_manifest(tmp_path):
 def test_a_file_that_was_replaced_meanwhile_keeps_its_thresholds(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx")
     before = model.path.read_bytes()
-    with pytest.raises(FailureError, match="was replaced by another network while thresholds were chosen"):
+    with pytest.raises(FailureError, match="was replaced by another network while it was measured"):
         set_thresholds(model.path, [0.5] * 6, "0" * 64)
     assert model.path.read_bytes() == before
