@@ -1,7 +1,7 @@
-"""How fast is a network on a GPU by precision and batch, beside PyTorch and ONNX Runtime? Measured for gpu.sh.
+"""How fast is a network on a GPU by precision and batch size, compared with PyTorch and ONNX Runtime?
 
-Each command prints what it found as JSON; gpu.sh runs them one after the other and gpu_record.py makes the record.
-`--device cpu` goes the same ways with what a CPU has: no plans, no CUDA graphs, bfloat16 in place of float16.
+Each command prints its measurements as JSON; gpu.sh runs all of them and gpu_record.py writes the record.
+`--device cpu` measures what a CPU has: no plans, no CUDA graphs, bfloat16 instead of float16.
 
     python benchmarks/gpu.py throughput bench/resnet50-coco80 [--batches 1,8,32,128] [--repeats 5] [--seconds 1]
     python benchmarks/gpu.py ablation bench/resnet50-coco80
@@ -23,7 +23,7 @@ import click
 import numpy as np
 import torch
 from gpu_inputs import as_json, asked_of_nvidia, gpu_index
-from gpu_ways import PRECISIONS, Files, Resident, Way, fp32_scorer, openers, side_stream
+from gpu_runners import PRECISIONS, DeviceBatch, Files, Runner, fp32_scorer, openers, side_stream
 
 from mlzsl.cli.errors import reason_of
 from mlzsl.cli.progress import log, progress
@@ -70,12 +70,12 @@ def measured_network(function: Callable[..., None]) -> Callable[..., None]:
 @main.command()
 @measured_network
 def throughput(stem: Path, device: str, batches: tuple[int, ...], repeats: int, seconds: float) -> None:
-    """Photos a second of each way and batch size, copies to and from the device included and not, in turns."""
+    """Photos a second of each runner and batch size, with and without transfers, the runners interleaved."""
     torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = False  # the fp32 scores that the others are held against
+    torch.backends.cudnn.allow_tf32 = False  # the fp32 scores that the others are compared with
     files, threads = Files(stem), available_cpus()
     size = read_manifest(files.model("fp32")).image_size
-    absent: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     with side_stream(device), contextlib.ExitStack() as stack:
         scorer = fp32_scorer(files, device, threads)
@@ -83,59 +83,62 @@ def throughput(stem: Path, device: str, batches: tuple[int, ...], repeats: int, 
             batch: scorer(torch.from_numpy(random_images(batch, size)).to(device)).cpu().numpy() for batch in batches
         }
         del scorer
-        ways = []
+        runners = []
         for name, opener in openers(files, device, threads).items():
             log(f"opening {name}")
-            with listed(absent, name):
-                ways.append(opener(stack))
+            with listed(skipped, name):
+                runners.append(opener(stack))
         for batch in sorted(batches):
-            found += in_turns(ways, random_images(batch, size), right[batch], device, repeats, seconds, absent)
+            found += interleaved(runners, random_images(batch, size), right[batch], device, repeats, seconds, skipped)
     as_json(
         {
             "network": stem.name,
             "device": device,
             "repeats": repeats,
             "scores_range": float(np.ptp(right[max(batches)])),
-            "ways": found,
-            "absent": absent,
+            "runners": found,
+            "skipped": skipped,
         }
     )
 
 
-def in_turns(
-    ways: Sequence[Way],
+def interleaved(
+    runners: Sequence[Runner],
     images: Images,
     right: np.ndarray,
     device: str,
     repeats: int,
     seconds: float,
-    absent: list[dict[str, Any]],
+    skipped: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Both rates of each way, one a round, on batches of one size; what fails is listed as absent."""
-    pictures = torch.from_numpy(images).to(device)
-    jobs: list[tuple[Way, Resident, float, int, int]] = []
-    for way in ways:
-        log(f"warming up {way.name}, batch {len(images)}")
-        with listed(absent, way.name, len(images)):
-            way.copied(images, WARM_UP)
-            resident = way.resident(pictures)
-            resident_seconds(resident, WARM_UP, device)
-            # The last run is held against what is right on both ways: a wrong result must not pass for a fast one.
-            on_device = resident.run().float().cpu().numpy()
-            differs = float(max(np.abs(way.scores(images) - right).max(), np.abs(on_device - right).max()))
-            copies = repetitions(copied_seconds(way, images, MIN_BATCHES) / MIN_BATCHES, seconds)
-            stays = repetitions(resident_seconds(resident, MIN_BATCHES, device) / MIN_BATCHES, seconds)
-            jobs.append((way, resident, differs, copies, stays))
-    rates: dict[str, dict[str, list[float]]] = {way.name: {"copied": [], "resident": []} for way, *_ in jobs}
-    with progress(f"batch {len(images)}", repeats * len(jobs), "turns") as bar:
+    """Both rates of each runner, one a repeat, on batches of one size; what fails is listed as skipped."""
+    device_images = torch.from_numpy(images).to(device)
+    jobs: list[tuple[Runner, DeviceBatch, float, int, int]] = []
+    for runner in runners:
+        log(f"warming up {runner.name}, batch {len(images)}")
+        with listed(skipped, runner.name, len(images)):
+            runner.with_transfers(images, WARM_UP)
+            on_device = runner.on_device(device_images)
+            device_seconds(on_device, WARM_UP, device)
+            # Both results are compared with the reference: a wrong result must not pass for a fast one.
+            device_scores = on_device.run().float().cpu().numpy()
+            differs = float(max(np.abs(runner.scores(images) - right).max(), np.abs(device_scores - right).max()))
+            copies = repetitions(transfer_seconds(runner, images, MIN_BATCHES) / MIN_BATCHES, seconds)
+            stays = repetitions(device_seconds(on_device, MIN_BATCHES, device) / MIN_BATCHES, seconds)
+            jobs.append((runner, on_device, differs, copies, stays))
+    rates: dict[str, dict[str, list[float]]] = {
+        runner.name: {"with_transfers": [], "without_transfers": []} for runner, *_ in jobs
+    }
+    with progress(f"batch {len(images)}", repeats * len(jobs), "repeats") as bar:
         for _ in range(repeats):
-            for way, resident, _, copies, stays in jobs:
-                taken = rates[way.name]
-                taken["copied"].append(len(images) * copies / copied_seconds(way, images, copies))
-                taken["resident"].append(len(images) * stays / resident_seconds(resident, stays, device))
-                bar.advance(note=way.name)
+            for runner, on_device, _, copies, stays in jobs:
+                taken = rates[runner.name]
+                taken["with_transfers"].append(len(images) * copies / transfer_seconds(runner, images, copies))
+                taken["without_transfers"].append(len(images) * stays / device_seconds(on_device, stays, device))
+                bar.advance(note=runner.name)
     jobs_done = [
-        {"way": way.name, "batch": len(images), "differs": differs, **rates[way.name]} for way, _, differs, *_ in jobs
+        {"runner": runner.name, "batch": len(images), "differs": differs, **rates[runner.name]}
+        for runner, _, differs, *_ in jobs
     ]
     jobs.clear()
     gc.collect()  # contexts, graphs and their memory
@@ -144,42 +147,42 @@ def in_turns(
     return jobs_done
 
 
-def copied_seconds(way: Way, images: Images, count: int) -> float:
-    """From host memory to host memory, so many batches."""
+def transfer_seconds(runner: Runner, images: Images, count: int) -> float:
+    """Seconds for so many batches from host memory to host memory."""
     started = time.perf_counter()
-    way.copied(images, count)
+    runner.with_transfers(images, count)
     return time.perf_counter() - started
 
 
-def resident_seconds(resident: Resident, count: int, device: str) -> float:
-    """On the device, so many batches; by CUDA's own events where there is a GPU."""
+def device_seconds(on_device: DeviceBatch, count: int, device: str) -> float:
+    """Seconds for so many batches on the device; by CUDA events where there is a GPU."""
     if device == "cpu":
         started = time.perf_counter()
         for _ in range(count):
-            resident.run()
+            on_device.run()
         return time.perf_counter() - started
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     begin.record()
     for _ in range(count):
-        resident.run()
+        on_device.run()
     end.record()
     torch.cuda.synchronize()
     return begin.elapsed_time(end) / 1000
 
 
 def repetitions(each: float, seconds: float) -> int:
-    """Batches of a turn."""
+    """Batches of a repeat."""
     return max(MIN_BATCHES, math.ceil(seconds / each))
 
 
 @contextlib.contextmanager
-def listed(absent: list[dict[str, Any]], name: str, batch: int | None = None) -> Iterator[None]:
-    """Let one way fail, whatever its library raises, without ending the others."""
+def listed(skipped: list[dict[str, Any]], name: str, batch: int | None = None) -> Iterator[None]:
+    """Let one runner fail, whatever its library raises, without ending the others."""
     try:
         yield
     except Exception as error:
-        absent.append({"way": name, "batch": batch, "reason": reason_of(error)})
+        skipped.append({"runner": name, "batch": batch, "reason": reason_of(error)})
         log(f"{name} does not run: {reason_of(error)}")
 
 
@@ -188,18 +191,18 @@ def listed(absent: list[dict[str, Any]], name: str, batch: int | None = None) ->
 def ablation(stem: Path, device: str, batches: tuple[int, ...], repeats: int, seconds: float) -> None:
     """Each plan with CUDA graphs and without, 1 to 3 batches in flight; on a CPU, ONNX Runtime's fp32 engine."""
     files, found = Files(stem), []
-    absent: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
     for precision in PRECISIONS if device == "cuda" else ("fp32",):
-        with listed(absent, precision), contextlib.ExitStack() as stack:
+        with listed(skipped, precision), contextlib.ExitStack() as stack:
             engines = ablation_engines(files, precision, device)
             for engine in engines.values():
                 stack.callback(engine.close)
             found += ablate(engines, precision, batches, repeats, seconds)
-    as_json({"network": stem.name, "device": device, "repeats": repeats, "loads": found, "absent": absent})
+    as_json({"network": stem.name, "device": device, "repeats": repeats, "loads": found, "skipped": skipped})
 
 
 def ablation_engines(files: Files, precision: str, device: str) -> dict[str, Engine]:
-    """By what the record calls it."""
+    """The engines by their name in the record."""
     if device == "cpu":
         return {"no": open_engine(files.model(precision), "cpu", "onnxruntime")}
     plan = files.plan(precision)
@@ -209,7 +212,7 @@ def ablation_engines(files: Files, precision: str, device: str) -> dict[str, Eng
 def ablate(
     engines: dict[str, Engine], precision: str, batches: Sequence[int], repeats: int, seconds: float
 ) -> list[dict[str, Any]]:
-    """Every engine under every load, the engines in turns; the first turn only warms up."""
+    """Every engine under every load, the engines interleaved; a first repeat only warms up."""
     most = min(engine.in_flight for engine in engines.values())
     loads = [Load(batch, count) for batch in batches for count in range(1, min(most, IN_FLIGHT) + 1)]
     rates: dict[tuple[str, Load], list[float]] = {(name, load): [] for name in engines for load in loads}
@@ -217,7 +220,7 @@ def ablate(
     for name, engine in engines.items():
         log(f"warming up {precision}, CUDA graphs: {name}")
         warm_up(engine, batches)
-    with progress(f"ablation of {precision}", repeats * len(engines), "turns") as bar:
+    with progress(f"ablation of {precision}", repeats * len(engines), "repeats") as bar:
         for _ in range(repeats):
             for name, engine in engines.items():
                 for measured in measure_loads(engine, loads, 1, seconds, quiet=True):
@@ -252,7 +255,7 @@ def warm_up(engine: Engine, batches: Sequence[int]) -> None:
 @click.option("--batch", default=32)
 @click.option("--count", default=2048)
 def busy(engine: Path, device: str, photos: str, batch: int, count: int) -> None:
-    """How busy the GPU is, as the driver counts it, while photos on disk become tags."""
+    """GPU utilization, as the driver reports it, while photos on disk are tagged."""
     paths = list(islice(find_images([photos]), count))
     backend = "onnxruntime" if device == "cpu" else None  # a CPU rehearses every precision there
     with Tagger.open(engine, device, backend, batch_size=batch) as tagger:
@@ -280,15 +283,15 @@ def tag_for(tagger: Tagger, paths: Sequence[str], seconds: float) -> float:
 
 @contextlib.contextmanager
 def watched_gpu() -> Iterator[list[float]]:
-    """Percent of the time in which a kernel ran, asked of nvidia-smi again and again; nothing where there is none."""
+    """Percent of the time in which a kernel ran, polled from nvidia-smi; empty without it."""
     samples: list[float] = []
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(0.5):
-            told = asked_of_nvidia("--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", gpu_index())
-            if told.isdigit():
-                samples.append(float(told))
+            answer = asked_of_nvidia("--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", gpu_index())
+            if answer.isdigit():
+                samples.append(float(answer))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

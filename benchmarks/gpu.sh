@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# All that is to be known on a GPU, in one command: tests, certificates of every precision, throughput beside PyTorch and
-# ONNX Runtime, CUDA graphs and batches in flight, and from photos on disk to tags. Writes FOLDER/gpu.md, ready to be
-# pasted into benchmarks/README.md, and every number as FOLDER/gpu.json.
+# Every GPU measurement in one command: tests, certificates of every precision, throughput compared with PyTorch and ONNX
+# Runtime, CUDA graphs and batches in flight, and photos on disk to tags. Writes FOLDER/gpu.md, ready to be pasted into
+# benchmarks/README.md, and every number as FOLDER/gpu.json.
 #
 #   bash benchmarks/gpu.sh [FOLDER] [--photos DIR] [--weights DIR] [--checkpoint FILE] [--rtx]
 #       [--environment VENV] [--rehearse]
 #
-#   FOLDER              where everything is kept, a virtual environment included  [default: gpu-bench]
-#   --photos DIR        some hundred photos or more; without them, random pictures calibrate and verify
+#   FOLDER              where everything is written, a virtual environment included  [default: gpu-bench]
+#   --photos DIR        some hundred photos or more; without them, random images calibrate and verify
 #   --weights DIR       holds resnet50.pth and resnet101.pth; without them, weights are random, which changes no time
-#   --checkpoint FILE   a trained system, measured besides: an untrained head's labels nearly tie, so that less precision
-#                       changes their order, and only a trained one's certificates tell what precision costs
+#   --checkpoint FILE   a trained model, measured too: an untrained head's labels nearly tie, so that less precision
+#                       changes their order; only a trained model's certificates show the accuracy drop
 #   --rtx               TensorRT-RTX instead of TensorRT
 #   --environment VENV  use this environment as it is, and install nothing
 #   --rehearse          without a GPU: the same steps on the CPU, with a ResNet-18; plans are built, not run
 #
-# A step that fails is recorded, and the others go on. At the end the exit code is 1 if one failed other than a
-# certificate, whose limits an untrained head may break; 2 means that nothing was begun.
+# A step that fails is recorded, and the others run. The exit code is 1 if a step other than a certificate failed (an
+# untrained head may exceed its tolerances); 2 means that nothing was started.
 set -euo pipefail
 
 ran="bash benchmarks/gpu.sh $*"
@@ -95,12 +95,12 @@ else
     fi
 fi
 if [[ $device == cuda ]]; then
-    told=$("$bin/python" -c 'import torch; print(torch.cuda.is_available(), torch.version.cuda)')
-    [[ $told == True* ]] ||
-        refuse "PyTorch for CUDA ${told#* } in $environment reaches no GPU: update the driver, or name another --environment."
+    cuda=$("$bin/python" -c 'import torch; print(torch.cuda.is_available(), torch.version.cuda)')
+    [[ $cuda == True* ]] ||
+        refuse "PyTorch for CUDA ${cuda#* } in $environment reaches no GPU: update the driver, or name another --environment."
 fi
 
-# step NAME COMMAND...: run it, keep what it prints, and note how it ended; its failure ends nothing.
+# step NAME COMMAND...: run it, save what it prints and its exit code; the script continues if it fails.
 failed=''
 step() {
     local name=$1 code=0
@@ -114,9 +114,9 @@ step() {
     printf '%s\t%s\t%s\n' "$name" "$code" "$*" >>"$logs/steps.tsv"
     return 0
 }
-# skip NAME REASON: note why a step is left out.
+# skip NAME REASON: record why a step is skipped.
 skip() {
-    echo "== $1: left out: $2"
+    echo "== $1: skipped: $2"
     printf '%s\tskipped\t%s\n' "$1" "$2" >>"$logs/steps.tsv"
 }
 
@@ -126,10 +126,10 @@ if [[ -n $rtx ]]; then
 else
     build+=(--timing-cache "$folder/timing")
 fi
-pictures=$folder/pictures
+inputs=$folder/photos
 step machine "$bin/python" benchmarks/gpu_inputs.py machine --ran "$ran"
 step tests "$bin/python" -m pytest -q -m gpu
-step pictures "$bin/python" benchmarks/gpu_inputs.py pictures "$pictures" ${photos:+--photos "$photos"}
+step photos "$bin/python" benchmarks/gpu_inputs.py photos "$inputs" ${photos:+--photos "$photos"}
 [[ -z $checkpoint ]] || backbones+=(trained)
 for backbone in "${backbones[@]}"; do
     # With an untrained head every layer is quantized: its labels' order says nothing about which to keep.
@@ -157,7 +157,7 @@ for backbone in "${backbones[@]}"; do
             fp16) step "calibrate-$name" "$bin/mlzsl-calibrate" "$stem.onnx" --precision fp16 -o "$model" ;;
             *)
                 step "calibrate-$name" "$bin/mlzsl-calibrate" "$stem.onnx" --precision "$precision" --for tensorrt \
-                    --photos "$pictures/calibrate" "${limits[@]}" -o "$model"
+                    --photos "$inputs/calibrate" "${limits[@]}" -o "$model"
                 ;;
         esac
         plan=${model%.onnx}.plan
@@ -173,7 +173,7 @@ for backbone in "${backbones[@]}"; do
             continue
         fi
         step "verify-$name" "$bin/mlzsl-verify" "${engine[@]}" --against "$stem.safetensors" \
-            --photos "$pictures/verify" --certify --json
+            --photos "$inputs/verify" --certify --json
     done
     step "throughput-$backbone" "$bin/python" benchmarks/gpu.py throughput "$stem" "${loads[@]}"
     step "ablation-$backbone" "$bin/python" benchmarks/gpu.py ablation "$stem" "${loads[@]}"

@@ -1,9 +1,9 @@
-"""What gpu.sh measures with and on: the machine, pictures to calibrate and to verify on, and networks.
+"""The inputs of gpu.sh: the machine, photos to calibrate and to verify on, and networks.
 
-Each command prints what it found or made.
+Each command prints what it found or wrote.
 
     python benchmarks/gpu_inputs.py machine [--ran COMMAND]
-    python benchmarks/gpu_inputs.py pictures FOLDER [--photos PHOTOS]
+    python benchmarks/gpu_inputs.py photos FOLDER [--photos PHOTOS]
     python benchmarks/gpu_inputs.py network FOLDER resnet50 [--weights WEIGHTS] [--checkpoint checkpoint.safetensors]
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 import torch
-from gpu_ways import Files
+from gpu_runners import Files
 from precision import random_photos
 from tagging import networks
 
@@ -29,7 +29,7 @@ from mlzsl.export.exporter import export_model
 from mlzsl.imaging.finding import find_images
 
 PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "cuda-core", "numpy")
-PICTURES = 128  # random ones, where no photos are named; half of them calibrate
+RANDOM_IMAGES = 128  # random ones, where no photos are named; half of them calibrate
 MOST_PHOTOS = 256  # of each half
 ASKED_OF_GPU = "name,driver_version,compute_cap,memory.total,power.limit,clocks.max.sm"
 
@@ -61,22 +61,22 @@ def machine(ran: str) -> None:
             "gpu": found,
             "cpu": processor(),
             "cores": available_cpus(),
-            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "cuda_of_torch": torch.version.cuda,
             "versions": versions,
         }
     )
 
 
-@main.command()
+@main.command("photos")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--photos", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def pictures(folder: Path, photos: Path | None) -> None:
-    """Divide photos into FOLDER/calibrate and FOLDER/verify: links to some, or random pictures where none are named."""
+def split_photos(folder: Path, photos: Path | None) -> None:
+    """Divide photos into FOLDER/calibrate and FOLDER/verify: links to some, or random images where none are named."""
     if photos is None:
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / "random"
-        photos = source if source.is_dir() else random_photos(source, PICTURES)
+        photos = source if source.is_dir() else random_photos(source, RANDOM_IMAGES)
     found = [Path(path).resolve() for path in find_images([photos])]
     random.Random(0).shuffle(found)
     half = min(len(found) // 2, MOST_PHOTOS)
@@ -84,8 +84,8 @@ def pictures(folder: Path, photos: Path | None) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for old in (folder / name).iterdir():
             old.unlink()
-        for place, path in enumerate(chosen):
-            (folder / name / f"{place:04}{path.suffix}").symlink_to(path)
+        for number, path in enumerate(chosen):
+            (folder / name / f"{number:04}{path.suffix}").symlink_to(path)
     as_json({"photos": len(found), "each_half": half})
 
 
@@ -93,7 +93,7 @@ def pictures(folder: Path, photos: Path | None) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("backbone")
 @click.option("--weights", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Holds BACKBONE.pth.")
-@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A trained system.")
+@click.option("--checkpoint", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A trained model.")
 def network(folder: Path, backbone: str, weights: Path | None, checkpoint: Path | None) -> None:
     """Make a whole network, or take a trained one, and its fp32 model file; prints what its files' names begin with."""
     if checkpoint is not None:
@@ -109,12 +109,12 @@ def network(folder: Path, backbone: str, weights: Path | None, checkpoint: Path 
 
 
 def gpu_index() -> str:
-    """The GPU in use, as nvidia-smi counts them."""
+    """The index of the GPU in use, as nvidia-smi counts."""
     return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
 
 def asked_of_nvidia(*words: str) -> str:
-    """What nvidia-smi answers; nothing where there is none."""
+    """What nvidia-smi prints; "" without it."""
     try:
         return subprocess.run(["nvidia-smi", *words], capture_output=True, text=True, check=True).stdout.strip()
     except (FileNotFoundError, subprocess.CalledProcessError):

@@ -1,4 +1,4 @@
-"""What the steps of gpu.sh printed, as one Markdown section for benchmarks/README.md and as one JSON file.
+"""Write what the steps of gpu.sh printed as one Markdown section for benchmarks/README.md and one JSON file.
 
 python benchmarks/gpu_record.py FOLDER/logs FOLDER/gpu.md FOLDER/gpu.json
 """
@@ -14,7 +14,7 @@ import click
 from mlzsl.runtime.bench.report import rate
 from mlzsl.runtime.bench.statistics import ratios
 
-BASES = ("PyTorch eager", "torch.compile")  # what rates are given as multiples of, by how their names begin
+BASES = ("PyTorch eager", "torch.compile")  # what rates are compared with, by how their names begin
 SHOWN = ("largest difference", "mean difference", "flipped tags", "top-3 agreement")
 Row = Sequence[object]
 
@@ -45,13 +45,13 @@ def printed(path: Path) -> Any:
 
 
 def reason(step: dict[str, str], logs: Path) -> str:
-    """Why a step did not end well; nothing where it did."""
+    """Why a step failed or was skipped; "" where it succeeded."""
     if step["code"] == "skipped":
         return step["what"]
     if step["code"] == "0":
         return ""
-    told = (logs / f"{step['name']}.err").read_text().strip().splitlines() or [""]
-    return f"exit code {step['code']}: {told[-1]}"
+    lines = (logs / f"{step['name']}.err").read_text().strip().splitlines() or [""]
+    return f"exit code {step['code']}: {lines[-1]}"
 
 
 def sections(steps: list[dict[str, str]], found: dict[str, Any]) -> Iterable[str]:
@@ -59,26 +59,31 @@ def sections(steps: list[dict[str, str]], found: dict[str, Any]) -> Iterable[str
     yield heading(found.get("machine"))
     yield f"`pytest -m gpu`: {found.get('tests')}"
     failed = [(step["name"], step["reason"]) for step in steps if step["reason"]]
-    yield "Steps that failed or were left out:\n\n" + table(("step", "why"), failed) if failed else ""
+    yield "Steps that failed or were skipped:\n\n" + table(("step", "why"), failed) if failed else ""
     yield plans(of("build-", found))
     yield certificates(of("verify-", found))
     for name, throughput in of("throughput-", found).items():
-        yield rates(name, throughput, "copied", "from host memory to host memory, batches overlapping")
+        yield rates(name, throughput, "with_transfers", "from host memory to host memory, batches overlapping")
         yield rates(
-            name, throughput, "resident", "pictures and scores stay on the device (ONNX Runtime waits for each batch)"
+            name,
+            throughput,
+            "without_transfers",
+            "images and scores stay on the device (ONNX Runtime waits for each batch)",
         )
-        yield absences(throughput["absent"])
+        yield skipped_section(throughput["skipped"])
     for name, ablation in of("ablation-", found).items():
         yield loads(name, ablation)
-        yield absences(ablation["absent"])
+        yield skipped_section(ablation["skipped"])
     for name, compared in of("compare-", found).items():
         yield comparison(name, compared["comparison"])
-        yield absences([{"way": one["name"], "batch": None} | one for one in compared["comparison"]["skipped"]])
+        yield skipped_section(
+            [{"runner": one["name"], "batch": None} | one for one in compared["comparison"]["skipped"]]
+        )
     yield pipelines(of("stages-", found), of("busy-", found))
 
 
 def of(prefix: str, found: dict[str, Any]) -> dict[str, Any]:
-    """What the steps of one kind printed as JSON, by the rest of their names."""
+    """What the steps with a prefix printed as JSON, by the rest of their names."""
     return {
         name.removeprefix(prefix): value
         for name, value in found.items()
@@ -89,11 +94,13 @@ def of(prefix: str, found: dict[str, Any]) -> dict[str, Any]:
 def heading(machine: Any) -> str:
     """Machine, command and date."""
     if not isinstance(machine, dict):
-        return "## On a GPU\n\nWhich machine this is could not be found out."
+        return "## On a GPU\n\nThe machine is unknown."
     gpu = machine["gpu"]
     rehearsed = "--rehearse" in machine["command"].split()
     title = (
-        "## A rehearsal on a CPU: nothing to record" if rehearsed else "## On a GPU: precisions, batches, other ways"
+        "## A rehearsal on a CPU: nothing to record"
+        if rehearsed
+        else "## On a GPU: precisions, batch sizes, other implementations"
     )
     on = (
         f"{gpu['name']} ({gpu['memory.total']}, {gpu['power.limit']}, {gpu['clocks.max.sm']}, compute capability "
@@ -104,7 +111,7 @@ def heading(machine: Any) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"## {title}\n\n`{machine['command']}` ({machine['date']}, commit {machine['commit']}): {on}{machine['cores']} "
-        f"cores of {machine['cpu']}; {machine['system']}; {versions}, PyTorch for CUDA {machine['cuda_of_torch']}."
+        f"cores of {machine['cpu']}; {machine['platform']}; {versions}, PyTorch for CUDA {machine['cuda_of_torch']}."
     )
 
 
@@ -120,11 +127,11 @@ def plans(builds: dict[str, Any]) -> str:
         )
         for name, build in builds.items()
     ]
-    return table(("plan", "built with", "in", "size", "layers by the type they compute on"), rows)
+    return table(("plan", "built with", "in", "size", "layers by compute type"), rows)
 
 
 def certificates(verified: dict[str, Any]) -> str:
-    """Each engine against PyTorch in fp32, on photos; a head that is not trained may break limits on tags."""
+    """Each engine against PyTorch in fp32, on photos; an untrained head may exceed tolerances on tags."""
     rows = []
     for name, verification in verified.items():
         check = verification["checks"][-1]
@@ -132,10 +139,10 @@ def certificates(verified: dict[str, Any]) -> str:
         rows.append(
             (
                 name,
-                f"{verification['running']['backend']} {verification['running']['provider']}",
+                f"{verification['execution']['backend']} {verification['execution']['provider']}",
                 check["photos"],
                 *(number(values.get(shown)) for shown in SHOWN),
-                "within its limits" if verification["passed"] else f"beyond: {', '.join(beyond(verification))}",
+                "within its tolerances" if verification["passed"] else f"exceeded: {', '.join(exceeded(verification))}",
             )
         )
     return table(("engine", "on", "photos", *SHOWN, ""), rows)
@@ -148,8 +155,8 @@ def number(measured: dict[str, Any] | None) -> str:
     return f"{measured['value']:.2f} %" if measured["unit"] == "%" else f"{measured['value']:.1e}"
 
 
-def beyond(verification: dict[str, Any]) -> list[str]:
-    """The measurements beyond their limits, each once."""
+def exceeded(verification: dict[str, Any]) -> list[str]:
+    """The measurements that exceed their tolerances, each once."""
     return list(
         dict.fromkeys(
             measured["name"]
@@ -161,38 +168,38 @@ def beyond(verification: dict[str, Any]) -> list[str]:
 
 
 def rates(name: str, throughput: dict[str, Any], kind: str, words: str) -> str:
-    """Photos a second of each way at each batch, and how many times those of PyTorch they are, round by round."""
-    measured = {(entry["way"], entry["batch"]): entry for entry in throughput["ways"]}
-    ways, batches = (list(dict.fromkeys(key)) for key in zip(*measured, strict=True)) if measured else ([], [])
-    bases = [next((way for way in ways if way.startswith(base)), None) for base in BASES]
+    """Photos a second of each runner at each batch size, and the ratio to PyTorch, repeat by repeat."""
+    measured = {(entry["runner"], entry["batch"]): entry for entry in throughput["runners"]}
+    runners, batches = (list(dict.fromkeys(key)) for key in zip(*measured, strict=True)) if measured else ([], [])
+    bases = [next((runner for runner in runners if runner.startswith(base)), None) for base in BASES]
     rows = []
-    for way in ways:
-        differs = max(measured[way, batch]["differs"] for batch in batches if (way, batch) in measured)
-        cells = [rate_cell(measured, way, bases, batch, kind) for batch in batches]
-        rows.append((way, *cells, f"{differs:.1e}"))
-    over = " and of ".join(base or f"{name} (which did not run)" for base, name in zip(bases, BASES, strict=True))
+    for runner in runners:
+        differs = max(measured[runner, batch]["differs"] for batch in batches if (runner, batch) in measured)
+        cells = [rate_cell(measured, runner, bases, batch, kind) for batch in batches]
+        rows.append((runner, *cells, f"{differs:.1e}"))
+    over = " and to ".join(base or f"{name} (which did not run)" for base, name in zip(bases, BASES, strict=True))
     return (
-        f"{name}, {words}: photos/s, median of {throughput['repeats']} rounds in turns, and how many times those of "
-        f"{over} they are. *Differs* is the largest difference of a score from PyTorch's in fp32, whose scores span "
+        f"{name}, {words}: photos/s, median of {throughput['repeats']} interleaved repeats, and their ratio to "
+        f"{over}. *Differs* is the largest difference of a score from PyTorch's in fp32, whose scores span "
         f"{throughput['scores_range']:.1e}.\n\n"
-        + table(("way", *(f"batch {batch}" for batch in batches), "differs"), rows)
+        + table(("runner", *(f"batch {batch}" for batch in batches), "differs"), rows)
     )
 
 
 def rate_cell(
-    measured: dict[tuple[str, int], dict[str, Any]], way: str, bases: Sequence[str | None], batch: int, kind: str
+    measured: dict[tuple[str, int], dict[str, Any]], runner: str, bases: Sequence[str | None], batch: int, kind: str
 ) -> str:
-    """The rate and its multiples: 12,345 (2.31 ×, 1.12 ×)."""
-    if (way, batch) not in measured:
+    """The rate and its ratios: 12,345 (2.31 ×, 1.12 ×)."""
+    if (runner, batch) not in measured:
         return "–"
-    ours = measured[way, batch][kind]
+    ours = measured[runner, batch][kind]
     theirs = [measured[base, batch][kind] if base and (base, batch) in measured else None for base in bases]
-    times = ", ".join("–" if rounds is None else f"{ratios(ours, rounds).median:.2f} ×" for rounds in theirs)
+    times = ", ".join("–" if base is None else f"{ratios(ours, base).median:.2f} ×" for base in theirs)
     return f"{rate(median(ours))} ({times})"
 
 
 def loads(name: str, ablation: dict[str, Any]) -> str:
-    """What CUDA graphs and batches in flight bring."""
+    """Throughput by CUDA graphs and batches in flight."""
     batches = sorted({load["batch"] for load in ablation["loads"]})
     cells: dict[Row, dict[int, str]] = {}
     for load in ablation["loads"]:
@@ -203,7 +210,7 @@ def loads(name: str, ablation: dict[str, Any]) -> str:
     heads = ("precision", "CUDA graphs", "in flight", *(f"batch {batch}" for batch in batches))
     return (
         f"{name}: photos/s (and the median latency of a batch), from host memory to host memory, median of "
-        f"{ablation['repeats']} rounds in turns.\n\n" + table(heads, rows)
+        f"{ablation['repeats']} interleaved repeats.\n\n" + table(heads, rows)
     )
 
 
@@ -219,14 +226,14 @@ def comparison(name: str, compared: dict[str, Any]) -> str:
         for entry in compared["baselines"]
     ]
     return (
-        f"{name}, from files to scores: {compared['photos']:,} photos a round in batches of {compared['batch_size']}, "
-        f"median of {compared['repeats']} rounds in turns; differences are from {compared['reference']}.\n\n"
-        + table(("way", "photos/s", "the first is so many times as fast", "differs by"), rows)
+        f"{name}, from files to scores: {compared['photos']:,} photos a repeat in batches of {compared['batch_size']}, "
+        f"median of {compared['repeats']} interleaved repeats; differences are from {compared['reference']}.\n\n"
+        + table(("runner", "photos/s", "speed-up of the first", "differs by"), rows)
     )
 
 
 def pipelines(stages: dict[str, Any], busy: dict[str, Any]) -> str:
-    """Which stage limits, and how busy the engine is."""
+    """Which stage limits, and GPU utilization."""
     rows = []
     for name, bench in stages.items():
         found = bench["models"][0]["stages"]
@@ -244,11 +251,11 @@ def pipelines(stages: dict[str, Any], busy: dict[str, Any]) -> str:
     return table((*heads, "GPU busy (nvidia-smi)"), rows)
 
 
-def absences(absent: Sequence[dict[str, Any]]) -> str:
+def skipped_section(skipped: Sequence[dict[str, Any]]) -> str:
     """What did not run, and why."""
     named = [
-        f"- {entry['way']}" + (f", batch {entry['batch']}" if entry["batch"] else "") + f": {entry['reason']}"
-        for entry in absent
+        f"- {entry['runner']}" + (f", batch {entry['batch']}" if entry["batch"] else "") + f": {entry['reason']}"
+        for entry in skipped
     ]
     return "Did not run:\n\n" + "\n".join(named) if named else ""
 

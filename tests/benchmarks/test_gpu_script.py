@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.sh` refuses before it begins, and its record holds what steps printed and why others failed."""
+"""`benchmarks/gpu.sh` checks its arguments first; its record holds what steps printed and why others failed."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def refused(*words: str) -> str:
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there may be a GPU here")
-def test_without_a_gpu_one_sentence_says_so_and_nothing_is_begun(tmp_path: Path) -> None:
+def test_without_a_gpu_one_sentence_says_so_and_nothing_starts(tmp_path: Path) -> None:
     assert "no NVIDIA GPU here" in refused(str(tmp_path / "bench"))
     assert not (tmp_path / "bench").exists()
 
@@ -38,8 +38,11 @@ def test_wrong_words_are_refused(words: list[str], sentence: str) -> None:
     assert sentence in refused(*words)
 
 
-def entry(way: str, batch: int, copied: list[float]) -> dict[str, object]:
-    return {"way": way, "batch": batch, "differs": 0.001, "copied": copied, "resident": [2 * rate for rate in copied]}
+def entry(runner: str, batch: int, rates: list[float]) -> dict[str, object]:
+    without = [2 * rate for rate in rates]
+    return {
+        "runner": runner, "batch": batch, "differs": 0.001, "with_transfers": rates, "without_transfers": without,
+    }  # fmt: skip
 
 
 def record(folder: Path, steps: str, **printed: object) -> str:
@@ -55,13 +58,13 @@ def record(folder: Path, steps: str, **printed: object) -> str:
     return (folder / "gpu.md").read_text()
 
 
-def test_ratios_are_taken_round_by_round(tmp_path: Path) -> None:
-    ways = [
+def test_ratios_are_taken_repeat_by_repeat(tmp_path: Path) -> None:
+    runners = [
         entry("mlzsl plan fp16", 8, [200.0, 900.0, 400.0]),
         entry("PyTorch eager float16", 8, [100.0, 300.0, 400.0]),
         entry("mlzsl plan fp16", 32, [70.0, 70.0, 70.0]),
     ]
-    throughput = {"repeats": 3, "scores_range": 0.5, "ways": ways, "absent": []}
+    throughput = {"repeats": 3, "scores_range": 0.5, "runners": runners, "skipped": []}
     text = record(tmp_path, "throughput-net\t0\tgpu.py throughput\n", **{"throughput-net": throughput})
     # 2, 3 and 1 times as fast; the ratio of medians would be 1.33. torch.compile did not run, nor PyTorch at 32.
     assert "| mlzsl plan fp16 | 400 (2.00 ×, –) | 70.0 (–, –) | 1.0e-03 |" in text
@@ -69,7 +72,7 @@ def test_ratios_are_taken_round_by_round(tmp_path: Path) -> None:
     assert "torch.compile (which did not run)" in text
 
 
-def test_steps_that_failed_or_were_left_out_are_named_with_their_reason(tmp_path: Path) -> None:
+def test_steps_that_failed_or_were_skipped_are_named_with_their_reason(tmp_path: Path) -> None:
     text = record(
         tmp_path,
         "tests\t0\tpytest\nbuild-net\t1\tmlzsl-build\nnet-fp8\tskipped\tFP8 needs another GPU\n",
