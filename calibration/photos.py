@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -99,15 +100,14 @@ def sample_photos(
         count = min(count, max(1, int(len(found.paths) * LARGEST_SHARE)))
     reader = _Reader(preprocessing, threads or available_cpus())
     shuffled = found.shuffled(seed)
-    calibration, used = reader.read(shuffled, count)
-    rest = shuffled[used:] if check is None else others.shuffled(seed)
-    measuring, _ = reader.read(rest, check_count)
+    calibration = reader.read(shuffled, count)
+    measuring = reader.read(shuffled if check is None else others.shuffled(seed), check_count)
     if reader.unreadable:
-        log(f"{reader.unreadable} photos cannot be read and are skipped; the first: {reader.first_reason}", quiet)
+        log(f"{len(reader.unreadable)} photos cannot be read and are skipped; the first: {reader.unreadable[0]}", quiet)
     if count and not calibration:
         raise UsageError(
-            f"--photos {' '.join(inputs)}: none of {len(found.paths)} photos can be read ({reader.first_reason}); name "
-            "readable photos."
+            f"--photos {' '.join(inputs)}: none of {len(found.paths)} photos can be read ({reader.unreadable[0]}); "
+            "name readable photos."
         )
     if not measuring:
         where = f"--check {check}: " if check is not None else f"--photos {' '.join(inputs)}: "
@@ -127,9 +127,9 @@ class _Listed:
     paths: list[str]
     targets: Targets | None
 
-    def shuffled(self, seed: int) -> list[tuple[int, str]]:
+    def shuffled(self, seed: int) -> Iterator[tuple[int, str]]:
         order = np.random.Generator(np.random.PCG64(seed)).permutation(len(self.paths))
-        return [(index, self.paths[index]) for index in order.tolist()]
+        return ((index, self.paths[index]) for index in order.tolist())
 
     def photos(self, decoded: list[tuple[int, Images]]) -> Photos:
         targets = None if self.targets is None else self.targets[[index for index, _ in decoded]]
@@ -148,30 +148,25 @@ def _labelled(inputs: list[str], manifest: Manifest, quiet: bool) -> _Listed:
 
 
 class _Reader:
-    """Decodes photos in threads, duplicates once, and counts unreadable ones."""
+    """Decodes photos in threads, duplicates once; `unreadable` lists the errors of the others."""
 
     def __init__(self, preprocessing: Preprocessing, threads: int) -> None:
-        self.unreadable = 0
-        self.first_reason = ""
+        self.unreadable: list[str] = []
         self._preprocessing, self._threads = preprocessing, threads
         self._digests: set[str] = set()
 
-    def read(self, paths: list[tuple[int, str]], count: int) -> tuple[list[tuple[int, Images]], int]:
-        """The first `count` readable photos with their indices, and the number of paths used."""
+    def read(self, paths: Iterator[tuple[int, str]], count: int) -> list[tuple[int, Images]]:
+        """The first `count` readable photos with their indices; takes no more paths than it needs."""
         decoded: list[tuple[int, Images]] = []
-        used = 0
         with ThreadPoolExecutor(self._threads) as pool:
-            while used < len(paths) and len(decoded) < count:
-                chunk = paths[used : used + count - len(decoded)]
-                used += len(chunk)
+            while chunk := list(islice(paths, count - len(decoded))):
                 for (index, path), image in zip(chunk, pool.map(self._decode, chunk), strict=True):
                     if isinstance(image, UnreadableImage):
-                        self.unreadable += 1
-                        self.first_reason = self.first_reason or f"{path}: {image}"
+                        self.unreadable.append(f"{path}: {image}")
                     elif (digest := sha256_of_bytes(image.tobytes())) not in self._digests:
                         self._digests.add(digest)
                         decoded.append((index, image))
-        return decoded, used
+        return decoded
 
     def _decode(self, entry: tuple[int, str]) -> Images | UnreadableImage:
         try:

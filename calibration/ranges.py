@@ -56,7 +56,7 @@ def collect_ranges(
     bounds = np.maximum(-lows, highs)
     if method != "minmax":
         counts = _count_magnitudes(run, bounds, batches, bar)
-        bounds *= [BOUND[method](row) for row in counts]
+        bounds *= [choose_bound(method, row) for row in counts]
     return {
         name: (float(max(low, -bound)), float(min(high, bound)))
         for name, low, high, bound in zip(tensors, lows, highs, bounds, strict=True)
@@ -76,10 +76,13 @@ def _count_magnitudes(run: Run, largest: npt.NDArray[np.float64], batches: Batch
     return counts
 
 
+def choose_bound(method: str, counts: Counts) -> float:
+    """The fraction of the histogram's range that a method keeps; 1 for a tensor of zeros."""
+    return BOUND[method](counts) if counts.any() else 1.0
+
+
 def percentile_bound(counts: Counts) -> float:
     """The fraction of the histogram's range below which PERCENTILE percent of the magnitudes lie."""
-    if not counts.any():
-        return 1.0
     reached = np.searchsorted(np.cumsum(counts), PERCENTILE / 100 * counts.sum())
     return float(min(reached + 1, BINS) / BINS)
 
@@ -90,8 +93,6 @@ def entropy_bound(counts: Counts) -> float:
     For every bound, P is the histogram clipped there, and Q its quantization to LEVELS levels: the counts of the bins
     of a level are spread evenly over its non-empty bins. The divergence is Σ P log(P/Q).
     """
-    if not counts.any():
-        return 1.0
     candidates = range(LEVELS, BINS + 1, LEVELS // 8)
     divergences = [_divergence(counts, bins) for bins in candidates]
     return candidates[int(np.argmin(divergences))] / BINS
@@ -117,8 +118,6 @@ def mse_bound(counts: Counts) -> float:
     Rounding to n levels within a bound b has a mean squared error of (b / n)² / 12, clipping the squared distance. n is
     that of uint8 after a Relu, as most tensors are.
     """
-    if not counts.any():
-        return 1.0
     values = (np.arange(BINS) + 0.5) / BINS
     bounds = np.arange(BINS // 16, BINS + 1, BINS // 128) / BINS
     rounding = (bounds / (2 * LEVELS)) ** 2 / 12

@@ -1,14 +1,15 @@
 """The interface of every engine, and the checks that all engines share."""
 
+import contextlib
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
 
@@ -70,6 +71,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the network and its threads; the engine cannot be used afterwards."""
+
+
+@contextlib.contextmanager
+def failing_as(what: str, errors: tuple[type[Exception], ...], remedy: str) -> Iterator[None]:
+    """Raise a library's exceptions within the block as a FailureError: `what` failed, why, and the remedy."""
+    try:
+        yield
+    except errors as error:
+        raise FailureError(f"{what} failed: {reason_of(error)}; {remedy}.") from error
 
 
 def available_cpus() -> int:

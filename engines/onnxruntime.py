@@ -6,11 +6,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mlzsl.cli.errors import FailureError, UsageError, reason_of
+from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.optional import import_optional
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import Engine, ExecutionInfo, Port, available_cpus, check_images, check_signature, signature
+from mlzsl.engines.engine import (
+    Engine,
+    ExecutionInfo,
+    Port,
+    available_cpus,
+    check_images,
+    check_signature,
+    failing_as,
+    signature,
+)
 
 PROVIDER = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32, on by default in the library, rounds a float32's 23 bits to 10, which an fp32 file does not mean.
@@ -122,10 +131,8 @@ class ONNXRuntimeEngine(Engine):
 
     def scores(self, images: Images) -> Scores:
         checked = check_images(images, self.manifest)
-        try:
+        with failing_as("ONNX Runtime", self._errors, "smaller batches need less memory"):
             scores: Scores = self._session.run(["scores"], {"images": checked})[0]
-        except self._errors as error:
-            raise FailureError(f"ONNX Runtime failed on a batch: {reason_of(error)}.") from error
         return scores
 
     def close(self) -> None:

@@ -3,17 +3,25 @@
 import contextlib
 import functools
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlzsl.cli.errors import FailureError, UsageError, reason_of
+from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.optional import import_optional
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
-from mlzsl.engines.engine import Engine, ExecutionInfo, Port, check_images, check_signature, signature
+from mlzsl.engines.engine import (
+    Engine,
+    ExecutionInfo,
+    Port,
+    check_images,
+    check_signature,
+    failing_as,
+    signature,
+)
 
 DEVICE = "CPU"
 TYPE_NAME = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}  # of the arithmetic that is not quantized
@@ -23,6 +31,7 @@ REMEDY = {
     "bf16": "use the fp32 file that it was made from",
 }
 COMPUTED = {"int8": {"i8", "u8"}, "bf16": {"bf16"}}  # types, one of which at least one layer with weights must run in
+REPORT = "verify the model file with mlzsl-verify, or use another --backend"
 NUMPY_NAME = {"u8": "uint8", "f32": "float32"}
 
 
@@ -102,7 +111,7 @@ class OpenVINOEngine(Engine):
                 images = check_images(batch, self.manifest)
                 if len(started) == self.in_flight:
                     yield _finish(started, idle)
-                with _library_errors():
+                with failing_as("OpenVINO", (RuntimeError,), REPORT):
                     request = idle.pop() if idle else self._compiled.create_infer_request()
                     request.start_async([images], share_inputs=True)
                 started.append((request, images))
@@ -120,19 +129,11 @@ class OpenVINOEngine(Engine):
 def _finish(started: deque[tuple[Any, Images]], idle: list[Any]) -> Scores:
     """Wait for the oldest request and copy its scores, which the next batch overwrites."""
     request, _ = started.popleft()
-    with _library_errors():
+    with failing_as("OpenVINO", (RuntimeError,), REPORT):
         request.wait()
         scores: Scores = np.array(request.get_output_tensor(0).data, dtype=np.float32)
     idle.append(request)
     return scores
-
-
-@contextlib.contextmanager
-def _library_errors() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise FailureError(f"OpenVINO failed on a batch: {reason_of(error)}.") from error
 
 
 def _ports(values: Any) -> list[Port]:

@@ -4,23 +4,36 @@ The network is strongly typed: every layer computes in the type that the ONNX gr
 that runs the plan; TensorRT-RTX needs no GPU and finishes the compilation where the plan is opened.
 """
 
+import contextlib
 import re
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import written_atomically
+from mlzsl.cli.progress import Progress, progress
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import read_model_file
 from mlzsl.engines.artifact.plan_manifest import SUFFIX, BuildRecord, PlanManifest, write_plan
 from mlzsl.engines.engine import check_signature, signature
 from mlzsl.engines.tensorrt.cuda import Gpu, find_gpu
-from mlzsl.engines.tensorrt.inspection import Layer, inspect_plan, precisions
-from mlzsl.engines.tensorrt.library import Library, clean_message, open_library, port, this_platform
+from mlzsl.engines.tensorrt.library import (
+    Layer,
+    Library,
+    clean_message,
+    inspect_plan,
+    open_library,
+    port,
+    precisions,
+    this_platform,
+)
 from mlzsl.engines.tensorrt.options import BuildOptions, apply_options, capability_members, check_options
-from mlzsl.engines.tensorrt.progress import build_progress
 
 DEFAULT_CACHE = Path("mlzsl-cache")
 
@@ -153,6 +166,66 @@ def _build_failure(library: Library, model: Path, options: BuildOptions) -> Exce
         )
     remedy = "; build without this --compute-capability, or from a file of another precision" if "SM" in reason else ""
     return FailureError(f"{model}: {library} cannot build the network: {reason}{remedy}.")
+
+
+@contextlib.contextmanager
+def build_progress(library: Library, config: Any, quiet: bool) -> Iterator[None]:
+    """Show the progress of a build within the block; Ctrl-C stops the build at its next step.
+
+    Args:
+        library: of the builder.
+        config: the builder configuration, which gets a progress monitor.
+        quiet: show no progress.
+
+    Raises:
+        KeyboardInterrupt: at the end of the block, after Ctrl-C.
+    """
+    interrupted = threading.Event()
+    with progress("building", None, "steps", quiet) as bar, _interrupts(interrupted):
+        config.progress_monitor = _monitor(library, bar, interrupted)
+        yield
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+def _monitor(library: Library, bar: Progress, interrupted: threading.Event) -> Any:
+    kind = library.module.IProgressMonitor
+    phases = [""]  # nested, the innermost last
+
+    def initialize(self: Any) -> None:
+        kind.__init__(self)
+
+    def phase_start(self: Any, phase: str, parent: str | None, steps: int) -> None:
+        phases.append(phase.lower())
+        bar.advance(0, phases[-1])
+
+    def step_complete(self: Any, phase: str, step: int) -> bool:
+        bar.advance(1, phases[-1])
+        return not interrupted.is_set()
+
+    def phase_finish(self: Any, phase: str) -> None:
+        phases.pop()
+
+    calls = [initialize, phase_start, step_complete, phase_finish]
+    named = {call.__name__: call for call in calls} | {"__init__": initialize}
+    return type("Monitor", (kind,), named)()
+
+
+@contextlib.contextmanager
+def _interrupts(interrupted: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C set the event instead of raising within the library's call."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class TimingCache:

@@ -1,15 +1,15 @@
 """The TensorRT engine: opens a plan with the library that built it, and runs several batches at once."""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlzsl.cli.errors import FailureError, UsageError, reason_of
+from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
 from mlzsl.engines.artifact.plan_manifest import PlanManifest, read_plan
-from mlzsl.engines.engine import Engine, ExecutionInfo, Port, check_images, check_signature, signature
+from mlzsl.engines.engine import Engine, ExecutionInfo, Port, check_images, check_signature, failing_as, signature
 from mlzsl.engines.tensorrt.batches import scored_in_order
 from mlzsl.engines.tensorrt.compatibility import check_gpu, check_version
 from mlzsl.engines.tensorrt.cuda import Cuda, DeviceMemory, open_cuda
@@ -18,6 +18,7 @@ from mlzsl.engines.tensorrt.pycuda import open_pycuda
 from mlzsl.engines.tensorrt.slot import MakeContext, PlanSlot
 
 MEMORY: dict[str, Callable[[str], Cuda]] = {"cuda-core": open_cuda, "pycuda": open_pycuda}
+REMEDY = "smaller batches need less memory"
 IN_FLIGHT = 3  # batches: one copied to the GPU, one computed, one copied back
 
 
@@ -79,7 +80,7 @@ class PlanEngine(Engine):
     def run(self, batches: Iterable[Images]) -> Generator[Scores, None, None]:
         """Score batches in pieces of at most the plan's largest batch; see `Engine.run`."""
         self._cuda.activate()
-        with _gpu_errors(self._cuda):
+        with failing_as("the GPU", self._cuda.errors, REMEDY):
             check = partial(check_images, manifest=self.manifest)
             yield from scored_in_order(batches, self._slots[: self.in_flight], self.plan.build.batch.max, check)
 
@@ -136,7 +137,7 @@ def _slots(
     size, labels = manifest.model.image_size, len(manifest.model.labels)
     make_context, activation_bytes = context_maker(library, engine, graphs)
     capture = graphs and not captures_graphs_itself(library)
-    with contextlib.ExitStack() as undo, _gpu_errors(cuda):
+    with contextlib.ExitStack() as undo, failing_as("the GPU", cuda.errors, REMEDY):
         slots = []
         for _ in range(in_flight):
             stream = cuda.stream()
@@ -144,14 +145,6 @@ def _slots(
             slots.append(PlanSlot(stream, make_context, manifest.build.batch, size, labels, activation_bytes, capture))
         undo.pop_all()
     return slots
-
-
-@contextlib.contextmanager
-def _gpu_errors(cuda: Cuda) -> Iterator[None]:
-    try:
-        yield
-    except cuda.errors as error:
-        raise FailureError(f"the GPU failed: {reason_of(error)}; smaller batches need less memory.") from error
 
 
 def context_maker(library: Library, engine: Any, graphs: bool) -> tuple[MakeContext, int]:
@@ -162,42 +155,28 @@ def context_maker(library: Library, engine: Any, graphs: bool) -> tuple[MakeCont
         engine: from `load_plan`.
         graphs: whether TensorRT-RTX captures CUDA graphs.
     """
-    if captures_graphs_itself(library):
-        return _rtx_contexts(library, engine, graphs), 0
-    return _contexts(library, engine), max(int(engine.device_memory_size_v2), 1)
+    if not captures_graphs_itself(library):
+        strategy = library.module.ExecutionContextAllocationStrategy.USER_MANAGED
+
+        def make(activation: DeviceMemory | None) -> Any:
+            context = engine.create_execution_context(strategy)
+            if context is not None and activation is not None:
+                context.set_device_memory(activation.address, activation.size)
+            return context
+
+        return make, max(int(engine.device_memory_size_v2), 1)
+    config = engine.create_runtime_config()
+    if graphs:
+        config.cuda_graph_strategy = library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    cache = config.create_runtime_cache()  # the contexts share the kernels that they compile
+    config.set_runtime_cache(cache)
+    owners = (config, cache)  # the library holds no reference to the cache
+    return lambda _: engine.create_execution_context(owners[0]), 0
 
 
 def captures_graphs_itself(library: Library) -> bool:
     """Whether a library captures CUDA graphs on its own, as TensorRT-RTX does."""
     return library.key == "tensorrt_rtx"
-
-
-def _contexts(library: Library, engine: Any) -> MakeContext:
-    """Contexts of TensorRT, which share the activation memory of their slot."""
-    strategy = library.module.ExecutionContextAllocationStrategy.USER_MANAGED
-
-    def make(activation: DeviceMemory | None) -> Any:
-        context = engine.create_execution_context(strategy)
-        if context is not None and activation is not None:
-            context.set_device_memory(activation.address, activation.size)
-        return context
-
-    return make
-
-
-def _rtx_contexts(library: Library, engine: Any, graphs: bool) -> MakeContext:
-    """Contexts of TensorRT-RTX, which share its compiled kernels and capture graphs on their own."""
-    config = engine.create_runtime_config()
-    if graphs:
-        config.cuda_graph_strategy = library.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-    cache = config.create_runtime_cache()
-    config.set_runtime_cache(cache)
-    owners = (config, cache)  # the library holds no reference to the cache
-
-    def make(activation: DeviceMemory | None) -> Any:
-        return engine.create_execution_context(owners[0])
-
-    return make
 
 
 def _signature(engine: Any) -> str:

@@ -1,15 +1,16 @@
-"""TensorRT and TensorRT-RTX, two libraries with one API: import, version, and log messages as sentences."""
+"""TensorRT and TensorRT-RTX, two libraries with one API: import, version, log messages, layers of a plan."""
 
 import importlib
 import importlib.metadata
 import platform
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.engines.artifact.plan_manifest import LIBRARIES, LibraryName
 from mlzsl.engines.engine import Port
 
@@ -20,6 +21,14 @@ NUMPY_NAME = {"FLOAT": "float32", "HALF": "float16"}
 WORST = ("INTERNAL_ERROR", "ERROR")
 LISTING = re.compile(r"^(Engine Layer Information|Layers):?$", re.MULTILINE)
 LONGEST_LISTING = 2**26  # characters
+LAYER = re.compile(
+    r"^\s*Name: (?P<name>.*?), (?:Location: \w+, )?LayerType: (?P<kind>\w+), (?P<rest>.*)$", re.MULTILINE
+)
+INPUT_TYPE = re.compile(r"Inputs: \[ *\{[^}]*?Datatype: ([^,}\]]+)")
+TYPES = {  # the libraries' names: ours
+    "float": "fp32", "fp32": "fp32", "half": "fp16", "fp16": "fp16", "bfloat16": "bf16", "bf16": "bf16",
+    "fp8": "fp8", "int8": "int8", "uint8": "uint8", "int4": "int4", "int32": "int32", "int64": "int64", "bool": "bool",
+}  # fmt: skip
 
 
 @dataclass
@@ -64,17 +73,12 @@ class Library:
     messages: Messages
 
     @property
-    def name(self) -> str:
-        """The vendor's name."""
-        return LIBRARIES[self.key]
-
-    @property
     def version(self) -> str:
         """Such as "11.4.0.106"."""
         return str(self.module.__version__)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version}"
+        return f"{LIBRARIES[self.key]} {self.version}"
 
 
 def open_library(key: LibraryName, wanted_by: str) -> Library:
@@ -145,10 +149,63 @@ def clean_message(message: str) -> str:
 
 
 def _logger(module: ModuleType, messages: Messages) -> Any:
-    def initialize(self: Any) -> None:
-        module.ILogger.__init__(self)
+    methods = {
+        "__init__": lambda self: module.ILogger.__init__(self),
+        "log": lambda self, severity, message: messages.log(severity.name, message),
+    }
+    return type("Logger", (module.ILogger,), methods)()
 
-    def log(self: Any, severity: Any, message: str) -> None:
-        messages.log(severity.name, message)
 
-    return type("Log", (module.ILogger,), {"__init__": initialize, "log": log})()
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a compiled network.
+
+    Attributes:
+        name: usually those of the ONNX nodes that were fused into it.
+        kind: the library's name of its type, such as "gemm".
+        precision: type of its first input, "fp32", "fp16", "int8", …; "" where it has none.
+    """
+
+    name: str
+    kind: str
+    precision: str
+
+
+def inspect_plan(library: Library, plan: bytes) -> tuple[Layer, ...]:
+    """The layers of a plan that was just built, in execution order.
+
+    TensorRT-RTX logs them during the build, which needs no GPU; for TensorRT the engine inspector lists them.
+
+    Raises:
+        FailureError: the library cannot load its own plan.
+    """
+    return parse_layers(library.messages.listing) or parse_layers(_inspector_listing(library, plan))
+
+
+def precisions(layers: tuple[Layer, ...]) -> dict[str, int]:
+    """Number of layers by type, most frequent first."""
+    return dict(Counter(layer.precision for layer in layers if layer.precision).most_common())
+
+
+def parse_layers(listing: str) -> tuple[Layer, ...]:
+    """Parse the list of a library, a layer per line: `Name: …, LayerType: …, Inputs: [ { …, Datatype: Float, … } …`."""
+    return tuple(
+        Layer(line["name"], line["kind"], _precision(INPUT_TYPE.search(line["rest"])))
+        for line in LAYER.finditer(listing)
+    )
+
+
+def _precision(found: re.Match[str] | None) -> str:
+    if found is None:
+        return ""
+    words = found.group(1).lower().split()  # "Half", or "Row major linear FP16 format"
+    known = [TYPES[word] for word in words if word in TYPES]
+    return known[-1] if known else words[-1]
+
+
+def _inspector_listing(library: Library, plan: bytes) -> str:
+    engine = library.module.Runtime(library.logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise FailureError(f"{library} cannot load the plan that it built: {library.messages.reason()}.")
+    form: Any = library.module.LayerInformationFormat.ONELINE
+    return str(engine.create_engine_inspector().get_engine_information(form))

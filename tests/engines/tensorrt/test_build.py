@@ -23,11 +23,10 @@ from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
 from mlzsl.engines.artifact.plan_manifest import BatchProfile, manifest_path, read_plan, read_plan_golden
 from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tensorrt import library as tensorrt_library
-from mlzsl.engines.tensorrt.build import Build, TimingCache, build_plan
+from mlzsl.engines.tensorrt.build import Build, TimingCache, build_plan, build_progress
 from mlzsl.engines.tensorrt.cli import main
 from mlzsl.engines.tensorrt.library import open_library
 from mlzsl.engines.tensorrt.options import BuildOptions, apply_options
-from mlzsl.engines.tensorrt.progress import build_progress
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install '.[rtx]'")
 RTX = BuildOptions(rtx=True)

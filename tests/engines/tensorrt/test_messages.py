@@ -2,8 +2,7 @@
 
 import pytest
 
-from mlzsl.engines.tensorrt.inspection import Layer, parse_layers, precisions
-from mlzsl.engines.tensorrt.library import Messages, clean_message, version_numbers
+from mlzsl.engines.tensorrt.library import Layer, Messages, clean_message, parse_layers, precisions, version_numbers
 
 NO_DRIVER = (
     "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError at /_src/checkMacros.cpp:250"
