@@ -1,4 +1,4 @@
-"""Several processes that train together, for tests: each calls one function and leaves what came of it in a file."""
+"""Process groups for tests: each process calls one function and writes its result to a file."""
 
 import json
 import os
@@ -21,7 +21,7 @@ T, A, PHOTOS = 6, 15, 61
 
 
 def small_training(name: str) -> tuple[Model, GraphTensors, TrainingData]:
-    """A system with its first values, and 61 photos whose features tell their labels."""
+    """An initialized model, and 61 photos with labels that depend on their features."""
     graph, (x, logits) = small_graph(T, A), small_batch(PHOTOS)
     targets = (x[:, :T] > 0.8).float()
     targets[:, 0] = 1 - targets[:, 1:].amax(dim=1)  # no photo without a label
@@ -32,8 +32,8 @@ def small_training(name: str) -> tuple[Model, GraphTensors, TrainingData]:
     return model, graph, data
 
 
-def in_ranks(work: Callable[[Processes, Path], Any], folder: Path, count: int = 2) -> list[int | None]:
-    """Call `work` in processes joined over localhost, and return their exit codes; what it returns lies in `left`."""
+def run_ranks(work: Callable[[Processes, Path], Any], folder: Path, count: int = 2) -> list[int | None]:
+    """Call `work` in processes connected over localhost and return their exit codes; `result_of` reads the results."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,18 +47,18 @@ def in_ranks(work: Callable[[Processes, Path], Any], folder: Path, count: int = 
     return [rank.exitcode for rank in ranks]
 
 
-def left(folder: Path, rank: int) -> Any:
-    """What `work` returned in the process of a rank."""
+def result_of(folder: Path, rank: int) -> Any:
+    """The result of `work` in the process of a rank."""
     return json.loads((folder / f"rank{rank}.json").read_text())
 
 
-def listed(model: Model) -> dict[str, list[float]]:
-    """A system's tensors as JSON can hold them, to the last bit."""
+def tensors_to_json(model: Model) -> dict[str, list[float]]:
+    """A model's tensors as JSON, exactly."""
     return {name: tensor.flatten().tolist() for name, tensor in model.state_dict().items()}
 
 
-def farthest(model: Model, tensors: dict[str, list[float]]) -> float:
-    """The largest difference of a system's tensors from listed ones."""
+def largest_difference(model: Model, tensors: dict[str, list[float]]) -> float:
+    """The largest difference of a model's tensors from those of `tensors_to_json`."""
 
     def apart(name: str, tensor: Tensor) -> float:
         return float((tensor.flatten() - torch.tensor(tensors[name])).abs().max())

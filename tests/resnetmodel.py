@@ -1,4 +1,4 @@
-"""An untrained ResNet-18: its weights, and the whole model file with its head that the exporter writes."""
+"""An untrained ResNet-18: its weights, and a model file with an untrained head."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 
 
 def write_resnet18_weights(path: Path) -> None:
-    """Write random weights under torchvision's names, the same in every call; so is what is drawn after them."""
+    """Write random weights with torchvision's names; seeds the default generator."""
     torch.manual_seed(0)
     save_file(resnet18().state_dict(), path)
 
 
 def write_resnet18_model(folder: Path, labels: str = "voc20", image_size: int = 224) -> Path:
-    """Write `resnet18.onnx` and what it was made from into a folder; returns its path."""
+    """Write `resnet18.onnx`, its checkpoint and weights into a folder; return the path of the model file."""
     write_resnet18_weights(folder / "weights.safetensors")
     backbone = open_backbone("resnet18", folder / "weights.safetensors", image_size, quiet=True)
     label_set, embeddings = load_label_set(labels), open_embeddings("taxonomy")

@@ -1,4 +1,4 @@
-"""A small class graph, photos on it, and every system with parameters as large as trained ones."""
+"""A small class graph, photos, and every model with parameters as large as trained ones."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def small_graph(targets: int = 6, externals: int = 15, density: float = 0.4) -> GraphTensors:
-    """A random graph in float32, with some targets above others."""
+    """A random graph in float32, with some targets that are hypernyms of others."""
     generator = torch.Generator().manual_seed(targets)
     nodes = targets + externals
     adjacency = (torch.rand(nodes, nodes, generator=generator) < density).fill_diagonal_(False)
@@ -41,7 +41,7 @@ def small_graph(targets: int = 6, externals: int = 15, density: float = 0.4) -> 
 
 
 def small_batch(photos: int = 5, name: str = "RGCN") -> tuple[torch.Tensor, torch.Tensor]:
-    """Features as a system reads them, [n, F] or [n, F + C], and backbone logits [n, C] in float32."""
+    """Features of a model's pooling, [n, F] or [n, F + C], and backbone logits [n, C] in float32."""
     generator = torch.Generator().manual_seed(9)
     x, logits = torch.randn(photos, F, generator=generator), 3 * torch.randn(photos, CLASSES, generator=generator)
     if find_model(name).pooling == DENSE:
@@ -50,7 +50,7 @@ def small_batch(photos: int = 5, name: str = "RGCN") -> tuple[torch.Tensor, torc
 
 
 def small_model(name: str, scale: float = 0.3) -> Model:
-    """A system whose parameters are normal of deviation `scale`, in evaluation mode."""
+    """A model whose parameters are normal with standard deviation `scale`, in evaluation mode."""
     config = {} if name == "training-free" else {"feature_dim": F, "embedding_dim": D_S}
     model = create_model(name, config | CONFIGS[name])
     fill(model, scale, seed=len(name))
@@ -59,7 +59,7 @@ def small_model(name: str, scale: float = 0.3) -> Model:
 
 @torch.no_grad()
 def fill(model: Model, scale: float, seed: int = 0) -> None:
-    """Give a system values as large as trained ones."""
+    """Set all tensors of a model to random values."""
     generator = torch.Generator().manual_seed(seed)
     for value in model.state_dict().values():
         value.copy_(scale * torch.randn(value.shape, generator=generator))
@@ -69,4 +69,4 @@ def fill(model: Model, scale: float, seed: int = 0) -> None:
 
 
 assert CONFIGS.keys() == MODELS.keys()
-LEARNING = [name for name in MODELS if small_model(name).learns]  # others are fitted at once, or fixed
+TRAINABLE = [name for name in MODELS if small_model(name).learns]  # by gradient steps

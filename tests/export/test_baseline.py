@@ -1,4 +1,4 @@
-"""The PyTorch baseline scores as the checkpoint's system does, in fp32 and nearly so in bf16."""
+"""The PyTorch baseline has the scores of the reference, in fp32 and approximately in bf16."""
 
 import numpy as np
 import pytest
@@ -24,30 +24,30 @@ def opened(tmp_path_factory):
     return folder, manifest, open_eager(checkpoint, manifest, None, "cpu", batch_size=2, threads=1)
 
 
-def test_its_scores_are_those_of_the_system(opened):
+def test_scores_equal_the_reference(opened):
     folder, manifest, eager = opened
-    pictures = random_images(3, seed=1)
-    [expected] = reference_scores(folder / "checkpoint.safetensors", manifest, [pictures])
-    np.testing.assert_allclose(eager.scores(pictures), expected, atol=1e-6)
+    images = random_images(3, seed=1)
+    [expected] = reference_scores(folder / "checkpoint.safetensors", manifest, [images])
+    np.testing.assert_allclose(eager.scores(images), expected, atol=1e-6)
 
 
-def test_bf16_scores_nearly_the_same_and_leaves_the_original_as_it_is(opened):
+def test_bf16_scores_are_close_and_the_fp32_network_is_unchanged(opened):
     _, _, eager = opened
-    pictures = torch.from_numpy(random_images(3, seed=1))
+    images = torch.from_numpy(random_images(3, seed=1))
     assert isinstance(eager.network, Scorer)
-    before = eager.scores(pictures.numpy())
+    before = eager.scores(images.numpy())
     with torch.inference_mode():
-        half = HalfScorer(eager.network).eval()(pictures)
+        half = HalfScorer(eager.network).eval()(images)
     assert half.dtype == torch.float32
     np.testing.assert_allclose(half.numpy(), before, atol=0.05)
-    np.testing.assert_array_equal(eager.scores(pictures.numpy()), before)
+    np.testing.assert_array_equal(eager.scores(images.numpy()), before)
 
 
-def test_photos_come_through_a_dataloader(opened, tmp_path):
+def test_photos_are_decoded_by_a_dataloader(opened, tmp_path):
     _, _, eager = opened
     paths = []
-    for place, image in enumerate(random_images(3)):
-        paths.append(str(tmp_path / f"{place}.png"))
+    for index, image in enumerate(random_images(3)):
+        paths.append(str(tmp_path / f"{index}.png"))
         Image.fromarray(image).save(paths[-1])
     seen = []
     network = eager.network

@@ -1,4 +1,4 @@
-"""The cost sheet says what its numbers mean."""
+"""The cost sheet prints fractions of all pairs of nodes."""
 
 import dataclasses
 
@@ -26,11 +26,11 @@ def printed(sheet: CostSheet) -> str:
     return capture.get()
 
 
-def test_a_graph_where_all_are_joined_has_every_pair() -> None:
+def test_a_complete_graph_has_all_pairs() -> None:
     assert "6 (100.0% of all pairs)" in printed(SHEET)
     assert "3 (50.0% of all pairs)" in printed(dataclasses.replace(SHEET, edges=3))
 
 
-def test_a_lone_label_has_no_pairs() -> None:
+def test_a_single_label_has_no_pairs() -> None:
     lone = dataclasses.replace(SHEET, labels=1, external_classes=0, edges=0)
     assert "0 (0.0% of all pairs)" in printed(lone)

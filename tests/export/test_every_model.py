@@ -1,4 +1,4 @@
-"""Every system from PyTorch to the engines: folded exactly, exported, tagged with and verified."""
+"""Every model from PyTorch to the engines: folded exactly, exported, verified, and used for tagging."""
 
 import json
 from pathlib import Path
@@ -27,14 +27,14 @@ from mlzsl.train.models.registry import MODELS, create_model, settings_of
 SIZE, EXTERNALS = 32, 30
 
 
-def test_every_system_has_a_folding() -> None:
+def test_every_model_can_be_folded() -> None:
     assert FOLDINGS.keys() == MODELS.keys()
 
 
 @pytest.mark.parametrize("density", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_folded_and_written_scores_are_the_systems(name: str, density: float) -> None:
+def test_folded_and_unfolded_scores_equal_the_model(name: str, density: float) -> None:
     graph, model, (features, logits) = small_graph(7, 20, density), small_model(name, 0.6), small_batch(name=name)
     probabilities = graph.external_probabilities(logits.double())
     expected = model.double()(features.double(), probabilities, graph.double())
@@ -49,7 +49,7 @@ def test_folded_and_written_scores_are_the_systems(name: str, density: float) ->
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_folding_never_adds_products_nor_changes_the_system(name: str) -> None:
+def test_folding_adds_no_multiply_adds_and_does_not_change_the_model(name: str) -> None:
     graph, model, (features, logits) = small_graph(7, 20), small_model(name), small_batch(1, name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     folded = multiply_adds(fold(model, graph), features, logits)
@@ -70,8 +70,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A system's name, and a folder with its checkpoint and the model file for a few labels."""
+def exported_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A model's name, and a folder with its checkpoint and the model file for a few labels."""
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
     labels, external, embeddings = (
         part_of("coco80", 10),
@@ -88,7 +88,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     }
     needed = settings_of(name)
     model = create_model(name, CONFIGS[name] | {key: width for key, width in widths.items() if key in needed})
-    if name == "evidence":  # has no first values to speak of
+    if name == "evidence":  # is fitted, not initialized at random
         fill(model, 0.3)
     checkpoint = Checkpoint(model, backbone, labels, labels.labels[::2], embeddings.source, 0.5, {})
     save_checkpoint(folder / "checkpoint.safetensors", checkpoint)
@@ -97,8 +97,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return name, folder
 
 
-def test_checkpoint_and_manifest_name_the_system(place: tuple[str, Path]) -> None:
-    name, folder = place
+def test_checkpoint_and_manifest_name_the_model(exported_model: tuple[str, Path]) -> None:
+    name, folder = exported_model
     loaded = load_checkpoint(folder / "checkpoint.safetensors").model
     assert type(loaded) is MODELS[name]
     assert not loaded.training
@@ -108,8 +108,8 @@ def test_checkpoint_and_manifest_name_the_system(place: tuple[str, Path]) -> Non
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_engines_give_the_reference_scores(place: tuple[str, Path], backend: str) -> None:
-    _, folder = place
+def test_engines_give_the_reference_scores(exported_model: tuple[str, Path], backend: str) -> None:
+    _, folder = exported_model
     images, golden = read_golden(folder / "model.onnx")
     engine = open_engine(folder / "model.onnx", backend=backend, threads=1)
     together = engine.scores(images)
@@ -118,8 +118,8 @@ def test_engines_give_the_reference_scores(place: tuple[str, Path], backend: str
     assert np.abs(together - alone).max() <= 1e-5
 
 
-def test_it_tags_and_verifies(place: tuple[str, Path], photos: Path) -> None:
-    _, folder = place
+def test_it_tags_and_verifies(exported_model: tuple[str, Path], photos: Path) -> None:
+    _, folder = exported_model
     model = str(folder / "model.onnx")
     tags = folder / "tags.jsonl"
     tagged = CliRunner().invoke(main, ["infer", str(photos), "--engine", model, "--top-k", "3", "-o", str(tags)])
@@ -131,7 +131,7 @@ def test_it_tags_and_verifies(place: tuple[str, Path], photos: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_heads_as_written_can_be_traced_for_any_batch(name: str) -> None:
+def test_unfolded_heads_can_be_traced_for_any_batch(name: str) -> None:
     model, graph, (features, logits) = small_model(name), small_graph(), small_batch(name=name)
     batch = torch.export.Dim("N")
     program = torch.export.export(

@@ -1,4 +1,4 @@
-"""Blocks of a sparse matrix: nothing is lost, and emptiness is skipped."""
+"""Blocks of a sparse matrix: complete, and without the empty regions."""
 
 import numpy as np
 import pytest
@@ -32,13 +32,13 @@ def test_every_row_is_in_exactly_one_block() -> None:
     assert sorted(rows.tolist()) == list(range(300))
 
 
-def test_more_kinds_of_rows_than_can_be_compared_stay_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_distinct_rows_are_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "MAX_DISTINCT_ROWS", 299)
     (whole,) = dense_blocks(two_communities())
     assert (len(whole.rows), len(whole.columns)) == (300, 300)
 
 
-def test_rows_and_columns_that_are_alike_count_as_often_as_they_are_there() -> None:
+def test_equal_rows_and_columns_are_counted_each() -> None:
     nonzero = two_communities(60)
     often = np.repeat(np.repeat(nonzero, 3, axis=0), 2, axis=1)
     found = dense_blocks(often)

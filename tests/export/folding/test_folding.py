@@ -1,4 +1,4 @@
-"""The folded head is the trained system: same scores, fewer products."""
+"""The folded head equals the model with fewer multiply-adds."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def make_graph(targets: int, externals: int, density: float) -> GraphTensors:
 
 
 def make_model(layers: int) -> RGCNPosVAE:
-    """A system with parameters as large as trained ones."""
+    """A model with parameters as large as trained ones."""
     torch.manual_seed(layers)
     model = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, D_H, layers, backbone_classes=CLASSES))
     with torch.no_grad():
@@ -52,7 +52,7 @@ def spread_scores(model: RGCNPosVAE, graph: GraphTensors, features: torch.Tensor
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("density", [0.0, 0.05, 0.6])
 @torch.no_grad()
-def test_folded_scores_are_the_systems(layers: int, density: float) -> None:
+def test_folded_scores_equal_the_model(layers: int, density: float) -> None:
     graph, model, (features, logits) = make_graph(7, 40, density), make_model(layers), make_batch()
     spread_scores(model, graph, features, logits)
     expected = model.double()(features.double(), graph.external_probabilities(logits.double()), graph.double())
@@ -62,14 +62,14 @@ def test_folded_scores_are_the_systems(layers: int, density: float) -> None:
 
 
 @torch.inference_mode()
-def test_the_head_as_written_is_the_system() -> None:
+def test_the_unfolded_head_equals_the_model() -> None:
     graph, model, (features, logits) = make_graph(7, 40, 0.3), make_model(2), make_batch()
     expected = model(features, graph.external_probabilities(logits), graph)
     torch.testing.assert_close(unfolded_head(model, graph)(features, logits), expected, rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
-def test_same_scores_whatever_the_batch() -> None:
+def test_scores_do_not_depend_on_the_batch() -> None:
     graph, (features, logits) = make_graph(7, 40, 0.3), make_batch(9)
     head = fold(make_model(2), graph)
     together = head(features, logits)
@@ -77,13 +77,13 @@ def test_same_scores_whatever_the_batch() -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
 
 
-def test_folding_saves_products() -> None:
+def test_folding_saves_multiply_adds() -> None:
     graph, model, (features, logits) = make_graph(7, 40, 0.1), make_model(2), make_batch(1)
-    as_written = multiply_adds(unfolded_head(model, graph), features, logits)
-    assert multiply_adds(fold(model, graph), features, logits) < as_written / 2
+    unfolded = multiply_adds(unfolded_head(model, graph), features, logits)
+    assert multiply_adds(fold(model, graph), features, logits) < unfolded / 2
 
 
-def test_only_nodes_that_reach_a_target_are_computed() -> None:
+def test_only_nodes_that_a_target_depends_on_are_computed() -> None:
     # 0 ─ 2 ─ 3 ─ 4 and 1 alone; targets are 0 and 1
     adjacency = torch.eye(5)
     for u, v in [(0, 2), (2, 3), (3, 4)]:

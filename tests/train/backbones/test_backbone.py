@@ -1,4 +1,4 @@
-"""The frozen classifier: torchvision's arithmetic on our images, any weights file, a sentence for each defect."""
+"""The frozen backbone: equal to torchvision, any format of weights, one clear error for each defect."""
 
 import json
 import pickle
@@ -36,7 +36,7 @@ KIT_WEIGHTS = {
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
-    """A ResNet-18's tensors, random, with BatchNorm statistics that do something."""
+    """A ResNet-18's tensors, random, with random BatchNorm statistics."""
     torch.manual_seed(0)
     network = torchvision.models.resnet18()
     for name, values in network.named_buffers():
@@ -84,7 +84,7 @@ def test_features_and_logits_equal_torchvision_on_normalized_images(weights: Pat
 
 
 @pytest.mark.parametrize("size", [32, 64, 97])
-def test_same_outputs_whatever_the_batch_and_the_place_in_it(weights: Path, size: int) -> None:
+def test_outputs_do_not_depend_on_the_batch(weights: Path, size: int) -> None:
     backbone = open_backbone("resnet18", weights)
     images = some_images(count=9, size=size)
     together = backbone(images)
@@ -150,8 +150,8 @@ def test_other_weights_have_another_hash(weights: Path, state: dict[str, Tensor]
 
 def test_stays_frozen_and_in_evaluation_mode(weights: Path) -> None:
     backbone = open_backbone("resnet18", weights)
-    system = torch.nn.Sequential(backbone).train()
-    assert system.training
+    model = torch.nn.Sequential(backbone).train()
+    assert model.training
     assert not any(module.training for module in backbone.modules())
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     before = backbone.weights_sha256()
@@ -167,7 +167,7 @@ def test_opening_draws_no_random_numbers(weights: Path) -> None:
     assert torch.equal(drawn, torch.rand(1))
 
 
-def test_comes_back_from_its_configuration_and_tensors() -> None:
+def test_is_restored_from_its_configuration_and_tensors() -> None:
     backbone = small_backbone()
     config = json.loads(json.dumps(backbone.config()))
     tensors = {name: values.clone() for name, values in backbone.state_dict().items()}
@@ -179,7 +179,7 @@ def test_comes_back_from_its_configuration_and_tensors() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 3), (1, 1)])
-def test_evidence_at_places_is_a_mean_of_softmaxes_around_places(height: int, width: int) -> None:
+def test_dense_log_probabilities_are_a_power_mean_of_softmaxes_over_locations(height: int, width: int) -> None:
     generator = torch.Generator().manual_seed(2)
     maps = torch.randn(2, 5, height, width, generator=generator, dtype=torch.float64)
     classifier = torch.nn.Linear(5, 7, dtype=torch.float64)
@@ -192,7 +192,7 @@ def test_evidence_at_places_is_a_mean_of_softmaxes_around_places(height: int, wi
     torch.testing.assert_close(dense_log_probabilities(classifier, maps).exp(), expected ** (1 / 3))
 
 
-def test_places_are_read_beside_what_is_read_without_them() -> None:
+def test_dense_pooling_appends_to_the_features_of_global_average_pooling() -> None:
     backbone = small_backbone()
     both = Backbone.from_config(
         json.loads(json.dumps(backbone.with_pooling(DENSE).config())), dict(backbone.state_dict())
@@ -242,7 +242,7 @@ def test_the_small_network_has_the_stated_size() -> None:
     ],
     ids=[
         "architecture",
-        "reading",
+        "pooling",
         "external",
         "preprocessing",
         "number",
@@ -253,7 +253,7 @@ def test_the_small_network_has_the_stated_size() -> None:
         "nan",
     ],
 )
-def test_an_unfit_configuration_is_refused(change: Callable[[Any, Any], Any], sentence: str) -> None:
+def test_an_invalid_configuration_is_refused(change: Callable[[Any, Any], Any], sentence: str) -> None:
     backbone = small_backbone()
     config = json.loads(json.dumps(backbone.config()))
     tensors = {name: values.clone() for name, values in backbone.state_dict().items()}
@@ -281,7 +281,7 @@ def test_an_unfit_configuration_is_refused(change: Callable[[Any, Any], Any], se
     ids=["missing", "many missing", "unexpected", "shape", "type", "infinite"],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_weights_that_do_not_fit_are_refused(
+def test_weights_of_another_network_are_refused(
     change: Callable[[Any], Any], sentence: str, suffix: str, state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     changed = dict(state)
@@ -353,7 +353,7 @@ def test_a_missing_weights_file_is_named(tmp_path: Path) -> None:
         open_backbone("resnet18", tmp_path)
 
 
-def test_unknown_names_and_the_small_one_are_explained() -> None:
+def test_unknown_names_and_the_small_backbone_are_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown backbone 'vgg'; expected one of small, resnet18"):
         open_backbone("vgg")
     with pytest.raises(UsageError, match="pretrains it itself"):

@@ -1,4 +1,4 @@
-"""The demo's backbone: learns to tell generated objects apart, the same each time, and is trained once."""
+"""The demo's backbone: classifies generated objects, is reproducible, and is trained once."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ TINY = PretrainingConfig(tiles=192, held_out=32, epochs=1, size=64)
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[PretrainingConfig]:
-    """One entry for each training that really runs."""
+    """One entry per training that is not loaded from the cache."""
     made: list[PretrainingConfig] = []
     train_really = pretraining._pretrained
 
@@ -33,12 +33,12 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[PretrainingConfig]:
 def test_logits_are_the_drawn_imagenet_classes_in_order() -> None:
     external, imagenet = external_label_set(), load_label_set("imagenet1k")
     assert len(external) == len(external_classes())
-    for place, index in enumerate(external_classes()):
-        assert external.labels[place] == imagenet.labels[index]
-        assert external.synsets[place] == imagenet.synsets[index]
+    for logit, index in enumerate(external_classes()):
+        assert external.labels[logit] == imagenet.labels[index]
+        assert external.synsets[logit] == imagenet.synsets[index]
 
 
-def test_trained_once_and_kept_whole(tmp_path: Path, trainings: list[PretrainingConfig]) -> None:
+def test_is_trained_once_and_then_loaded_from_the_cache(tmp_path: Path, trainings: list[PretrainingConfig]) -> None:
     first = pretrain_small_backbone(tmp_path, TINY, quiet=True)
     second = pretrain_small_backbone(tmp_path, TINY, quiet=True)
     assert trainings == [TINY]
@@ -47,7 +47,9 @@ def test_trained_once_and_kept_whole(tmp_path: Path, trainings: list[Pretraining
     assert not any(parameter.requires_grad for parameter in first.parameters())
 
 
-def test_trained_anew_for_another_recipe_or_a_damaged_cache(tmp_path: Path, trainings: list[PretrainingConfig]) -> None:
+def test_is_trained_again_if_settings_change_or_the_file_is_damaged(
+    tmp_path: Path, trainings: list[PretrainingConfig]
+) -> None:
     first = pretrain_small_backbone(tmp_path, TINY, quiet=True)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-1000])
@@ -58,7 +60,7 @@ def test_trained_anew_for_another_recipe_or_a_damaged_cache(tmp_path: Path, trai
     assert trainings == [TINY, TINY, replace(TINY, seed=1)]
 
 
-def test_leaves_the_random_numbers_of_others_alone(tmp_path: Path) -> None:
+def test_does_not_change_the_default_random_generator(tmp_path: Path) -> None:
     torch.manual_seed(5)
     pretrain_small_backbone(tmp_path, TINY, quiet=True)
     drawn = torch.rand(1)
@@ -66,14 +68,14 @@ def test_leaves_the_random_numbers_of_others_alone(tmp_path: Path) -> None:
     assert torch.equal(drawn, torch.rand(1))
 
 
-def test_reports_the_accuracy_on_pictures_it_never_saw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_the_accuracy_on_held_out_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     backbone = pretrain_small_backbone(tmp_path, TINY)
     pictures, classes = generate_single_objects(TINY.held_out, TINY.seed + 1, TINY.tile)
     guesses = backbone(torch.from_numpy(pictures))[1].argmax(dim=1).numpy()
     assert f"top-1 {np.mean(guesses == classes):.1%} on 32 held-out images" in capsys.readouterr().err
 
 
-def test_moved_pictures_are_moved_or_mirrored_and_nothing_else() -> None:
+def test_augmentation_translates_and_flips_and_nothing_else() -> None:
     torch.manual_seed(0)
     pictures = torch.randint(0, 256, (40, 12, 12, 3)).byte()
     varied = pretraining._augment(pictures, shift=2)
@@ -93,7 +95,7 @@ def test_moved_pictures_are_moved_or_mirrored_and_nothing_else() -> None:
     assert 10 < mirrored < 30
 
 
-def test_tiles_lie_by_rows() -> None:
+def test_tiles_are_arranged_row_by_row() -> None:
     pictures = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 3, 3, 3)
     images = pretraining._grid(pictures, grid=2)
     assert images.shape == (2, 6, 6, 3)
@@ -103,7 +105,7 @@ def test_tiles_lie_by_rows() -> None:
 
 
 @pytest.mark.slow
-def test_learns_to_tell_the_drawn_classes_apart(tmp_path: Path) -> None:
+def test_learns_to_classify_the_drawn_classes(tmp_path: Path) -> None:
     config = PretrainingConfig(tiles=3_200, epochs=8)
     backbone = pretrain_small_backbone(tmp_path, config, quiet=True)
     pictures, classes = generate_single_objects(500, 7, config.tile)

@@ -1,4 +1,4 @@
-"""Features are the backbone's own, made once, kept while all they depend on stays the same."""
+"""Features equal the backbone's outputs and are cached until an input changes."""
 
 import hashlib
 from pathlib import Path
@@ -48,7 +48,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def extractions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for each time that photos really go through a backbone."""
+    """One entry per extraction that is not loaded from the cache."""
     made: list[int] = []
     extract_really = features_module._extract
 
@@ -65,7 +65,7 @@ def assert_same(found: Features, expected: Features, tolerance: float = 0.0) -> 
     np.testing.assert_allclose(found.logits, expected.logits, rtol=tolerance, atol=tolerance)
 
 
-def test_equal_the_backbone_on_each_photo_alone(photos: PhotoSet, cache: Path) -> None:
+def test_features_equal_the_backbone_on_each_photo_alone(photos: PhotoSet, cache: Path) -> None:
     backbone = make_backbone()
     found = extract(backbone, photos, cache, batch_size=4, quiet=True)
     assert found.features.shape == (PHOTOS, 256)
@@ -78,21 +78,23 @@ def test_equal_the_backbone_on_each_photo_alone(photos: PhotoSet, cache: Path) -
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, PHOTOS, 100])
-def test_same_whatever_the_batch_size(batch_size: int, photos: PhotoSet, tmp_path: Path) -> None:
+def test_features_do_not_depend_on_the_batch_size(batch_size: int, photos: PhotoSet, tmp_path: Path) -> None:
     backbone = make_backbone()
     expected = extract(backbone, photos, tmp_path / "first", batch_size=5, quiet=True)
     found = extract(backbone, photos, tmp_path / "second", batch_size=batch_size, quiet=True)
     assert_same(found, expected, tolerance=1e-5)
 
 
-def test_made_once_for_the_same_backbone_and_photos(photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
+def test_are_extracted_once_for_the_same_backbone_and_photos(
+    photos: PhotoSet, cache: Path, extractions: list[int]
+) -> None:
     first = extract(make_backbone(), photos, cache, quiet=True)
     second = extract(make_backbone(), photos, cache, batch_size=3, quiet=True)
     assert extractions == [PHOTOS]
     assert_same(second, first)
 
 
-def test_made_anew_when_anything_they_depend_on_changes(photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
+def test_are_extracted_again_when_an_input_changes(photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
     extract(make_backbone(), photos, cache, quiet=True)
     extract(make_backbone(seed=1), photos, cache, quiet=True)  # other weights
     extract(make_backbone(size=96), photos, cache, quiet=True)  # another preprocessing
@@ -110,7 +112,7 @@ def _backwards(features: Features) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "one bit", "text"])
-def test_a_damaged_cache_is_made_anew(damage: str, photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
+def test_a_damaged_cache_is_replaced(damage: str, photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
     expected = extract(make_backbone(), photos, cache, quiet=True)
     (path,) = cache.iterdir()
     good = path.read_bytes()
@@ -122,7 +124,7 @@ def test_a_damaged_cache_is_made_anew(damage: str, photos: PhotoSet, cache: Path
     assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(good).digest()
 
 
-def test_all_unreadable_photos_are_named_at_once_and_nothing_is_kept(photos: PhotoSet, cache: Path) -> None:
+def test_all_unreadable_photos_are_reported_at_once_and_nothing_is_cached(photos: PhotoSet, cache: Path) -> None:
     photos.paths[2].write_bytes(b"not an image")
     photos.paths[9].write_bytes(b"")
     with pytest.raises(UsageError, match=r"2 of 11 training photos cannot be read") as refusal:
@@ -140,7 +142,7 @@ def test_many_unreadable_photos_are_counted(photos: PhotoSet, cache: Path) -> No
         extract(make_backbone(), photos, cache, quiet=True)
 
 
-def test_a_photo_that_has_gone_is_named(photos: PhotoSet, cache: Path) -> None:
+def test_a_missing_photo_is_reported(photos: PhotoSet, cache: Path) -> None:
     photos.paths[3].unlink()
     with pytest.raises(UsageError, match=r"03\.png: the photo cannot be read \(No such file"):
         extract(make_backbone(), photos, cache, quiet=True)

@@ -1,4 +1,4 @@
-"""Regressions against scikit-learn, and leaving a photo out against really leaving it out."""
+"""Regressions against scikit-learn, and leave-one-out predictions against fits without the photo."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mlzsl.train.models.fitting import PENALTIES, fit_logistic, fit_ridge
 
 
 def photos(count: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features of different sizes, and three labels that follow from them, with noise; float64."""
+    """Features of different scales, and three labels that depend on them, with noise; float64."""
     generator = torch.Generator().manual_seed(count)
     features = torch.randn(count, width, generator=generator, dtype=torch.float64) * torch.linspace(0.1, 5, width) + 2
     noise = torch.randn(count, 3, generator=generator, dtype=torch.float64)
@@ -22,7 +22,7 @@ def standardized(features: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("count", "width"), [(60, 8), (20, 50)])
-def test_ridge_is_scikit_learns_with_more_photos_than_features_and_with_fewer(count: int, width: int) -> None:
+def test_ridge_equals_scikit_learn_with_more_and_with_fewer_photos_than_features(count: int, width: int) -> None:
     features, targets = photos(count, width)
     ridge = fit_ridge(features, targets)
     assert ridge.penalty in PENALTIES
@@ -33,7 +33,7 @@ def test_ridge_is_scikit_learns_with_more_photos_than_features_and_with_fewer(co
 
 
 @pytest.mark.parametrize(("count", "width"), [(60, 8), (20, 50)])
-def test_left_out_photos_are_predicted_as_by_a_fit_to_the_others(count: int, width: int) -> None:
+def test_left_out_predictions_equal_fits_to_all_other_photos(count: int, width: int) -> None:
     features, targets = photos(count, width)
     ridge = fit_ridge(features, targets)
     X = standardized(features)
@@ -44,7 +44,7 @@ def test_left_out_photos_are_predicted_as_by_a_fit_to_the_others(count: int, wid
     np.testing.assert_allclose(ridge.left_out, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_the_penalty_is_the_one_that_predicts_left_out_photos_best() -> None:
+def test_the_penalty_has_the_smallest_leave_one_out_error() -> None:
     features, targets = photos(20, 50)
     X, errors = standardized(features), []
     for penalty in PENALTIES:
@@ -57,7 +57,7 @@ def test_the_penalty_is_the_one_that_predicts_left_out_photos_best() -> None:
     assert fit_ridge(features, targets).penalty == PENALTIES[int(np.argmin(errors))]
 
 
-def test_features_that_never_vary_and_labels_that_nobody_carries_do_no_harm() -> None:
+def test_constant_features_and_labels_without_photos_give_finite_fits() -> None:
     features, targets = photos(30, 8)
     features[:, 2], targets[:, 1] = 7, 0
     ridge = fit_ridge(features, targets)
@@ -66,7 +66,7 @@ def test_features_that_never_vary_and_labels_that_nobody_carries_do_no_harm() ->
 
 
 @pytest.mark.parametrize("penalty", [1e-4, 0.01, 1.0])
-def test_logistic_is_scikit_learns(penalty: float) -> None:
+def test_logistic_regression_equals_scikit_learn(penalty: float) -> None:
     features, targets = photos(200, 6)
     weights, offset = fit_logistic(features, targets[:, 0], penalty)
     peer = LogisticRegression(C=1 / (penalty * 200), tol=1e-12, max_iter=10_000)
@@ -75,7 +75,7 @@ def test_logistic_is_scikit_learns(penalty: float) -> None:
     np.testing.assert_allclose(features @ weights + offset, expected, rtol=0, atol=1e-4)
 
 
-def test_logistic_ends_where_labels_are_told_apart_without_fail_or_never_carried() -> None:
+def test_logistic_regression_converges_on_separable_and_on_constant_labels() -> None:
     features, _ = photos(50, 4)
     for targets in ((features[:, 0] > 2).double(), torch.zeros(50, dtype=torch.float64)):
         weights, offset = fit_logistic(1e3 * features, targets, 1e-6)

@@ -1,4 +1,4 @@
-"""Every system against its paper's formulas, written naively in float64; and what all of them must do alike."""
+"""Every model against its paper's formulas, written naively in float64, and the properties that all models share."""
 
 import math
 from dataclasses import replace
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from smallgraph import LEARNING, small_batch, small_graph, small_model
+from smallgraph import TRAINABLE, small_batch, small_graph, small_model
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
-from mlzsl.train.models import initialization as starting
+from mlzsl.train.models import initialization
 from mlzsl.train.models.fast0tag import squash
 from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
 from mlzsl.train.models.registry import MODELS, config_of, create_model
@@ -21,11 +21,11 @@ from mlzsl.train.models.skg import relation_of_pairs
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
 T, A = 6, 15  # targets, external classes
-TRUTHS = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [1] * 6, [0, 1, 1, 0, 1, 0]])
+TARGETS = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [1] * 6, [0, 1, 1, 0, 1, 0]])
 
 
 def exact(name: str) -> tuple[Model, GraphTensors, torch.Tensor, torch.Tensor]:
-    """A system, its graph, x and p^a, in float64."""
+    """A model, its graph, x and p^a, in float64."""
     graph, (features, logits) = small_graph(T, A).double(), small_batch(name=name)
     return small_model(name).double(), graph, features.double(), graph.external_probabilities(logits.double())
 
@@ -44,8 +44,8 @@ def unit(vector: torch.Tensor) -> torch.Tensor:
 
 def cross_entropy(scores: torch.Tensor, targets: torch.Tensor) -> float:
     terms = [
-        math.log(score) if truth else math.log(1 - score)
-        for score, truth in zip(scores.flatten().tolist(), targets.flatten().tolist(), strict=True)
+        math.log(score) if target else math.log(1 - score)
+        for score, target in zip(scores.flatten().tolist(), targets.flatten().tolist(), strict=True)
     ]
     return -sum(terms) / len(terms)
 
@@ -66,7 +66,7 @@ def test_visual_semantic_is_a_bilinear_compatibility_with_cross_entropy() -> Non
         ]
     )[:, :T]
     equal(model(x, p, graph), expected)
-    equal(model.losses(x, p, graph, TRUTHS.double())["loss"], cross_entropy(expected, TRUTHS))
+    equal(model.losses(x, p, graph, TARGETS.double())["loss"], cross_entropy(expected, TARGETS))
 
 
 @torch.no_grad()
@@ -79,16 +79,16 @@ def test_fast0tag_ranks_along_the_principal_direction_with_ranknet() -> None:
             ranks[i, y] = direction @ unit(graph.embeddings[y])
     equal(model(x, p, graph), (1 + ranks / (1 + ranks.abs())) / 2)
     losses = []
-    for row, truth in zip(ranks.tolist(), TRUTHS.tolist(), strict=True):
-        pairs = [(a, b) for a, has_a in zip(row, truth, strict=True) if has_a
-                 for b, has_b in zip(row, truth, strict=True) if not has_b]  # fmt: skip
+    for row, target in zip(ranks.tolist(), TARGETS.tolist(), strict=True):
+        pairs = [(a, b) for a, has_a in zip(row, target, strict=True) if has_a
+                 for b, has_b in zip(row, target, strict=True) if not has_b]  # fmt: skip
         if pairs:
             losses.append(sum(math.log(1 + math.exp(b - a)) for a, b in pairs) / len(pairs))
     assert len(losses) == 3  # a photo with every label or none has no pairs
-    equal(model.losses(x, p, graph, TRUTHS.double())["loss"], sum(losses) / 3)
+    equal(model.losses(x, p, graph, TARGETS.double())["loss"], sum(losses) / 3)
 
 
-def test_fast0tag_tells_ranks_apart_where_a_sigmoid_would_not() -> None:
+def test_fast0tag_scores_keep_the_order_of_ranks_where_a_sigmoid_saturates() -> None:
     ranks = torch.tensor([-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0])
     assert (squash(ranks).diff() > 0).all()
     assert (ranks.sigmoid().diff() == 0).any()
@@ -96,7 +96,7 @@ def test_fast0tag_tells_ranks_apart_where_a_sigmoid_would_not() -> None:
 
 
 @torch.no_grad()
-def test_skg_passes_beliefs_along_the_graph() -> None:
+def test_skg_propagates_beliefs_along_the_graph() -> None:
     model, graph, x, p = exact("SKG")
     S, kinds = graph.embeddings, relation_of_pairs(graph)
     weights = torch.zeros(T, T, dtype=torch.float64)
@@ -125,8 +125,8 @@ def test_skg_passes_beliefs_along_the_graph() -> None:
                 scores[t, i, y] = mlp(model.belief_hidden, model.belief_out, h[y]).sigmoid()
     equal(model(x, p, graph), scores[-1])
     steps = model.config.steps
-    expected = sum(cross_entropy(scores[t - 1], TRUTHS) / (steps - t + 1) for t in range(1, steps + 1))
-    equal(model.losses(x, p, graph, TRUTHS.double())["loss"], expected)
+    expected = sum(cross_entropy(scores[t - 1], TARGETS) / (steps - t + 1) for t in range(1, steps + 1))
+    equal(model.losses(x, p, graph, TARGETS.double())["loss"], expected)
 
 
 def test_skg_has_three_relations_of_labels() -> None:
@@ -140,7 +140,7 @@ def test_skg_has_three_relations_of_labels() -> None:
     assert set(kinds.unique().tolist()) == {-1, 0, 1, 2}
 
 
-def test_labels_above_one_another_are_found_in_wordnet() -> None:
+def test_hypernyms_among_labels_are_found_in_wordnet() -> None:
     labels = load_label_set("nuswide81")
     graph = graph_tensors(
         build_class_graph(labels, labels.labels, LabelSet("none", (), ()), open_embeddings("taxonomy"))
@@ -151,9 +151,9 @@ def test_labels_above_one_another_are_found_in_wordnet() -> None:
     taxonomy = Taxonomy.shipped()
     for u, above in enumerate(labels.synsets):
         for v, below in enumerate(labels.synsets):
-            places = taxonomy.index(above), taxonomy.index(below)
-            related = places[0] in taxonomy.ancestors(places[1]) or places[1] in taxonomy.ancestors(places[0])
-            assert ((labels.labels[u], labels.labels[v]) in pairs) == (related and places[0] != places[1])
+            indices = taxonomy.index(above), taxonomy.index(below)
+            related = indices[0] in taxonomy.ancestors(indices[1]) or indices[1] in taxonomy.ancestors(indices[0])
+            assert ((labels.labels[u], labels.labels[v]) in pairs) == (related and indices[0] != indices[1])
 
 
 def naive_graph_network(model: Model, graph: GraphTensors, states: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -183,15 +183,15 @@ def test_rgcn_without_external_classes_and_with_them_like_targets(name: str) -> 
         states = [mlp(encoder.hidden, encoder.out, photo, graph.embeddings[y]) for y in range(nodes)]
         scores[i] = torch.stack(naive_graph_network(model, graph, states)).sigmoid()
     equal(model(x, p, graph), scores[:, :T])
-    expected = cross_entropy(scores[:, :T], TRUTHS)
+    expected = cross_entropy(scores[:, :T], TARGETS)
     if name == "RGCN-XL":
         squares = [(scores[i, T + e] - p[i, e]).item() ** 2 for i in range(len(x)) for e in range(A)]
         expected += model.config.external_weight * sum(squares) / len(squares)
-    equal(model.losses(x, p, graph, TRUTHS.double())["loss"], expected)
+    equal(model.losses(x, p, graph, TARGETS.double())["loss"], expected)
 
 
 @torch.no_grad()
-def test_training_free_carries_probabilities_by_likeness() -> None:
+def test_training_free_propagates_probabilities_by_similarity() -> None:
     model, graph, x, p = exact("training-free")
     k, m = model.config.sharpness, model.config.half_cosine
     expected = torch.zeros(len(x), T, dtype=torch.float64)
@@ -207,10 +207,10 @@ def test_training_free_carries_probabilities_by_likeness() -> None:
 
 
 @torch.no_grad()
-def test_evidence_weighs_what_classes_and_seen_labels_say_alike_for_every_label() -> None:
+def test_evidence_weighs_external_classes_and_seen_labels_equally_for_every_label() -> None:
     model, graph, features, p = exact("evidence")
     graph = replace(graph, embeddings=graph.embeddings.clone())
-    graph.embeddings[2] = 3 * model.seen_embeddings[1]  # a target that training saw
+    graph.embeddings[2] = 3 * model.seen_embeddings[1]  # a target that is a seen label
     F, w, v = model.config.feature_dim, model.weights.tolist(), model.own_weights.tolist()
     expected = torch.zeros(len(p), T, dtype=torch.float64)
     for i in range(len(p)):
@@ -221,13 +221,13 @@ def test_evidence_weighs_what_classes_and_seen_labels_say_alike_for_every_label(
             cosines = [(s_y @ unit(graph.embeddings[T + e])).item() for e in range(A)]
             of_seen = [(s_y @ s_s).item() for s_s in model.seen_embeddings]
             channels = []
-            for evidence in (p[i], q[graph.external_logits], model.class_prior[graph.external_logits]):
+            for probabilities in (p[i], q[graph.external_logits], model.class_prior[graph.external_logits]):
                 for k in (10, 20, 30):
-                    carried = sum(evidence[e].item() * math.exp(k * (cosines[e] - 0.5)) for e in range(A))
-                    channels.append(math.log(carried))
+                    propagated = sum(probabilities[e].item() * math.exp(k * (cosines[e] - 0.5)) for e in range(A))
+                    channels.append(math.log(propagated))
             for k in (3, 10, 30):
-                alike = [math.exp(k * (cosine - 1)) if cosine < 0.999 else 0 for cosine in of_seen]
-                channels.append(sum(a * each for a, each in zip(alike, g, strict=True)) / sum(alike))
+                similarities = [math.exp(k * (cosine - 1)) if cosine < 0.999 else 0 for cosine in of_seen]
+                channels.append(sum(a * each for a, each in zip(similarities, g, strict=True)) / sum(similarities))
             z = sum(weight * channel for weight, channel in zip(w, channels, strict=True)) + model.offset.item()
             own = [math.exp(20 * (cosine - 1)) for cosine in of_seen]
             o, t = sum(a * each for a, each in zip(own, g, strict=True)), min(max(own), 1)
@@ -236,14 +236,14 @@ def test_evidence_weighs_what_classes_and_seen_labels_say_alike_for_every_label(
     equal(model(features, p, graph), expected)
 
 
-def test_evidence_is_fitted_at_once_and_ranks_labels_that_it_never_saw() -> None:
+def test_evidence_is_fitted_without_steps_and_ranks_unseen_labels() -> None:
     generator = torch.Generator().manual_seed(3)
     graph, data = small_graph(T, A), training_data(200, "evidence")
     nearest = (
         torch.nn.functional.normalize(graph.target_embeddings)
         @ torch.nn.functional.normalize(graph.external_embeddings).T
     )  # (T, A)
-    unseen = int(nearest.amax(dim=1).argmax())  # the label that external classes tell most of
+    unseen = int(nearest.amax(dim=1).argmax())  # the label most similar to an external class
     kept = [y for y in range(T) if y != unseen]
     training = replace(graph, embeddings=graph.embeddings[[*kept, *range(T, T + A)]], num_targets=T - 1)
     targets = (torch.rand(200, T, generator=generator) < 0.3).float()
@@ -254,8 +254,8 @@ def test_evidence_is_fitted_at_once_and_ranks_labels_that_it_never_saw() -> None
     model = create_model("evidence", config_of(small_model("evidence")) | {"seen_labels": T - 1})
     model.initialize(training, features[:150], p[:150], targets[:150][:, kept])
     scores = model.eval()(features[150:], p[150:], graph)[:, unseen]
-    carried = targets[150:, unseen].bool()
-    above = (scores[carried][:, None] > scores[~carried]).float().mean()
+    labelled = targets[150:, unseen].bool()
+    above = (scores[labelled][:, None] > scores[~labelled]).float().mean()
     assert above > 0.8  # of all pairs, half by chance
     assert model.weights[:6].sum() > 0
 
@@ -266,14 +266,14 @@ def model_width() -> int:
 
 
 @pytest.mark.parametrize("name", ["training-free", "evidence"])
-def test_what_reads_external_classes_alone_is_refused_without_them(name: str) -> None:
+def test_models_that_need_external_classes_refuse_a_graph_without_them(name: str) -> None:
     with pytest.raises(UsageError, match="needs external classes"):
-        small_model(name).initialize(small_graph(T, 0), *small_batch(name=name), TRUTHS.float())
+        small_model(name).initialize(small_graph(T, 0), *small_batch(name=name), TARGETS.float())
 
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_scores_lie_in_0_1_and_are_a_function_of_one_photo(name: str) -> None:
+def test_scores_are_in_0_1_and_depend_on_one_photo_alone(name: str) -> None:
     model, graph, x, p = exact(name)
     together = model(x, p, graph)
     assert together.shape == (len(x), T)
@@ -285,7 +285,7 @@ def test_scores_lie_in_0_1_and_are_a_function_of_one_photo(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_one_system_serves_any_labels(name: str) -> None:
+def test_one_model_scores_any_labels(name: str) -> None:
     model, (x, logits) = small_model(name), small_batch(name=name)
     for targets, externals in ((1, 15), (9, 4), (3, 0)):
         graph = small_graph(targets, externals)
@@ -294,16 +294,16 @@ def test_one_system_serves_any_labels(name: str) -> None:
         assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_every_parameter_learns(name: str) -> None:
     model, graph, x, p = exact(name)
-    model.train().losses(x, p, graph, TRUTHS.double())["loss"].backward()
+    model.train().losses(x, p, graph, TARGETS.double())["loss"].backward()
     idle = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
     assert not idle
 
 
 def training_data(photos: int = 64, name: str = "RGCN") -> TrainingData:
-    """Photos whose features and probabilities tell their labels."""
+    """Photos with labels that depend on their features."""
     graph, (x, logits) = small_graph(T, A), small_batch(photos, name)
     targets = (x[:, :T] > 0.8).float()
     targets[:, 0] = 1 - targets[:, 1:].amax(dim=1)  # no photo without a label
@@ -312,7 +312,7 @@ def training_data(photos: int = 64, name: str = "RGCN") -> TrainingData:
 
 @pytest.fixture(autouse=True)
 def short_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "FIT_STEPS", 20)
+    monkeypatch.setattr(initialization, "FIT_STEPS", 20)
 
 
 def trained(
@@ -326,25 +326,25 @@ def trained(
     return model, train(model, graph, data, TrainingConfig(epochs=epochs, batch_size=16), state, resume, quiet=True)
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_training_lowers_the_loss_and_resumes_to_the_same_tensors(name: str, tmp_path: Path) -> None:
-    unbroken, history = trained(name, epochs=6)
+    uninterrupted, history = trained(name, epochs=6)
     assert history[-1]["loss"] < history[0]["loss"]
     trained(name, epochs=3, state=tmp_path / "state.safetensors")
     resumed, again = trained(name, epochs=6, state=tmp_path / "state.safetensors", resume=True)
     assert again == history
-    for a, b in zip(unbroken.state_dict().values(), resumed.state_dict().values(), strict=True):
+    for a, b in zip(uninterrupted.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("name", ["training-free", "evidence"])
-def test_what_has_no_parameters_is_trained_in_no_step(name: str) -> None:
+def test_models_without_parameters_are_trained_without_steps(name: str) -> None:
     model, history = trained(name, epochs=6)
     assert history == []
     assert not list(model.parameters())
 
 
-def test_resuming_as_another_system_is_refused(tmp_path: Path) -> None:
+def test_resuming_as_another_model_is_refused(tmp_path: Path) -> None:
     trained("visual-semantic", epochs=1, state=tmp_path / "state.safetensors")
     with pytest.raises(UsageError, match="belongs to a run with other"):
         trained("Fast0Tag", epochs=2, state=tmp_path / "state.safetensors", resume=True)
@@ -360,7 +360,7 @@ def test_resuming_as_another_system_is_refused(tmp_path: Path) -> None:
         ("RGCN", {"vae_weight": 1.0}, "invalid configuration entries: vae_weight"),
     ],
 )
-def test_unfit_configurations_are_refused(name: str, change: dict[str, float], sentence: str) -> None:
+def test_invalid_configurations_are_refused(name: str, change: dict[str, float], sentence: str) -> None:
     config = config_of(small_model(name)) if name in MODELS else {}
     with pytest.raises(UsageError, match=sentence):
         create_model(name, config | change)

@@ -97,7 +97,7 @@ def test_a_graph_without_edges_has_only_self_connections() -> None:
     assert torch.equal(normalize(EdgeWeights(D_S, D_H)(lonely)), torch.eye(3))
 
 
-def test_evaluation_is_deterministic_and_a_function_of_one_photo(graph: GraphTensors, batch) -> None:
+def test_evaluation_is_deterministic_and_depends_on_one_photo_alone(graph: GraphTensors, batch) -> None:
     model = make_model()
     features, probabilities = batch
     together = model(features, probabilities, graph)
@@ -116,7 +116,7 @@ def test_concat_linear_is_a_linear_layer_over_the_concatenation() -> None:
     torch.testing.assert_close(layer(a, b), expected)
 
 
-def test_vae_loss_is_the_negative_evidence_lower_bound_a_dimension_of_h() -> None:
+def test_vae_loss_is_the_negative_evidence_lower_bound_per_dimension_of_h() -> None:
     generator = torch.Generator().manual_seed(3)
     e, decoded = torch.rand(2, B, N_A, generator=generator, dtype=torch.float64)
     mean, log_sigma = torch.randn(2, N_A, B, D_H, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The training loop: it learns, it resumes to the same tensors, and it refuses to mix runs."""
+"""The training loop: the loss falls, runs resume to equal tensors, and states of other runs are refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_the_loss_falls(graph: GraphTensors, data: TrainingData) -> None:
     assert history[-1]["rgcn"] < history[0]["rgcn"]
 
 
-def test_the_same_seed_trains_the_same_system(graph: GraphTensors, data: TrainingData) -> None:
+def test_the_same_seed_trains_equal_tensors(graph: GraphTensors, data: TrainingData) -> None:
     first, second = make_model(), make_model()
     train(first, graph, data, CONFIG, quiet=True)
     torch.rand(7)  # whatever else draws random numbers in between
@@ -55,7 +55,7 @@ def test_the_same_seed_trains_the_same_system(graph: GraphTensors, data: Trainin
     assert same_tensors(first, second)
 
 
-def test_one_process_in_fp32_is_bit_for_bit_the_plain_loop(graph: GraphTensors, data: TrainingData) -> None:
+def test_one_process_in_fp32_is_bitwise_equal_to_a_plain_loop(graph: GraphTensors, data: TrainingData) -> None:
     ours, plain = make_model(), make_model()
     history = train(ours, graph, data, replace(CONFIG, epochs=3), quiet=True)
     edges = {name for name, _ in plain.named_parameters() if name.startswith("edge_weights.")}
@@ -81,22 +81,22 @@ def test_one_process_in_fp32_is_bit_for_bit_the_plain_loop(graph: GraphTensors, 
             optimizer.step()
             total += loss.item() * len(chosen)
         assert history[epoch]["loss"] == total / PHOTOS
-        assert history[epoch]["learning_rate"] == CONFIG.learning_rate  # no plateau yet, which the plain loop lacks
+        assert history[epoch]["learning_rate"] == CONFIG.learning_rate  # no plateau yet
     assert same_tensors(ours, plain)
 
 
-@pytest.mark.parametrize("broken_after", [1, 4])
-def test_resuming_ends_like_an_unbroken_run(
-    broken_after: int, graph: GraphTensors, data: TrainingData, tmp_path: Path
+@pytest.mark.parametrize("interrupted_after", [1, 4])
+def test_an_interrupted_run_resumes_to_equal_tensors(
+    interrupted_after: int, graph: GraphTensors, data: TrainingData, tmp_path: Path
 ) -> None:
-    unbroken = make_model()
-    expected = train(unbroken, graph, data, CONFIG, quiet=True)
+    uninterrupted = make_model()
+    expected = train(uninterrupted, graph, data, CONFIG, quiet=True)
     state = tmp_path / "state.safetensors"
-    train(make_model(), graph, data, replace(CONFIG, epochs=broken_after), state, quiet=True)
+    train(make_model(), graph, data, replace(CONFIG, epochs=interrupted_after), state, quiet=True)
     resumed = RGCNPosVAE(RGCNPosVAEConfig(F, D_S, hidden_dim=16))  # as a new process would make it
     history = train(resumed, graph, data, CONFIG, state, resume=True, quiet=True)
     assert history == expected
-    assert same_tensors(resumed, unbroken)
+    assert same_tensors(resumed, uninterrupted)
 
 
 def test_the_learning_rate_falls_when_the_loss_plateaus(graph: GraphTensors, data: TrainingData) -> None:

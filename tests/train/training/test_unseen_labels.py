@@ -1,4 +1,4 @@
-"""No unseen label reaches a loss, a sampler or a statistic: who shuffles or hides them trains the same tensors."""
+"""No unseen label enters a loss, a sampler or a statistic: shuffling or removing them gives equal tensors."""
 
 import json
 import random
@@ -17,7 +17,7 @@ from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import DENSE, Backbone, SmallResNet
 from mlzsl.train.datasets.registry import load_data
 from mlzsl.train.extraction.features import Features
-from mlzsl.train.models import initialization as starting
+from mlzsl.train.models import initialization
 from mlzsl.train.models.model import graph_tensors
 from mlzsl.train.models.registry import MODELS, settings_of
 from mlzsl.train.training.job import Job, new_model
@@ -56,8 +56,8 @@ def write_coco(root: Path, targets: dict[int, set[str]]) -> Path:
         "images": [{"id": image, "file_name": f"{image}.jpg"} for image in targets],
         "annotations": [
             {"image_id": image, "category_id": LABELS.labels.index(label)}
-            for image, carried in targets.items()
-            for label in sorted(carried)
+            for image, labels in targets.items()
+            for label in sorted(labels)
         ],
         "categories": [{"id": place, "name": label} for place, label in enumerate(LABELS.labels)],
     }
@@ -66,13 +66,13 @@ def write_coco(root: Path, targets: dict[int, set[str]]) -> Path:
     return root
 
 
-def whole_truth() -> dict[int, set[str]]:
+def all_targets() -> dict[int, set[str]]:
     rng = random.Random(3)
     return {image: {label for label in LABELS.labels if rng.random() < 0.3} for image in range(PHOTOS)}
 
 
 def shuffled(targets: dict[int, set[str]]) -> dict[int, set[str]]:
-    """The unseen labels of each photo given to another."""
+    """The unseen labels of each photo moved to another."""
     images = list(targets)
     others = images[7:] + images[:7]
     return {
@@ -82,13 +82,13 @@ def shuffled(targets: dict[int, set[str]]) -> dict[int, set[str]]:
 
 
 def hidden(targets: dict[int, set[str]]) -> dict[int, set[str]]:
-    return {image: carried & set(SEEN) for image, carried in targets.items()}
+    return {image: labels & set(SEEN) for image, labels in targets.items()}
 
 
 def features_of(photos: PhotoSet, backbone: Backbone) -> Features:
-    """What a backbone would say: the same of a photo whatever the others are."""
+    """Random backbone outputs that depend on one photo alone."""
     x, logits = [], []
-    for path in photos.paths:  # beside x what the places say, which some systems read
+    for path in photos.paths:  # x and log q, for models with dense pooling
         rng = np.random.default_rng(int(path.stem))
         x.append(rng.standard_normal(backbone.num_features, dtype=np.float32))
         logits.append(3 * rng.standard_normal(len(EXTERNAL), dtype=np.float32))
@@ -98,7 +98,7 @@ def features_of(photos: PhotoSet, backbone: Backbone) -> Features:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PhotoSet]:
     changes = {"as it is": dict, "shuffled": shuffled, "hidden": hidden}
-    targets = whole_truth()
+    targets = all_targets()
     assert shuffled(targets) != targets != hidden(targets)
     return {
         name: load_data(f"coco:{write_coco(tmp_path_factory.mktemp('coco'), change(targets))}", LABELS, True).training
@@ -111,21 +111,21 @@ def test_the_training_graph_has_no_unseen_label(graph: ClassGraph) -> None:
     assert graph_tensors(graph.training()).num_targets == len(SEEN)
 
 
-@pytest.mark.parametrize("system", MODELS)
-def test_unseen_labels_change_nothing(
-    system: str,
+@pytest.mark.parametrize("name", MODELS)
+def test_unseen_labels_do_not_change_training(
+    name: str,
     graph: ClassGraph,
     backbone: Backbone,
     sources: dict[str, PhotoSet],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(starting, "FIT_STEPS", 3)  # each draws its pairs as all 200 do
+    monkeypatch.setattr(initialization, "FIT_STEPS", 3)
     assert len(sources["hidden"]) < len(sources["as it is"])  # photos with unseen labels only
-    width = 16 if "hidden_dim" in settings_of(system) else None
-    job = Job(model=system, hidden_dim=width, training=TrainingConfig(epochs=2, batch_size=8))
+    width = 16 if "hidden_dim" in settings_of(name) else None
+    job = Job(model=name, hidden_dim=width, training=TrainingConfig(epochs=2, batch_size=8))
     outcomes = []
     for photos in sources.values():
-        read = backbone.with_pooling(MODELS[system].pooling)
+        read = backbone.with_pooling(MODELS[name].pooling)
         data = training_data(graph.training(), photos, features_of(photos, backbone).for_backbone(read))
         model = new_model(job, backbone, graph, data)
         tensors = graph_tensors(graph.training())
