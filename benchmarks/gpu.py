@@ -33,8 +33,7 @@ from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tensorrt.engine import IN_FLIGHT, open_plan
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime import Tagger
-from mlzsl.runtime.bench.load import MIN_BATCHES, Load, measure_loads, random_images
-from mlzsl.runtime.bench.statistics import spread
+from mlzsl.runtime.bench.load import MIN_BATCHES, Load, measure_loads, random_images, spread
 
 WARM_UP = 3 * IN_FLIGHT  # each slot of a plan captures its graph on the second batch of a size
 WINDOW = 10.0  # seconds over which the GPU is watched

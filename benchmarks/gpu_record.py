@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from mlzsl.runtime.bench.report import rate
-from mlzsl.runtime.bench.statistics import ratios
+from mlzsl.runtime.bench.load import ratios
+from mlzsl.runtime.report import rate
 
 BASES = ("PyTorch eager", "torch.compile")  # what rates are compared with, by how their names begin
 SHOWN = ("largest difference", "mean difference", "flipped tags", "top-3 agreement")

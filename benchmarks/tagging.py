@@ -21,10 +21,8 @@ from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.runtime import Tagger
-from mlzsl.runtime.bench.baselines import Comparison
-from mlzsl.runtime.bench.benchmark import photos_to_bench
-from mlzsl.runtime.bench.compare import compare_on_photos, print_comparison
-from mlzsl.runtime.bench.report import verdict
+from mlzsl.runtime.bench.benchmark import photos_to_bench, verdict
+from mlzsl.runtime.bench.compare import Comparison, compare_on_photos, print_comparison
 from mlzsl.runtime.bench.stages import measure_stages
 from mlzsl.train.backbones.backbone import ARCHITECTURES, open_backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint

@@ -4,10 +4,31 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mlzsl.cli.errors import FailureError
+from mlzsl.cli.errors import FailureError, UsageError
+
+
+def check_target(flag: str, target: Path, suffixes: Collection[str], example: str, otherwise: str = "") -> None:
+    """Refuse, before the work begins, an output file that could not be written.
+
+    Args:
+        flag: the option that names the file, such as "--output".
+        target: the file.
+        suffixes: the supported ones, in lower case.
+        example: a file name, for the message.
+        otherwise: another value that the option takes, for the message.
+
+    Raises:
+        UsageError: the target is a folder, or its suffix is not supported.
+    """
+    if target.is_dir():
+        raise UsageError(f"{flag} {target}: is a folder; name a file in it, such as {target / example}.")
+    if target.suffix.lower() not in suffixes:
+        *most, last = suffixes
+        known = f"{', '.join(most)} or {last}{otherwise}"
+        raise UsageError(f"{flag} {target}: unknown suffix {target.suffix!r}; use {known}.")
 
 
 @contextlib.contextmanager

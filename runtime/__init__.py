@@ -2,8 +2,7 @@
 
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime.io.inputs import find_photos
-from mlzsl.runtime.photos import Photo
 from mlzsl.runtime.tagging.tagger import Tagger
-from mlzsl.runtime.tags import Tag, Tagged
+from mlzsl.runtime.tags import Photo, Tag, Tagged
 
 __all__ = ["Photo", "Tag", "Tagged", "Tagger", "find_images", "find_photos"]

@@ -1,4 +1,4 @@
-"""From scores to tags: which labels of a photo are recorded."""
+"""Photos, their tags, and the rule that selects tags by score."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,21 @@ from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.artifact.manifest import Manifest
 
 DEFAULT_TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo to tag.
+
+    Attributes:
+        path: recorded with the tags; the file to read if `content` is None.
+        content: the file's bytes, for a photo in an archive or in memory.
+        problem: why there is nothing to read; such a photo is recorded with this error.
+    """
+
+    path: str
+    content: bytes | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)

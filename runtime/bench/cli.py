@@ -11,14 +11,21 @@ from mlzsl.cli.command import group
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.options import FiniteFloat, json_option, model_files, quiet_option, refuse_unused
 from mlzsl.cli.progress import log
-from mlzsl.runtime.bench.baselines import Comparison
-from mlzsl.runtime.bench.benchmark import DEFAULT_COUNT, ModelBench, Settings, bench_model, photos_to_bench
-from mlzsl.runtime.bench.compare import compare_on_photos, print_comparison
+from mlzsl.runtime.bench.benchmark import (
+    DEFAULT_COUNT,
+    ModelBench,
+    Settings,
+    accuracy_of,
+    bench_model,
+    machine,
+    photos_to_bench,
+    print_bench,
+)
+from mlzsl.runtime.bench.benchmark import as_json as bench_as_json
+from mlzsl.runtime.bench.compare import Comparison, compare_on_photos, print_comparison
 from mlzsl.runtime.bench.load import BATCH_SIZES, REPEATS, SECONDS
 from mlzsl.runtime.bench.plan import plan_as_json, plan_model, print_plan
-from mlzsl.runtime.bench.plot import accuracy_of, check_plot, draw_plot
-from mlzsl.runtime.bench.report import as_json as bench_as_json
-from mlzsl.runtime.bench.report import machine, print_bench
+from mlzsl.runtime.bench.plot import check_plot, draw_plot
 from mlzsl.runtime.engine_options import engine_options, execution_options
 from mlzsl.runtime.report import print_json, print_line
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE

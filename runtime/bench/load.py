@@ -1,9 +1,13 @@
-"""How an engine performs under load: batches of random images of one size, a fixed number of them in flight."""
+"""How an engine performs under load: batches of random images of one size, a fixed number of them in flight.
+
+Repeated measurements are summarized as median with range, latencies as percentiles.
+"""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 import psutil
@@ -12,12 +16,58 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import progress
 from mlzsl.engines.artifact.modelfile import Images
 from mlzsl.engines.engine import Engine
-from mlzsl.runtime.bench.statistics import Latency, Spread, latency, spread
 
 BATCH_SIZES = (1, 4, 16, 32)
 REPEATS, SECONDS = 5, 1.0
 MIN_BATCHES = 3  # of a repeat, however long they take
+PERCENTILES = (50, 90, 99)
 Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, minimum and maximum of repeated measurements."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(measurements: Sequence[float]) -> Spread:
+    """Summarize at least one measurement."""
+    return Spread(median(measurements), min(measurements), max(measurements))
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    """The ratio of our rates to theirs.
+
+    It is taken within each repeat, where both ran one right after the other, and then summarized: other work on the
+    machine that slows a whole repeat changes no ratio.
+
+    Args:
+        ours, theirs: rates, one a repeat, in the same order.
+    """
+    return spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long batches took.
+
+    Attributes:
+        batches: how many were measured; with fewer than a hundred, p99 is close to the maximum.
+        p50, p90, p99: percentiles in seconds, interpolated linearly.
+    """
+
+    batches: int
+    p50: float
+    p90: float
+    p99: float
+
+
+def latency(seconds: Sequence[float]) -> Latency:
+    """The percentiles of at least one batch's latency."""
+    return Latency(len(seconds), *(float(value) for value in np.percentile(seconds, PERCENTILES)))
 
 
 @dataclass(frozen=True)

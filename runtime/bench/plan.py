@@ -23,10 +23,8 @@ from mlzsl.cli.progress import progress
 from mlzsl.engines.engine import Engine
 from mlzsl.engines.opening import open_engine
 from mlzsl.runtime.bench.benchmark import Settings
-from mlzsl.runtime.bench.cores import measure_on_cores
-from mlzsl.runtime.bench.load import Load, measure_loads
-from mlzsl.runtime.bench.stages import DECODE, ENGINE, Stages, shared_rate
-from mlzsl.runtime.bench.statistics import Spread
+from mlzsl.runtime.bench.load import Load, Spread, measure_loads
+from mlzsl.runtime.bench.stages import DECODE, ENGINE, Stages, measure_on_cores, shared_rate
 from mlzsl.runtime.report import print_line, rate, table
 
 

@@ -2,42 +2,16 @@
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.outputs import written_atomically
-from mlzsl.runtime.bench.benchmark import ModelBench
-from mlzsl.runtime.verify.verify import RANKING
+from mlzsl.cli.outputs import check_target, written_atomically
+from mlzsl.runtime.bench.benchmark import Accuracy, ModelBench, accuracy_of
 
 SUFFIXES = (".png", ".svg")
 PANEL_INCHES, DOTS_PER_INCH = (6.4, 4.8), 150
 MARKERS = {"seen mAP": "o", "unseen mAP": "^"}  # by the names in certificates
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """An engine's mAP on labelled photos, as its certificate states it.
-
-    Attributes:
-        points: by measure, such as "unseen mAP"; hundredths of mAP.
-        photos: how many it was measured on.
-    """
-
-    points: dict[str, float]
-    photos: int
-
-
-def accuracy_of(bench: ModelBench) -> Accuracy | None:
-    """The accuracy in the certificate of the engine that ran; None if it has none on labelled photos."""
-    execution = bench.execution
-    certificate = bench.manifest.certificate_for(execution.backend, execution.provider, execution.precision)
-    for check in certificate.checks if certificate else ():
-        if check.name == RANKING:
-            found = {measure: value for measure in MARKERS if (value := check.value(measure)) is not None}
-            return Accuracy(found, check.photos) if found else None
-    return None
 
 
 def check_plot(path: Path) -> None:
@@ -46,8 +20,7 @@ def check_plot(path: Path) -> None:
     Raises:
         UsageError: the suffix is of no supported format, or matplotlib is not installed.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--plot {path}: unknown suffix {path.suffix!r}; use {' or '.join(SUFFIXES)}.")
+    check_target("--plot", path, SUFFIXES, "bench.png")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(f"--plot {path}: matplotlib is not installed; run `pip install 'mlzsl[plot]'`.")
 

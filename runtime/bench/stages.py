@@ -1,19 +1,27 @@
-"""The tagging pipeline stage by stage: decoding alone, the engine alone, and both together."""
+"""The tagging pipeline stage by stage: decoding alone, the engine alone, and both together; also on fewer cores."""
 
+import collections
+import contextlib
 import itertools
+import multiprocessing
+import os
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
-from mlzsl.cli.errors import FailureError
+from mlzsl.cli.errors import FailureError, MlzslError, UsageError
 from mlzsl.cli.progress import progress
-from mlzsl.engines.artifact.modelfile import Images
+from mlzsl.engines.engine import available_cpus
 from mlzsl.imaging import Preprocessing
-from mlzsl.runtime.bench.load import Clock
-from mlzsl.runtime.bench.statistics import Spread, ratios, spread
+from mlzsl.runtime.bench.load import Clock, Spread, ratios, spread
 from mlzsl.runtime.tagging.pipeline import ReadableBatches
 from mlzsl.runtime.tagging.tagger import Tagger
 
+SECONDS_TO_EXIT = 10.0
 DECODE, ENGINE, PIPELINE = "decode alone", "engine alone", "whole pipeline"
 GPU_PROVIDERS = ("CUDA",)  # in the names of providers
 
@@ -79,44 +87,33 @@ class StageBench:
             FailureError: not one photo can be read.
         """
         self._tagger = tagger
-        readable = self._readable(paths)
-        self._batches = list(readable.images())
-        self.paths = readable.readable(paths)
+        decoder = self._decoder(paths)
+        self._batches = list(decoder.images())
+        self.paths = decoder.readable(paths)
         if not self.paths:
             raise FailureError(f"none of the {len(paths)} photos could be read; nothing was measured.")
-        self.engine_alone()
-
-    def _readable(self, paths: Sequence[str]) -> ReadableBatches:
-        preprocessing = Preprocessing.from_json(self._tagger.manifest.preprocessing)
-        return ReadableBatches(paths, preprocessing, self._tagger.batch_size, self._tagger.threads)
-
-    def decode_alone(self) -> None:
-        """Decode as the pipeline does, with the same threads."""
-        for _ in self._readable(self.paths).images():
-            pass
-
-    def engine_alone(self) -> None:
-        """Score the decoded images in the pipeline's batches."""
-        for _ in self._tagger.engine.run(self.batches()):
-            pass
-
-    def whole_pipeline(self) -> None:
-        """Tag the files."""
-        for _ in self._tagger.tag(self.paths):
-            pass
-
-    def batches(self) -> Iterator[Images]:
-        """The decoded images, uint8 [n, S, S, 3]."""
-        return iter(self._batches)
+        _consume(tagger.engine.run(iter(self._batches)))
 
     def measure(self, clock: Clock = time.perf_counter) -> StageRates:
         """Run decoding, the engine and the pipeline once each, one after the other."""
         times = [clock()]
-        for stage in (self.decode_alone, self.engine_alone, self.whole_pipeline):
-            stage()
+        for stage in (
+            lambda: self._decoder(self.paths).images(),
+            lambda: self._tagger.engine.run(iter(self._batches)),
+            lambda: self._tagger.tag(self.paths),
+        ):
+            _consume(stage())
             times.append(clock())
         decode, engine, pipeline = (len(self.paths) / (end - start) for start, end in itertools.pairwise(times))
         return decode, engine, pipeline
+
+    def _decoder(self, paths: Sequence[str]) -> ReadableBatches:
+        preprocessing = Preprocessing.from_json(self._tagger.manifest.preprocessing)
+        return ReadableBatches(paths, preprocessing, self._tagger.batch_size, self._tagger.threads)
+
+
+def _consume(results: Iterable[object]) -> None:
+    collections.deque(results, maxlen=0)
 
 
 def measure_stages(
@@ -141,3 +138,101 @@ def measure_stages(
             measured.append(bench.measure(clock))
             bar.advance()
     return summarize(measured, len(bench.paths), tagger.batch_size, runs_on_cpu(tagger.execution.provider))
+
+
+# ---- fewer cores ----------------------------------------------------------------------------------------------------
+
+
+def cores_to_measure(available: int) -> tuple[int, ...]:
+    """One core, half of them, and all."""
+    return tuple(sorted({1, max(1, available // 2), available}))
+
+
+def measure_on_cores(
+    model: Path,
+    paths: Sequence[str],
+    repeats: int,
+    batch_size: int,
+    quiet: bool = False,
+    counts: Sequence[int] | None = None,
+    **engine: Any,
+) -> dict[int, Stages]:
+    """Measure decoding, engine and pipeline on several numbers of cores, interleaved.
+
+    A process limited to some cores performs as on a machine with that many, except for memory bandwidth, which it has
+    to itself.
+
+    Args:
+        model: the model file.
+        paths: image files; unreadable ones are skipped.
+        repeats: measurements of each stage.
+        batch_size: photos per batch.
+        quiet: show no progress.
+        counts: numbers of cores; None for `cores_to_measure`.
+        engine: device, backend and precision, as `open_engine` takes them.
+
+    Raises:
+        UsageError: as `open_engine`, or the operating system cannot limit a process to some cores.
+        FailureError: not one photo can be read.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise UsageError("plan: this system cannot limit a process to some of its cores; plan on Linux.")
+    counts = counts or cores_to_measure(available_cpus())
+    measured: dict[int, list[StageRates]] = {count: [] for count in counts}
+    with contextlib.ExitStack() as stack:
+        workers = {count: stack.enter_context(_worker(count, model, paths, batch_size, engine)) for count in counts}
+        opened = {count: _receive(connection) for count, connection in workers.items()}
+        with progress("measuring", repeats * len(counts), "repeats", quiet) as bar:
+            for _ in range(repeats):
+                for count, connection in workers.items():
+                    connection.send(True)
+                    measured[count].append(_receive(connection))
+                    bar.advance(note=f"{count} cores")
+    return {
+        count: summarize(measured[count], photos, batch_size, runs_on_cpu(provider))
+        for count, (photos, provider) in opened.items()
+    }
+
+
+@contextlib.contextmanager
+def _worker(
+    cores: int, model: Path, paths: Sequence[str], batch_size: int, engine: dict[str, Any]
+) -> Iterator[Connection]:
+    context = multiprocessing.get_context("spawn")  # a new process: libraries count the cores when they start
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, cores, model, list(paths), batch_size, engine), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.join(SECONDS_TO_EXIT)
+        process.kill()
+
+
+def _receive(connection: Connection) -> Any:
+    try:
+        answer = connection.recv()
+    except EOFError as error:
+        raise FailureError("a process that measured on some of the cores was killed; check free memory.") from error
+    if isinstance(answer, MlzslError):
+        raise answer
+    return answer
+
+
+def _serve(
+    connection: Connection, cores: int, model: Path, paths: list[str], batch_size: int, engine: dict[str, Any]
+) -> None:
+    """The worker: open the model on some cores, send (photos, provider), then one measurement per request."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    try:
+        with Tagger.open(model, batch_size=batch_size, **engine) as tagger:
+            bench = StageBench(tagger, paths)
+            connection.send((len(bench.paths), tagger.execution.provider))
+            with contextlib.suppress(EOFError):  # the parent is done
+                while connection.recv():
+                    connection.send(bench.measure())
+    except MlzslError as error:
+        connection.send(error)

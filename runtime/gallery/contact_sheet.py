@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mlzsl.cli.errors import FailureError, UsageError
-from mlzsl.cli.outputs import written_atomically
+from mlzsl.cli.errors import FailureError
+from mlzsl.cli.outputs import check_target, written_atomically
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.imaging import UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail
@@ -34,10 +34,7 @@ def check_picture(target: Path) -> None:
     Raises:
         UsageError: the suffix is unknown, or the path is a folder.
     """
-    if target.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--picture {target}: unknown suffix {target.suffix!r}; use {', '.join(SUFFIXES)}.")
-    if target.is_dir():
-        raise UsageError(f"--picture {target}: is a folder; name a file in it, such as {target / 'tagged.png'}.")
+    check_target("--picture", target, SUFFIXES, "tagged.png")
 
 
 def draw_contact_sheet(photos: Sequence[Tagged], target: Path, manifest: Manifest) -> None:

@@ -6,12 +6,12 @@ the script inserts it as text; a content security policy lets nothing else run o
 """
 
 import base64
+import contextlib
 import hashlib
+import itertools
 import json
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.cli.outputs import written_atomically
+from mlzsl.cli.outputs import check_target, written_atomically
 from mlzsl.cli.progress import progress
 from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.engine import available_cpus
@@ -29,6 +29,7 @@ from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
 from mlzsl.runtime.io.run_record import RunRecord, read_run_record
 from mlzsl.runtime.io.shards import MemberReader
 from mlzsl.runtime.io.tag_files import check_tags, read_tags
+from mlzsl.runtime.tagging.pipeline import map_ahead
 from mlzsl.runtime.tags import Tagged
 
 SUFFIXES = (".html", ".htm")
@@ -82,7 +83,7 @@ def write_gallery(
         file.write(head)
         data = _DataBlocks(file, target)
         with progress("drawing thumbnails", total, "photos", quiet) as bar:
-            for photo, thumbnail in _with_thumbnails(read_tags(tags, unseen), threads or available_cpus()):
+            for photo, thumbnail in _with_thumbnails(read_tags(tags, unseen), threads):
                 data.add(photo, thumbnail)
                 bar.advance()
         data.finish(record)
@@ -90,17 +91,14 @@ def write_gallery(
     return data.counts
 
 
-def check_gallery(tags: str | os.PathLike[str], target: Path) -> None:
-    """Refuse, before photos are tagged or decoded, a page that could not be written.
+def check_gallery(tags: str | os.PathLike[str], target: Path, flag: str = "--output") -> None:
+    """Refuse, before photos are tagged or decoded, a page that could not be written; `flag` names it.
 
     Raises:
         UsageError: the suffix of either file is unknown, or the page is a folder.
     """
     check_tags(Path(tags))
-    if target.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{target}: unknown suffix {target.suffix!r} for a gallery; use {' or '.join(SUFFIXES)}.")
-    if target.is_dir():
-        raise UsageError(f"{target}: is a folder; name a file in it, such as {target / 'gallery.html'}.")
+    check_target(flag, target, SUFFIXES, "gallery.html")
 
 
 def _page() -> tuple[str, str]:
@@ -123,36 +121,27 @@ def _source(text: str) -> str:
 Thumbnail = bytes | UnreadableImage | None  # JPEG; why there is none; or beyond MAX_PHOTOS
 
 
-def _with_thumbnails(photos: Iterable[Tagged], threads: int) -> Iterator[tuple[Tagged, Thumbnail]]:
+def _with_thumbnails(photos: Iterable[Tagged], threads: int | None) -> Iterator[tuple[Tagged, Thumbnail]]:
     """Each photo with its thumbnail, in order, a few decoded ahead; only the first MAX_PHOTOS have one."""
-    shown = 0
-    started: deque[tuple[Tagged, Future[Thumbnail] | None]] = deque()
+    shown = itertools.count()
+    with contextlib.closing(MemberReader()) as members:
 
-    def finished() -> tuple[Tagged, Thumbnail]:
-        photo, future = started.popleft()
-        return photo, None if future is None else future.result()
+        def source(photo: Tagged) -> str | bytes | None:
+            if photo.error is not None or next(shown) >= MAX_PHOTOS:
+                return None
+            return members.read(photo.path) or photo.path
 
-    members = MemberReader()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="thumbnail")
+        sources = ((photo, source(photo)) for photo in photos)
+        ahead = 4 * (threads or available_cpus())
+        with contextlib.closing(map_ahead(_thumbnail, sources, threads, ahead)) as found:
+            for (photo, _), thumbnail in found:
+                yield photo, thumbnail
+
+
+def _thumbnail(photo: tuple[Tagged, str | bytes | None]) -> Thumbnail:
+    source = photo[1]
     try:
-        for photo in photos:
-            future = None
-            if photo.error is None and shown < MAX_PHOTOS:
-                shown += 1
-                future = pool.submit(_thumbnail, members.read(photo.path) or photo.path)
-            started.append((photo, future))
-            if len(started) > 4 * threads:
-                yield finished()
-        while started:
-            yield finished()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        members.close()
-
-
-def _thumbnail(source: str | bytes) -> Thumbnail:
-    try:
-        return thumbnail_jpeg(source, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, THUMBNAIL_BYTES)
+        return None if source is None else thumbnail_jpeg(source, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, THUMBNAIL_BYTES)
     except UnreadableImage as error:
         return error
 

@@ -17,7 +17,7 @@ from mlzsl.cli.errors import reason_of
 from mlzsl.imaging import is_image_name
 from mlzsl.imaging.decoding import MAX_BYTES
 from mlzsl.imaging.finding import shown_suffix
-from mlzsl.runtime.photos import Photo
+from mlzsl.runtime.tags import Photo
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
 MAX_READ = 1 << 16  # bytes; tarfile reads a header of extended names whole, whatever size it states

@@ -17,7 +17,7 @@ from typing import Any
 
 from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.cli.json_decoding import convert_json, decode_json
-from mlzsl.cli.outputs import written_atomically
+from mlzsl.cli.outputs import check_target, written_atomically
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.runtime.io.parquet import check_pyarrow, read_rows, write_rows
 from mlzsl.runtime.tags import Tagged
@@ -91,17 +91,9 @@ def check_output_name(output: str) -> None:
     Raises:
         UsageError: the suffix is unknown, the path is a folder, or the library for the format is not installed.
     """
-    if output == STANDARD_OUTPUT:
-        return
-    target = Path(output)
-    if target.is_dir():
-        raise UsageError(f"--output {output}: is a folder; name a file in it, such as {target / 'tags.jsonl'}.")
-    if target.suffix.lower() not in _FORMATS:
-        *most, last = _FORMATS
-        known = f"{', '.join(most)} or {last}"
-        raise UsageError(f"--output {output}: unknown suffix {target.suffix!r}; use {known}, or - for standard output.")
-    if target.suffix.lower() == ".parquet":
-        check_pyarrow(output)
+    if output != STANDARD_OUTPUT:
+        check_target("--output", Path(output), _FORMATS, "tags.jsonl", ", or - for standard output")
+        check_tags(Path(output))
 
 
 def write_output(records: Path, output: str) -> None:

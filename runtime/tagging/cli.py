@@ -19,9 +19,8 @@ from mlzsl.imaging.finding import STANDARD_INPUT, describe_skipped
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.gallery.contact_sheet import check_picture, draw_contact_sheet
 from mlzsl.runtime.gallery.page import check_gallery, write_gallery
-from mlzsl.runtime.io.inputs import PATH_COLUMN
+from mlzsl.runtime.io.inputs import PATH_COLUMN, TABLES
 from mlzsl.runtime.io.run_record import record_path
-from mlzsl.runtime.io.tables import TABLES
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output_name
 from mlzsl.runtime.report import UNSEEN_NOTE, print_json, print_line, rate, table
 from mlzsl.runtime.tagging.job import TaggingResult, tag_to_file
@@ -128,7 +127,7 @@ def main(
     if picture is not None:
         check_picture(picture)
     if report is not None:
-        check_gallery(output, report)
+        check_gallery(output, report, "--report")
     silent = quiet or as_json
     with Tagger.open(engine, top_k=top_k, threshold=threshold, **options) as tagger:
         log(f"{engine}: {plural(len(tagger.manifest.labels), 'label')}, on {tagger.execution}", silent)

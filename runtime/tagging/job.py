@@ -22,10 +22,9 @@ from mlzsl.imaging.finding import STANDARD_INPUT, find_images
 from mlzsl.runtime.io.inputs import PATH_COLUMN, find_photos, holds_photos
 from mlzsl.runtime.io.run_record import EngineRecord, PhotoCounts, RunRecord, SelectionRecord, record_path
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output, read_records, write_line, write_output
-from mlzsl.runtime.photos import Photo
 from mlzsl.runtime.tagging.journal import Journal, open_journal
 from mlzsl.runtime.tagging.tagger import Tagger
-from mlzsl.runtime.tags import Tagged
+from mlzsl.runtime.tags import Photo, Tagged
 
 MAX_ERRORS = 5
 MAX_SAMPLE = 12

@@ -7,23 +7,27 @@ returned with its error. Where a batch ends depends on the photos alone, never o
 """
 
 import contextlib
+import functools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from mlzsl.engines.artifact.modelfile import Images, Scores
 from mlzsl.engines.engine import Engine, available_cpus
 from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
-from mlzsl.runtime.photos import Photo
-from mlzsl.runtime.tags import Selection, Tagged, select_tags
+from mlzsl.runtime.tags import Photo, Selection, Tagged, select_tags
 
 DEFAULT_BATCH_SIZE = 16
 BATCHES_DECODED_AHEAD = 2
 MAX_WAITING_ERRORS = 1024
 MAX_BYTES_AHEAD = 1 << 29  # of photos that come as bytes
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def tag_photos(
@@ -46,17 +50,13 @@ def tag_photos(
         One `Tagged` for each photo, in order. Closing the iterator early stops all threads.
     """
     preprocessing = Preprocessing.from_json(engine.manifest.preprocessing)
-    pool = ThreadPoolExecutor(threads or available_cpus(), thread_name_prefix="decode")
-    try:
-        decoded = _decoded(pool, photos, preprocessing, ahead=BATCHES_DECODED_AHEAD * batch_size)
+    with contextlib.closing(_decoded(photos, preprocessing, batch_size, threads)) as decoded:
         queue = _Queue(decoded, batch_size)
         while not queue.exhausted:
             with contextlib.closing(engine.run(queue.batches())) as results:
                 for scores in results:
                     yield from queue.tagged(scores, engine, selection)
             yield from queue.leading_errors()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class BatchEnds:
@@ -95,10 +95,10 @@ class ReadableBatches:
 
     def images(self) -> Iterator[Images]:
         """Batches as uint8 [n, S, S, 3]."""
-        with ThreadPoolExecutor(self._threads or available_cpus(), thread_name_prefix="decode") as pool:
-            ahead = BATCHES_DECODED_AHEAD * self._batch_size
-            images: list[Images] = []
-            for index, (_, image) in enumerate(_decoded(pool, self._paths, self._preprocessing, ahead)):
+        images: list[Images] = []
+        decoded = _decoded(self._paths, self._preprocessing, self._batch_size, self._threads)
+        with contextlib.closing(decoded):
+            for index, (_, image) in enumerate(decoded):
                 if isinstance(image, UnreadableImage):
                     self.unreadable.append(index)
                     continue
@@ -106,8 +106,8 @@ class ReadableBatches:
                 if len(images) == self._batch_size:
                     yield np.stack(images)
                     images = []
-            if images:
-                yield np.stack(images)
+        if images:
+            yield np.stack(images)
 
     def readable(self, paths: Sequence[str]) -> list[str]:
         """The paths of the readable photos, once all are decoded."""
@@ -118,27 +118,48 @@ class ReadableBatches:
 Decoded = Images | UnreadableImage  # uint8 [S, S, 3], or why there is none
 
 
-def _decoded(
-    pool: ThreadPoolExecutor, photos: Iterable[str | Photo], preprocessing: Preprocessing, ahead: int
-) -> Iterator[tuple[str, Decoded]]:
-    """Each photo's path with its image, in order, at most `ahead` of them decoding or waiting."""
-    started: deque[tuple[Photo, Future[Decoded]]] = deque()
+def map_ahead(
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    threads: int | None,
+    ahead: int,
+    size: Callable[[_Item], int] = lambda _: 0,
+) -> Generator[tuple[_Item, _Result]]:
+    """Map in threads: each item with its result, in order, at most `ahead` of them running or waiting.
+
+    Args:
+        function: runs in a thread.
+        items: read only as far ahead as needed.
+        threads: how many; None for one per core.
+        ahead: bounds the number of items in memory.
+        size: of an item in bytes; no further item is read while those in memory exceed MAX_BYTES_AHEAD.
+    """
+    started: deque[tuple[_Item, Future[_Result]]] = deque()
     bytes_ahead = 0
+    pool = ThreadPoolExecutor(threads or available_cpus(), thread_name_prefix="decode")
+    try:
+        for item in items:
+            while started and (len(started) == ahead or bytes_ahead > MAX_BYTES_AHEAD):
+                first, result = started.popleft()
+                bytes_ahead -= size(first)
+                yield first, result.result()
+            bytes_ahead += size(item)
+            started.append((item, pool.submit(function, item)))
+        yield from ((item, result.result()) for item, result in started)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
-    def finished() -> tuple[str, Decoded]:
-        nonlocal bytes_ahead
-        photo, image = started.popleft()
-        bytes_ahead -= len(photo.content or b"")
-        return photo.path, image.result()
 
-    for item in photos:
-        photo = Photo(item) if isinstance(item, str) else item
-        while started and (len(started) == ahead or bytes_ahead > MAX_BYTES_AHEAD):
-            yield finished()
-        bytes_ahead += len(photo.content or b"")
-        started.append((photo, pool.submit(_decode, photo, preprocessing)))
-    while started:
-        yield finished()
+def _decoded(
+    photos: Iterable[str | Photo], preprocessing: Preprocessing, batch_size: int, threads: int | None
+) -> Generator[tuple[str, Decoded]]:
+    """Each photo's path with its image, in order, a few batches ahead."""
+    items = (Photo(photo) if isinstance(photo, str) else photo for photo in photos)
+    ahead = BATCHES_DECODED_AHEAD * batch_size
+    decode = functools.partial(_decode, preprocessing=preprocessing)
+    with contextlib.closing(map_ahead(decode, items, threads, ahead, lambda photo: len(photo.content or b""))) as found:
+        for photo, image in found:
+            yield photo.path, image
 
 
 def _decode(photo: Photo, preprocessing: Preprocessing) -> Decoded:

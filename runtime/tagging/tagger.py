@@ -10,9 +10,8 @@ from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.engine import Engine, ExecutionInfo
 from mlzsl.engines.opening import open_engine
 from mlzsl.runtime.io.inputs import find_photos
-from mlzsl.runtime.photos import Photo
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE, tag_photos
-from mlzsl.runtime.tags import Selection, Tagged, choose_selection
+from mlzsl.runtime.tags import Photo, Selection, Tagged, choose_selection
 
 
 class Tagger:

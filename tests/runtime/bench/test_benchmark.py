@@ -14,9 +14,8 @@ from virtualengine import VirtualEngine
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.runtime.bench.benchmark import Settings, bench_model, photos_to_bench
 from mlzsl.runtime.bench.cli import main
-from mlzsl.runtime.bench.load import MIN_BATCHES, Load, loads_for, measure_loads
+from mlzsl.runtime.bench.load import MIN_BATCHES, Load, Spread, latency, loads_for, measure_loads, ratios, spread
 from mlzsl.runtime.bench.stages import DECODE, ENGINE, shared_rate, summarize
-from mlzsl.runtime.bench.statistics import Spread, latency, ratios, spread
 
 
 def bench(*arguments: object):

@@ -10,11 +10,10 @@ from resnetmodel import write_resnet18_model
 from tinymodel import random_images
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.runtime.bench import baselines as bench_baselines
-from mlzsl.runtime.bench.baselines import Baseline, Comparison, Skipped, open_baselines
+from mlzsl.runtime.bench import compare as bench_compare
 from mlzsl.runtime.bench.cli import main
-from mlzsl.runtime.bench.compare import compare
-from mlzsl.runtime.bench.statistics import Spread
+from mlzsl.runtime.bench.compare import Baseline, Comparison, Skipped, compare, open_baselines
+from mlzsl.runtime.bench.load import Spread
 
 PICTURES = random_images(2)
 
@@ -94,7 +93,7 @@ def test_other_models_and_missing_libraries(tiny_model, tmp_path, images, monkey
     def not_installed(name: str, missing: str):
         raise UsageError(missing)
 
-    monkeypatch.setattr(bench_baselines, "import_optional", not_installed)
+    monkeypatch.setattr(bench_compare, "import_optional", not_installed)
     (tmp_path / "broken.plan").write_bytes(b"no plan")
     baselines, skipped = open_baselines(
         Comparison((tiny_model.path, tmp_path / "broken.plan"), None, None, batch_size=2, threads=1)

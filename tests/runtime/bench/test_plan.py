@@ -14,9 +14,8 @@ from tinymodel import LABELS, manifest, network, random_images, reference_scores
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.modelfile import write_model_file
 from mlzsl.runtime.bench.cli import main
-from mlzsl.runtime.bench.cores import cores_to_measure
 from mlzsl.runtime.bench.plan import cost_of_labels, fit_scaling, plan
-from mlzsl.runtime.bench.stages import DECODE, ENGINE, Stages, summarize
+from mlzsl.runtime.bench.stages import DECODE, ENGINE, Stages, cores_to_measure, summarize
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 limits_cores = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")

@@ -13,11 +13,10 @@ from tinymodel import LABELS, manifest, random_images, reference_scores, write_t
 from mlzsl.engines.artifact.certificate import Certificate, Check, Measurement
 from mlzsl.engines.engine import ExecutionInfo
 from mlzsl.runtime.bench import plot as bench_plot
-from mlzsl.runtime.bench.benchmark import Memory, ModelBench, Settings, bench_model
+from mlzsl.runtime.bench.benchmark import Accuracy, Memory, ModelBench, Settings, accuracy_of, bench_model
 from mlzsl.runtime.bench.cli import main
-from mlzsl.runtime.bench.load import Load, LoadResult
-from mlzsl.runtime.bench.plot import Accuracy, accuracy_of, draw_plot
-from mlzsl.runtime.bench.statistics import Latency, Spread
+from mlzsl.runtime.bench.load import Latency, Load, LoadResult, Spread
+from mlzsl.runtime.bench.plot import draw_plot
 from mlzsl.runtime.verify.cli import main as verify
 
 

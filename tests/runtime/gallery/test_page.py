@@ -228,8 +228,8 @@ def test_an_invalid_line_of_tags_is_named_and_nothing_is_written(tmp_path, line,
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (("images", "--report", "gallery.pdf"), "unknown suffix '.pdf' for a gallery"),
-        (("images", "--report", "images"), "unknown suffix ''"),
+        (("images", "--report", "gallery.pdf"), "--report gallery.pdf: unknown suffix '.pdf'; use .html or .htm"),
+        (("images", "--report", "images"), "--report images: is a folder"),
         (("images", "--report", "gallery.html", "--output", "-"), "needs a file of tags, found --output -"),
     ],
 )
