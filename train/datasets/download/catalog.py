@@ -1,9 +1,9 @@
-"""What `mlzsl-fetch` can get: addresses, sizes, checksums and licences.
+"""The catalogue of `mlzsl-fetch`: URLs, sizes, checksums and licences.
 
 Sizes and SHA-256 are published values: for MS-COCO and Open Images V4 those of TensorFlow Datasets (url_checksums/),
 for VOC2007 the sizes there and the SHA-256 that torchvision's prototype datasets check at these addresses, for GloVe
-those of Embeddings.jl, for WordNet those of nltk_data's package. None marks a value that nobody published: see
-mlzsl.train.datasets.download.fetch on how such a file is checked.
+those of Embeddings.jl, for WordNet those of nltk_data's package. None marks an unpublished value; `fetch` describes how
+such a file is checked.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class RemoteFile:
     """One file to download.
 
     Attributes:
-        url: where its makers keep it.
-        size: in bytes, None where unknown.
-        sha256: 64 hexadecimal digits, None where nobody published them.
-        unpack: whether it is an archive (zip or tar) whose content is wanted.
-        only: patterns of the members to unpack; all when empty.
+        url: of the publisher.
+        size: in bytes; None if unpublished.
+        sha256: 64 hexadecimal digits; None if unpublished.
+        unpack: whether it is a zip or tar archive to unpack.
+        only: patterns of the members to unpack; all if empty.
     """
 
     url: str
@@ -35,21 +35,21 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """The file's name, the last part of its address."""
+        """The file's name, the last part of its URL."""
         return self.url.rsplit("/", 1)[1]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing to get: a dataset, word vectors or a dictionary.
+    """A dataset, word vectors or a dictionary.
 
     Attributes:
-        title: what it is, in a line.
+        title: one line.
         licence: in words.
-        licence_url: where the licence or the terms can be read.
-        files: what is downloaded, in order.
-        next_command: what to type afterwards; `{into}` stands for the folder.
-        by_hand: what the user still has to get elsewhere, a sentence, or "".
+        licence_url: of the licence or the terms.
+        files: to download, in order.
+        next_command: the command that uses the download; `{into}` is its folder.
+        by_hand: a sentence on what has to be downloaded by hand, or "".
     """
 
     title: str
@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def size(self) -> int | None:
-        """Bytes to download, None where a file's size is unknown."""
+        """Bytes to download; None if a file's size is unpublished."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
@@ -110,7 +110,7 @@ CATALOGUE = {
         next_command="mlzsl-train --data voc:{into}",
     ),
     "nuswide": Entry(
-        title="NUS-WIDE: image lists, 81 concepts and their ground truth, without the photos",
+        title="NUS-WIDE: image lists, 81 concepts and their targets, without the photos",
         licence="for research, under the agreement of the National University of Singapore; photos from Flickr",
         licence_url=f"{NUSWIDE}/NUS-WIDE.html",
         files=(
@@ -120,8 +120,8 @@ CATALOGUE = {
         ),
         next_command="mlzsl-train --data nuswide:{into}",
         by_hand=(
-            "The photos are not for download: their makers send the way to them on request, after the agreement on the "
-            "page above is signed. Put them into {into}/Flickr."
+            "The photos are not published: request them from the authors with the signed agreement of the page above, "
+            "and put them into {into}/Flickr."
         ),
     ),
     "openimages": Entry(
@@ -188,7 +188,7 @@ CATALOGUE = {
         next_command="mlzsl-train --embeddings {into}/glove.840B.300d.txt",
     ),
     "wordnet": Entry(
-        title="WordNet 3.0 as nltk packs it; only for making graph/data anew",
+        title="WordNet 3.0 as nltk packs it; only for building graph/data again",
         licence="WordNet 3.0 licence: any use without fee, with its notice kept",
         licence_url="https://wordnet.princeton.edu/license-and-commercial-use",
         files=(

@@ -1,17 +1,18 @@
-"""An entry of the catalogue onto the disk: every file fetched, checked and unpacked, and a record of what was done.
+"""Fetch an entry of the catalogue: download, check and unpack every file, and record what was done.
 
-The record, fetched.json beside the data, makes a second run skip what is there. It also holds the SHA-256 of files
-whose makers publish none: the first copy is trusted, and every later one has to be the same.
+The record, fetched.json in the data folder, lets a second run skip finished files. It also holds the SHA-256 of files
+without a published one: the first copy is trusted, and later copies must be equal.
 """
 
-import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from mlzsl.cli.errors import FailureError, UsageError, reason_of
+from mlzsl.cli.json_decoding import read_json
 from mlzsl.cli.outputs import sha256_of_file, written_atomically
 from mlzsl.cli.progress import log
 from mlzsl.train.datasets.download.catalog import Entry, RemoteFile
@@ -19,16 +20,17 @@ from mlzsl.train.datasets.download.http import bytes_of_part, download
 from mlzsl.train.datasets.download.unpack import unpack
 
 RECORD = "fetched.json"
+MAX_RECORD_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What the record says of one file.
+    """The record of a fetched file.
 
     Attributes:
         url: where it came from.
-        sha256: of the file as it arrived.
-        made: the names at the top of the folder that it became: itself, or what it unpacked to.
+        sha256: of the file as downloaded.
+        made: the top-level names that it became: itself, or what it unpacked to.
     """
 
     url: str
@@ -39,35 +41,40 @@ class Fetched:
 def fetch_entry(
     entry: Entry, into: Path, mirror: str | None = None, keep_archives: bool = False, quiet: bool = False
 ) -> None:
-    """Download the files of an entry that are not there yet, check and unpack them into the folder `into`.
+    """Download, check and unpack the files of an entry that the folder `into` lacks.
 
     Args:
         entry: from the catalogue.
-        into: made when missing.
-        mirror: an address of a folder that holds the files by their names, instead of their makers' addresses.
-        keep_archives: do not remove an archive that is unpacked.
-        quiet: no news and no progress.
+        into: created if missing.
+        mirror: the URL of a folder with the files, instead of the publisher's URLs.
+        keep_archives: keep archives after unpacking.
+        quiet: log nothing and show no progress.
 
     Raises:
-        UsageError: the mirror is no http or https address, or `into` is no folder.
-        FailureError: a file cannot be fetched, is not what it should be, cannot be unpacked, or the disk is full. What
-            arrived is kept, and the same call goes on from there.
+        UsageError: `mirror` is not an http or https URL, or `into` is not a folder.
+        FailureError: a file cannot be downloaded, checked or unpacked, or the disk is full. Bytes that have arrived are
+            kept, and the same call resumes.
     """
     if mirror is not None and (urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc):
-        raise UsageError(f"--from {mirror}: is not an address; expected http://HOST/FOLDER or https://HOST/FOLDER.")
+        raise UsageError(
+            f"--from {mirror}: is not a URL of a folder; expected http://HOST/FOLDER or https://HOST/FOLDER."
+        )
     try:
         into.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--into {into}: is no folder and cannot be made one ({reason_of(error)}).") from error
-    record = _read_record(into)
-    missing = [file for file in entry.files if not _is_there(file, record.get(file.name), into)]
-    _need_room(missing, into)
+        raise UsageError(f"--into {into}: is not a folder and cannot be created ({reason_of(error)}).") from error
+    path = into / RECORD
+    remedy = "remove it to fetch all files again"
+    record = read_json(path, dict[str, Fetched], remedy, MAX_RECORD_BYTES) if path.exists() else {}
+    missing = [file for file in entry.files if not _is_finished(file, record.get(file.name), into)]
+    _check_free_space(missing, into)
     for file in entry.files:
-        if file in missing:
-            record[file.name] = _fetch_file(file, record.get(file.name), into, mirror, keep_archives, quiet)
-            _write_record(into, record)
-        else:
-            log(f"{file.name}: already there", quiet)
+        if file not in missing:
+            log(f"{file.name}: already fetched", quiet)
+            continue
+        record[file.name] = _fetch_file(file, record.get(file.name), into, mirror, keep_archives, quiet)
+        with written_atomically(path) as temporary:
+            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
 def _fetch_file(
@@ -76,72 +83,44 @@ def _fetch_file(
     url = f"{mirror.rstrip('/')}/{file.name}" if mirror is not None else file.url
     expected = file.sha256 or (before.sha256 if before else None)
     target = into / file.name
-    if expected is not None and _is_file_with(target, file.size, expected):
+    if expected is not None and _has_size(target, file.size) and sha256_of_file(target) == expected:
         found = expected
-        log(f"{file.name}: its bytes are already there", quiet)
+        log(f"{file.name}: already downloaded", quiet)
     else:
         found = download(url, target, file.size, expected, quiet)
     if expected is None:
         log(
-            f"note: {file.name}: no checksum is published for it, so this copy was taken on trust; {RECORD} keeps its "
-            f"SHA-256 {found[:12]}…, and later copies are checked against it",
+            f"note: {file.name}: no checksum is published, so this first copy is trusted; {RECORD} keeps its SHA-256 "
+            f"{found[:12]}… to check later copies",
             quiet,
         )
-    if not file.unpack:
-        return Fetched(url, found, (file.name,))
-    made = tuple(unpack(target, into, file.only, quiet))
-    if not keep_archive:
-        target.unlink()
+    made: tuple[str, ...] = (file.name,)
+    if file.unpack:
+        made = tuple(unpack(target, into, file.only, quiet))
+        if not keep_archive:
+            target.unlink()
     return Fetched(url, found, made)
 
 
-def _is_there(file: RemoteFile, done: Fetched | None, into: Path) -> bool:
+def _is_finished(file: RemoteFile, done: Fetched | None, into: Path) -> bool:
     if done is None or file.sha256 not in (None, done.sha256):
         return False
-    if not file.unpack and file.size is not None and not _has_size(into / file.name, file.size):
+    if not file.unpack and not _has_size(into / file.name, file.size):
         return False
     return bool(done.made) and all((into / name).exists() for name in done.made)
 
 
-def _is_file_with(path: Path, size: int | None, sha256: str) -> bool:
-    return path.is_file() and (size is None or _has_size(path, size)) and sha256_of_file(path) == sha256
+def _has_size(path: Path, size: int | None) -> bool:
+    return path.is_file() and size in (None, path.stat().st_size)
 
 
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
-def _need_room(missing: list[RemoteFile], into: Path) -> None:
-    """Refuse to start what cannot end: archives of photos unpack to their own size at least, one after the other."""
-    sizes = [(file.size or 0, file.unpack) for file in missing]
-    there = sum(bytes_of_part(into / file.name) for file in missing)
-    needed = sum(size for size, _ in sizes) - there + max((size for size, archive in sizes if archive), default=0)
-    room = shutil.disk_usage(into).free
-    if needed > room:
+def _check_free_space(missing: list[RemoteFile], into: Path) -> None:
+    """Refuse a download that cannot fit: archives of photos unpack to at least their own size, one after the other."""
+    to_download = sum((file.size or 0) - bytes_of_part(into / file.name) for file in missing)
+    needed = to_download + max((file.size or 0 for file in missing if file.unpack), default=0)
+    free = shutil.disk_usage(into).free
+    if needed > free:
         raise FailureError(
-            f"{into}: has room for {room:,} bytes, but {needed:,} are needed to download and unpack; free space or "
-            "choose another folder with --into."
+            f"{into}: has {free:,} bytes free, but {needed:,} are needed to download and unpack; free space or choose "
+            "another folder with --into."
         )
-
-
-def _read_record(into: Path) -> dict[str, Fetched]:
-    path = into / RECORD
-    if not path.exists():
-        return {}
-    try:
-        content: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
-        return {
-            name: Fetched(str(row["url"]), str(row["sha256"]), tuple(map(str, row["made"])))
-            for name, row in content.items()
-        }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path}: is not readable as the record of what was fetched ({reason_of(error)}); "
-            "remove it to fetch all again."
-        ) from error
-
-
-def _write_record(into: Path, record: dict[str, Fetched]) -> None:
-    rows = {name: asdict(fetched) for name, fetched in record.items()}
-    with written_atomically(into / RECORD) as temporary:
-        temporary.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

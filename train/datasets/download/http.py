@@ -1,49 +1,45 @@
-"""One file over HTTP: resumed where it stopped, retried when the line drops, checked, and there whole or not at all.
+"""A file over HTTP: resumed after an interruption, retried when the connection fails, checked, written whole.
 
-While it arrives it is called NAME.part; NAME.part.json beside it says which version of which address it is the
-beginning of. pooch, which would be the library to take, checks but does not resume (1.9).
+During the download it is NAME.part; NAME.part.json holds the URL and the version that the bytes are of.
+
+This is our own code on urllib because no library at hand resumes: pooch (1.9) only checks, and the retries of urllib3
+repeat a request but do not continue a body that broke off.
 """
 
-import contextlib
 import http.client
-import json
 import os
 import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from mlzsl.cli.errors import FailureError, reason_of
 from mlzsl.cli.outputs import sha256_of_file, written_atomically
 from mlzsl.cli.progress import Progress, log, progress
 
-ATTEMPTS = 6  # in a row that bring nothing
+ATTEMPTS = 6  # in a row without a new byte
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before the next attempt, doubled each time
 TIMEOUT = 60.0  # seconds without a byte
 BLOCK = 2**18
 MB = 10**6
-LATER = {408, 425, 429, 500, 502, 503, 504}  # statuses that may pass
+TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 
 
-class _DroppedError(Exception):
-    """The transfer ended before the file did; what arrived is kept."""
+class _TransientError(Exception):
+    """The transfer ended early; another attempt may get the rest."""
 
 
-class _BeyondError(_DroppedError):
-    """The server's file is shorter than what was there, which therefore is no beginning of it."""
-
-
-@dataclass(frozen=True)
-class _Beginning:
-    """What is known of a .part file.
+class _Version(msgspec.Struct):
+    """The version of a file that the bytes of a .part file are of.
 
     Attributes:
-        url: where it comes from.
-        validator: a strong ETag, a Last-Modified date, or "" where the server gave neither.
+        url: where they come from.
+        validator: a strong ETag, a Last-Modified date, or "" if the server sent neither.
     """
 
     url: str
@@ -51,213 +47,171 @@ class _Beginning:
 
 
 def download(url: str, target: Path, size: int | None, sha256: str | None, quiet: bool = False) -> str:
-    """Fetch `url` into `target`, going on from `target`.part if that is there.
+    """Download `url` to `target`; a `target`.part of an earlier attempt is continued.
 
     Args:
         url: http or https.
-        target: appears when all its bytes are there and right; its folder exists.
-        size: bytes it must have, or None.
-        sha256: its 64 hexadecimal digits, or None where nobody knows them.
-        quiet: no progress.
+        target: written when all bytes have arrived and are checked; its folder exists.
+        size: expected number of bytes, or None.
+        sha256: expected SHA-256 in hexadecimal digits, or None.
+        quiet: show no progress.
 
     Returns:
-        The SHA-256 of what arrived.
+        The SHA-256 of the file.
 
     Raises:
-        FailureError: the server does not have it or has something else, it cannot be reached after several attempts,
-            the bytes are wrong, or the disk refuses. A file at `target` from before is unchanged.
+        FailureError: the server lacks the file or has another one, cannot be reached after several attempts, or the
+            disk is full. An existing file at `target` is unchanged.
     """
-    part, known = _part(target), _part_record(target)
-    resumed = part.exists() and part.stat().st_size > 0
-    _fetch(url, target, size, sha256 is not None, quiet)
-    log(f"checking {target.name}", quiet)
-    found = sha256_of_file(part)
-    if sha256 is not None and found != sha256 and resumed:
-        log(f"{target.name}: what was there before does not fit the rest; fetching all of it again", quiet)
-        _forget(target)
-        _fetch(url, target, size, True, quiet)
+    part, resumed = _part(target), bytes_of_part(target) > 0
+    try:
+        _fetch(url, target, size, sha256 is not None, quiet)
+        log(f"checking {target.name}", quiet)
         found = sha256_of_file(part)
-    if sha256 is not None and found != sha256:
-        _forget(target)
-        raise FailureError(
-            f"{url}: arrived with SHA-256 {found[:12]}…, expected {sha256[:12]}…; it was thrown away. The file was "
-            "changed or the server holds another: take it from elsewhere with --from."
-        )
-    with _disk(target):
+        if sha256 is not None and found != sha256:
+            _discard(target)
+            if resumed:
+                log(f"{target.name}: the part from an earlier attempt does not fit; downloading it again", quiet)
+                return download(url, target, size, sha256, quiet)
+            raise FailureError(
+                f"{url}: arrived with SHA-256 {found[:12]}…, expected {sha256[:12]}…; it was discarded. The file has "
+                "changed or the server holds another: download from elsewhere with --from."
+            )
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, target)
-        known.unlink(missing_ok=True)
+        _version_file(target).unlink(missing_ok=True)
+    except OSError as error:  # those of the connection are _TransientError
+        raise FailureError(
+            f"{part}: could not be written ({reason_of(error)}); free space or choose another folder with --into. The "
+            "same command continues from there."
+        ) from error
     return found
 
 
 def bytes_of_part(target: Path) -> int:
-    """How many bytes of a broken-off download are there already."""
-    part = _part(target)
-    return part.stat().st_size if part.is_file() else 0
+    """The number of bytes of an interrupted download."""
+    return _part(target).stat().st_size if _part(target).is_file() else 0
 
 
 def _part(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
-def _part_record(target: Path) -> Path:
+def _version_file(target: Path) -> Path:
     return target.with_name(f"{target.name}.part.json")
 
 
-def _forget(target: Path) -> None:
+def _discard(target: Path) -> None:
     _part(target).unlink(missing_ok=True)
-    _part_record(target).unlink(missing_ok=True)
+    _version_file(target).unlink(missing_ok=True)
 
 
 def _fetch(url: str, target: Path, size: int | None, checked: bool, quiet: bool) -> None:
-    """Bring the .part file to its full length, in as many attempts as bring something.
-
-    Args:
-        checked: whether a checksum will tell if beginning and rest belong together.
-    """
-    failed, wait = 0, FIRST_WAIT
-    beginning = furthest = bytes_of_part(target)
-    title = f"fetching {target.name}" + (f" from {beginning // MB:,} MB on" if beginning >= MB else "")
-    total = None if size is None else max(size // MB - beginning // MB, 0)
+    """Complete the .part file; `checked` says whether a checksum will detect parts of different versions."""
+    failures, start = 0, bytes_of_part(target)
+    furthest, total = start, None if size is None else max(size // MB - start // MB, 0)
+    title = f"downloading {target.name}" + (f" from {start // MB:,} MB on" if start >= MB else "")
     with progress(title, total, "MB", quiet) as bar:
         while True:
             try:
-                return _attempt(url, target, size, checked, bar)
-            except _DroppedError as error:
-                if isinstance(error, _BeyondError):
-                    _forget(target)
+                return _fetch_rest(url, target, size, checked, bar)
+            except _TransientError as error:
                 reached = bytes_of_part(target)
-                failed, wait = (0, FIRST_WAIT) if reached > furthest else (failed + 1, wait)
-                furthest = max(furthest, reached)
-                if failed >= ATTEMPTS:
+                failures = 0 if reached > furthest else failures + 1
+                furthest, wait = max(furthest, reached), min(FIRST_WAIT * 2**failures, LONGEST_WAIT)
+                if failures >= ATTEMPTS:
                     raise FailureError(
-                        f"{url}: could not be fetched ({error}); {reached:,} bytes are kept: the same "
-                        "command goes on from there."
+                        f"{url}: could not be downloaded ({error}); {reached:,} bytes are kept: the same command "
+                        "continues from there."
                     ) from error
                 log(f"{target.name}: {error}; trying again in {wait:.0f} s", quiet)
                 time.sleep(wait)
-                wait = min(2 * wait, LONGEST_WAIT)
 
 
-def _attempt(url: str, target: Path, size: int | None, checked: bool, bar: Progress) -> None:
-    """One request for what is missing.
+def _fetch_rest(url: str, target: Path, size: int | None, checked: bool, bar: Progress) -> None:
+    """Request the missing bytes once.
 
     Raises:
-        _DroppedError: it ended early, or the server is busy.
-        FailureError: trying again would not help.
+        _TransientError: the transfer ended early, or the server is busy.
+        FailureError: another attempt would not help.
     """
-    part = _part(target)
-    start = bytes_of_part(target)
-    if size is not None and start == size:
+    start, validator = bytes_of_part(target), _read_validator(target, url)
+    if start == size:
         return
-    record = _read_record(target)
-    if record is None or record.url != url or not record.validator:
-        if not checked:  # nothing would tell whether the rest belongs to this beginning
-            start = 0
-        record = _Beginning(url, "")
-    if size is not None and start > size:
-        start = 0
-    with _response(url, start, record.validator) as response:
-        offset, whole = _extent(response, url)
+    if (not validator and not checked) or (size is not None and start > size):
+        start = 0  # nothing would detect that the rest is of another version
+    headers = {"User-Agent": "mlzsl-fetch", "Accept-Encoding": "identity"}
+    if start:
+        headers |= {"Range": f"bytes={start}-"} | ({"If-Range": validator} if validator else {})
+    with closing(_open(url, headers, target)) as response:
         if response.status == 200:
-            start = 0
-        elif offset != start:
+            start, length = 0, response.headers.get("Content-Length", "")
+        else:
+            given = response.headers.get("Content-Range", "")
+            if response.status != 206 or not (found := re.fullmatch(rf"bytes {start}-\d+/(\d+|\*)", given)):
+                raise FailureError(
+                    f"{url}: the server answers {response.status} with the range {given!r} to a request for the bytes "
+                    f"from {start:,} on; download from elsewhere with --from."
+                )
+            length = found[1]
+        whole = int(length) if length.isdecimal() else size
+        if whole is None:
+            raise FailureError(f"{url}: the server sends no length; download from elsewhere with --from.")
+        if size not in (None, whole):
             raise FailureError(
-                f"{url}: the server sent bytes from {offset:,} on, asked for {start:,}; use another one."
+                f"{url}: has {whole:,} bytes, expected {size:,}; the file has changed or the server holds another: "
+                "download from elsewhere with --from."
             )
-        if size is not None and whole is not None and whole != size:
-            raise FailureError(
-                f"{url}: has {whole:,} bytes, expected {size:,}; the file was changed or the server holds another: "
-                "take it from elsewhere with --from."
-            )
-        expected = size if size is not None else whole
-        if expected is None:
-            raise FailureError(f"{url}: the server does not say how long the file is; take it from elsewhere.")
-        with _disk(target):
-            if start == 0:
-                _forget(target)
-            _write_record(target, _Beginning(url, _validator(response) or (record.validator if start else "")))
-            with part.open("ab" if start else "wb") as file:
-                _copy(response, file, start, expected, bar)
+        if start == 0:
+            _discard(target)
+        etag = response.headers.get("ETag", "")  # If-Range takes a strong one or a date (RFC 9110, section 13.1.5)
+        sent = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+        with written_atomically(_version_file(target)) as temporary:
+            temporary.write_bytes(msgspec.json.encode(_Version(url, sent or (validator if start else ""))))
+        with _part(target).open("ab" if start else "wb") as file:
+            _copy(response, file, start, whole, bar)
 
 
-def _copy(response: http.client.HTTPResponse, file: BinaryIO, start: int, expected: int, bar: Progress) -> None:
-    done = start
-    while done < expected:
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, whole: int, bar: Progress) -> None:
+    while done < whole:
         try:
-            block = response.read(min(BLOCK, expected - done))
+            block = response.read(min(BLOCK, whole - done))
         except (OSError, http.client.HTTPException) as error:
-            raise _DroppedError(f"the connection broke ({reason_of(error)})") from error
+            raise _TransientError(f"the connection failed ({reason_of(error)})") from error
         if not block:
-            raise _DroppedError(f"the connection ended after {done:,} of {expected:,} bytes")
+            raise _TransientError(f"the connection ended after {done:,} of {whole:,} bytes")
         file.write(block)
         bar.advance((done + len(block)) // MB - done // MB)
         done += len(block)
 
 
-@contextlib.contextmanager
-def _response(url: str, start: int, validator: str) -> Iterator[http.client.HTTPResponse]:
-    headers = {"User-Agent": "mlzsl-fetch", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-        if validator:
-            headers["If-Range"] = validator
+def _open(url: str, headers: dict[str, str], target: Path) -> http.client.HTTPResponse:
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response: http.client.HTTPResponse = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT
+        )
     except urllib.error.HTTPError as error:
-        if error.code == 416 and start:
-            raise _BeyondError("the server's file is shorter than what was there") from error
-        if error.code in LATER:
-            raise _DroppedError(f"the server answers {error.code} {error.reason}") from error
+        if error.code == 416 and "Range" in headers:
+            _discard(target)
+            raise _TransientError("the server's file is shorter than the part of it from before") from error
+        if error.code in TRANSIENT_STATUSES:
+            raise _TransientError(f"the server answers {error.code} {error.reason}") from error
         raise FailureError(
-            f"{url}: the server answers {error.code} {error.reason}; it may have moved: look for it elsewhere and "
-            "name the folder that has it with --from."
+            f"{url}: the server answers {error.code} {error.reason}; the file may have moved: download it from "
+            "elsewhere with --from."
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _DroppedError(f"no connection ({reason_of(error)})") from error
+        raise _TransientError(f"no connection ({reason_of(error)})") from error
     except ValueError as error:
-        raise FailureError(f"{url}: is no address that can be fetched ({reason_of(error)}).") from error
-    with response:
-        yield response
+        raise FailureError(f"{url}: is not a URL that can be downloaded ({reason_of(error)}).") from error
+    return response
 
 
-def _extent(response: http.client.HTTPResponse, url: str) -> tuple[int, int | None]:
-    """Where the answer begins, and how long the whole file is if the server says so."""
-    if response.status == 200:
-        length = response.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdecimal() else None
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if response.status != 206 or found is None:
-        raise FailureError(f"{url}: the server answers {response.status} without saying which part it sends.")
-    return int(found[1]), int(found[2]) if found[2] != "*" else None
-
-
-def _validator(response: http.client.HTTPResponse) -> str:
-    """What If-Range may be asked with: a strong ETag or a date (RFC 9110, section 13.1.5)."""
-    etag: str = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
-
-
-def _read_record(target: Path) -> _Beginning | None:
+def _read_validator(target: Path, url: str) -> str:
+    """The validator of the .part file if it is of `url`; "" without a readable version file."""
     try:
-        content = json.loads(_part_record(target).read_bytes())
-        return _Beginning(str(content["url"]), str(content["validator"]))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None  # an unreadable record is none: without one, only a known checksum lets a beginning be used
-
-
-def _write_record(target: Path, record: _Beginning) -> None:
-    with written_atomically(_part_record(target)) as temporary:
-        temporary.write_text(json.dumps({"url": record.url, "validator": record.validator}), encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _disk(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise FailureError(
-            f"{_part(target)}: could not be written ({reason_of(error)}); free space or choose another folder with "
-            "--into. The same command goes on from what is there."
-        ) from error
+        version = msgspec.json.decode(_version_file(target).read_bytes(), type=_Version)
+    except (OSError, ValueError):
+        return ""
+    return version.validator if version.url == url else ""

@@ -1,7 +1,9 @@
-"""Zip and tar archives into a folder: only plain files with names inside it, no more than is announced and fits.
+"""Zip and tar archives, unpacked into a folder: plain files inside it only, and no more bytes than announced.
 
-Links, devices and names that lead elsewhere are refused before anything is written, whoever made the archive. All is
-unpacked beside its place first and then moved there, so that no half-written file has a final name.
+Links, devices and paths that lead out of the folder are refused before anything is written, as a published dataset has
+none. tarfile's filter "data" alone would unpack links within the folder and make absolute paths relative, and zipfile
+has no filter; so names, kinds and sizes of both formats are checked here. Files are unpacked into a hidden folder and
+then moved, so that a partly written file never has its final name.
 """
 
 import contextlib
@@ -16,14 +18,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
 
 from mlzsl.cli.errors import FailureError, reason_of
 from mlzsl.cli.progress import progress
 
 MAX_FILES = 500_000
-MAX_GROWTH = 20  # times the archive's size, for what is larger than
-ALWAYS_ALLOWED = 2**31  # bytes: small archives of lists of 0 and 1 grow a hundredfold
+MAX_RATIO = 20  # of unpacked to packed bytes, above MAX_RATIO_FROM
+MAX_RATIO_FROM = 2**31  # unpacked bytes: small archives of lists of 0 and 1 grow a hundredfold
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -31,40 +32,40 @@ DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImpleme
 class _Member:
     name: str
     size: int
-    open: Callable[[], IO[bytes]]
+    is_plain: bool
+    extract: Callable[[Path], object]  # into a folder
 
 
 def unpack(archive: Path, folder: Path, only: tuple[str, ...] = (), quiet: bool = False) -> list[str]:
-    """Unpack the files of a zip or tar (plain or compressed) below `folder`; files of the same names are replaced.
+    """Unpack the files of a zip or tar archive (plain or compressed) into `folder`, replacing files of the same name.
 
     Args:
         archive: the file.
         folder: exists.
-        only: patterns (fnmatch) of the names to take; all when empty.
-        quiet: no progress.
+        only: patterns (fnmatch) of the names to unpack; all if empty.
+        quiet: show no progress.
 
     Returns:
-        The names of what lies at the top, sorted.
+        The sorted top-level names.
 
     Raises:
-        FailureError: no archive or a damaged one; a member that is no plain file or leads out of the folder; far more
-            than the archive's size suggests or the disk has room for.
+        FailureError: the archive is damaged or of another format, a member is no plain file or leads out of the folder,
+            or the content is far larger than the archive's size suggests or than the free space on the disk.
     """
     staging = folder / f".unpacking-{archive.name}"
     try:
-        with _members(archive) as listed:
-            wanted = _wanted(archive, listed, only)
-            room = shutil.disk_usage(folder).free
-            size = sum(member.size for member in wanted)
-            if size > room:
+        with _open_members(archive) as listed:
+            members = _select(archive, listed, only)
+            size, free = sum(member.size for member in members), shutil.disk_usage(folder).free
+            if size > free:
                 raise FailureError(
-                    f"{archive}: unpacks to {size:,} bytes, but {folder} has room for {room:,}; free space or choose "
+                    f"{archive}: unpacks to {size:,} bytes, but {folder} has {free:,} free; free space or choose "
                     "another folder with --into. The archive is kept."
                 )
             shutil.rmtree(staging, ignore_errors=True)
-            with progress(f"unpacking {archive.name}", len(wanted), "files", quiet) as bar:
-                for member in wanted:
-                    _write(member, staging / member.name)
+            with progress(f"unpacking {archive.name}", len(members), "files", quiet) as bar:
+                for member in members:
+                    member.extract(staging)
                     bar.advance()
         _move(staging, folder)
     except DAMAGE as error:
@@ -75,90 +76,66 @@ def unpack(archive: Path, folder: Path, only: tuple[str, ...] = (), quiet: bool 
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return sorted({PurePosixPath(member.name).parts[0] for member in wanted})
+    return sorted({PurePosixPath(member.name).parts[0] for member in members})
 
 
 @contextlib.contextmanager
-def _members(archive: Path) -> Iterator[Iterator[_Member]]:
+def _open_members(archive: Path) -> Iterator[Iterator[_Member]]:
+    """Yield the members that are not folders."""
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            yield _of_zip(file, archive)
+        with zipfile.ZipFile(archive) as zipped:
+            yield (
+                _Member(
+                    info.filename,
+                    info.file_size,
+                    stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG),
+                    partial(zipped.extract, info),
+                )
+                for info in zipped.infolist()
+                if not info.is_dir()
+            )
     else:
-        with tarfile.open(archive) as file:
-            yield _of_tar(file, archive)
+        with tarfile.open(archive) as tarred:
+            yield (
+                _Member(info.name, info.size, info.isfile(), partial(tarred.extract, info, filter="data"))
+                for info in tarred
+                if not info.isdir()
+            )
 
 
-def _of_zip(file: zipfile.ZipFile, archive: Path) -> Iterator[_Member]:
-    for info in file.infolist():
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _refused(archive, info.filename, "is a link or a device")
-        if not info.is_dir():
-            yield _Member(info.filename, info.file_size, partial(file.open, info))
-
-
-def _of_tar(file: tarfile.TarFile, archive: Path) -> Iterator[_Member]:
-    def opened(info: tarfile.TarInfo) -> IO[bytes]:
-        content = file.extractfile(info)
-        assert content is not None  # it is a plain file
-        return content
-
-    for info in file:
-        if not (info.isfile() or info.isdir()):
-            raise _refused(archive, info.name, "is a link or a device")
-        if info.isfile():
-            yield _Member(info.name, info.size, partial(opened, info))
-
-
-def _wanted(archive: Path, listed: Iterator[_Member], only: tuple[str, ...]) -> list[_Member]:
-    """The members to unpack, all of them fit for it."""
-    most = max(MAX_GROWTH * archive.stat().st_size, ALWAYS_ALLOWED)
-    wanted: list[_Member] = []
-    total = 0
+def _select(archive: Path, listed: Iterator[_Member], only: tuple[str, ...]) -> list[_Member]:
+    """Check all members and return those to unpack."""
+    packed = archive.stat().st_size
+    most, total = max(MAX_RATIO * packed, MAX_RATIO_FROM), 0
+    members: list[_Member] = []
     for number, member in enumerate(listed):
-        if not _stays_inside(member.name):
-            raise _refused(archive, member.name, "leads out of the folder")
+        name = PureWindowsPath(member.name)  # knows both slashes and drives
+        if not name.parts or name.anchor or ".." in name.parts or "\0" in member.name:
+            raise _refusal(archive, f"its member {member.name!r} leads out of the folder")
+        if not member.is_plain:
+            raise _refusal(archive, f"its member {member.name!r} is a link or a device")
         if number >= MAX_FILES:
-            raise FailureError(f"{archive}: has more than {MAX_FILES:,} files; nothing was unpacked.")
+            raise _refusal(archive, f"has more than {MAX_FILES:,} files")
         if only and not any(fnmatchcase(member.name, pattern) for pattern in only):
             continue
+        members.append(member)
         total += member.size
         if total > most:
-            raise FailureError(
-                f"{archive}: has {archive.stat().st_size:,} bytes but unpacks to more than {most:,}, which no dataset "
-                "does; nothing was unpacked."
-            )
-        wanted.append(member)
-    if not wanted:
+            raise _refusal(archive, f"has {packed:,} bytes but unpacks to more than {most:,}")
+    if not members:
         raise FailureError(f"{archive}: has no file {' or '.join(only) or 'in it'}; nothing was unpacked.")
-    return wanted
+    return members
 
 
-def _stays_inside(name: str) -> bool:
-    """Whether a member's name is a path below the folder, on Windows as well."""
-    pure = PureWindowsPath(name)  # knows both slashes and drives
-    return bool(pure.parts) and not pure.anchor and ".." not in pure.parts and "\0" not in name
-
-
-def _refused(archive: Path, name: str, why: str) -> FailureError:
-    return FailureError(
-        f"{archive}: its member {name!r} {why}; the archive is not to be trusted, nothing was unpacked."
-    )
-
-
-def _write(member: _Member, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with member.open() as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, 2**20)
-    if target.stat().st_size != member.size:
-        raise EOFError(f"{member.name} ends early")
+def _refusal(archive: Path, finding: str) -> FailureError:
+    return FailureError(f"{archive}: {finding}, which a dataset's archive does not; nothing was unpacked.")
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move what is in `source` into `target`, whole folders at once where they are new."""
+    """Move the content of `source` into `target`, whole folders at once if they are new."""
     for child in sorted(source.iterdir()):
-        place = target / child.name
-        if child.is_dir() and place.is_dir():
-            _move(child, place)
+        destination = target / child.name
+        if child.is_dir() and destination.is_dir():
+            _move(child, destination)
         else:
-            os.replace(child, place)
+            os.replace(child, destination)

@@ -1,4 +1,4 @@
-"""`mlzsl-fetch` from a local server: what it shows, asks, fetches and leaves for `mlzsl-train --data`."""
+"""`mlzsl-fetch` from a local server: its list, its question, and the files it leaves for `mlzsl-train --data`."""
 
 import hashlib
 import io
@@ -38,7 +38,7 @@ def call(*arguments: object) -> Result:
 
 
 def published(name: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the catalogue know small files in the place of an entry's large ones: their size and checksum."""
+    """Replace the large files of a catalogue entry by small ones, with their size and checksum."""
     entry = CATALOGUE[name]
     small = [
         replace(file, size=len(files[file.name]), sha256=hashlib.sha256(files[file.name]).hexdigest())
@@ -95,21 +95,21 @@ def voc(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
     return server
 
 
-# What it shows and asks
+# The list and the question
 
 
-def test_without_a_name_it_lists_all_with_size_and_licence() -> None:
+def test_without_a_name_all_entries_are_listed_with_size_and_licence() -> None:
     result = call()
     assert result.exit_code == 0, result.output
     for name, entry in CATALOGUE.items():
         assert f"{name}: {entry.title}" in result.output
         assert entry.licence in result.output
         assert entry.licence_url in result.output
-    assert "20.4 GB to download, 3 files" in result.output
+    assert "20.4 GB, 3 files" in result.output
     assert [row["name"] for row in json.loads(call("--json").stdout)] == list(CATALOGUE)
 
 
-def test_the_catalogue_is_fit_to_be_fetched() -> None:
+def test_the_catalogue_has_valid_urls_names_and_checksums() -> None:
     for entry in CATALOGUE.values():
         names = [file.name for file in entry.files]
         assert len(set(names)) == len(names)  # a mirror holds them side by side
@@ -119,26 +119,26 @@ def test_the_catalogue_is_fit_to_be_fetched() -> None:
             assert file.sha256 is None or len(bytes.fromhex(file.sha256)) == 32
 
 
-def test_licence_and_size_come_before_the_question_and_no_means_no(
+def test_licence_and_size_are_shown_before_the_question(
     voc: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlzsl.train.datasets.download.cli._on_a_terminal", lambda: True)
     arguments = ["fetch", "voc", "--into", str(tmp_path / "voc"), "--from", voc.url]
     refused = CliRunner().invoke(main, arguments, input="n\n")
     assert refused.exit_code == 2
-    shown, question, _ = refused.output.partition("Do you accept")
+    shown, question, _ = refused.output.partition("Accept the licence")
     assert CATALOGUE["voc"].licence in shown
-    assert "to download, 2 files" in shown
+    assert "0 MB, 2 files" in shown
     assert question
     assert voc.requests == []
     assert not (tmp_path / "voc").exists()
     assert CliRunner().invoke(main, arguments, input="y\n").exit_code == 0
 
 
-def test_without_a_terminal_it_refuses_unless_told_yes(voc: FileServer, tmp_path: Path) -> None:
+def test_without_a_terminal_the_licence_needs_yes(voc: FileServer, tmp_path: Path) -> None:
     result = call("voc", "--into", tmp_path / "voc", "--from", voc.url)
     assert result.exit_code == 2
-    assert "error: voc: nobody is there to accept its licence; add --yes if you do." in result.output
+    assert "error: voc: its licence has to be accepted; add --yes if you do." in result.output
     assert voc.requests == []
 
 
@@ -146,18 +146,19 @@ def test_without_a_terminal_it_refuses_unless_told_yes(voc: FileServer, tmp_path
     ("arguments", "sentence"),
     [
         (["imagenet"], "NAME: 'imagenet' is not in the list; expected one of coco, voc"),
-        (["voc", "--json"], "--json: is for the list"),
-        (["voc", "--yes", "--from", "ftp://host/x"], "--from ftp://host/x: is not an address"),
-        (["voc", "--yes", "--into", "/dev/null/x"], "--into /dev/null/x: is no folder"),
+        (["--keep-archives"], "--keep-archives: has no effect without NAME"),
+        (["voc", "--json"], "--json: has no effect with NAME"),
+        (["voc", "--yes", "--from", "ftp://host/x"], "--from ftp://host/x: is not a URL"),
+        (["voc", "--yes", "--into", "/dev/null/x"], "--into /dev/null/x: is not a folder"),
     ],
 )
-def test_what_cannot_be_meant_is_one_sentence(arguments: list[str], sentence: str) -> None:
+def test_invalid_arguments_are_refused_in_one_sentence(arguments: list[str], sentence: str) -> None:
     result = call(*arguments)
     assert result.exit_code == 2
     assert sentence in result.output
 
 
-# What it leaves
+# The files
 
 
 def test_voc_is_fetched_unpacked_and_loaded_by_the_command_it_names(voc: FileServer, tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_coco_is_fetched_unpacked_and_loaded(
     assert not (tmp_path / "annotations/captions_train2014.json").exists()
 
 
-def test_open_images_is_fetched_and_loaded_once_photos_are_there(
+def test_open_images_is_fetched_and_loaded_with_photos(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = "ImageID,Source,LabelName,Confidence\n{},verification,/m/0bt9lr,1\n"
@@ -231,13 +232,13 @@ def test_open_images_is_fetched_and_loaded_once_photos_are_there(
     assert [path.stem for path in source.training.paths] == ["train1"]
 
 
-def test_what_is_there_is_not_fetched_again_and_what_is_gone_is(voc: FileServer, tmp_path: Path) -> None:
+def test_finished_files_are_skipped_and_missing_ones_fetched_again(voc: FileServer, tmp_path: Path) -> None:
     arguments = ("voc", "--into", tmp_path, "--yes", "--from", voc.url)
     assert call(*arguments).exit_code == 0
     voc.requests.clear()
     again = call(*arguments)
     assert again.exit_code == 0
-    assert "VOCtest_06-Nov-2007.tar: already there" in again.output
+    assert "VOCtest_06-Nov-2007.tar: already fetched" in again.output
     assert voc.requests == []
     (tmp_path / "VOCdevkit").rename(tmp_path / "elsewhere")
     assert call(*arguments).exit_code == 0
@@ -254,7 +255,7 @@ def test_kept_archives_are_not_fetched_again(voc: FileServer, tmp_path: Path) ->
     assert voc.requests == []
 
 
-def test_an_archive_that_leads_out_is_one_sentence(
+def test_an_archive_that_leads_out_of_the_folder_is_refused(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.files = {"glove.6B.zip": zip_of({"../glove.6B.300d.txt": b"dog 1 2\n"})}
@@ -265,21 +266,21 @@ def test_an_archive_that_leads_out_is_one_sentence(
     assert [path.name for path in tmp_path.rglob("*")] == ["glove", "glove.6B.zip"]
 
 
-def test_a_full_disk_is_told_before_anything_is_fetched(
+def test_too_little_space_is_reported_before_the_download(
     voc: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     result = call("voc", "--into", tmp_path, "--yes", "--from", voc.url)
     assert result.exit_code == 1
-    assert "has room for 1,000 bytes" in result.output
+    assert "has 1,000 bytes free" in result.output
     assert voc.requests == []
 
 
-def test_a_broken_record_is_a_sentence(voc: FileServer, tmp_path: Path) -> None:
+def test_an_invalid_record_is_reported(voc: FileServer, tmp_path: Path) -> None:
     (tmp_path / "fetched.json").write_text('{"a": 3}')
     result = call("voc", "--into", tmp_path, "--yes", "--from", voc.url)
     assert result.exit_code == 2
-    assert "fetched.json: is not readable as the record of what was fetched" in result.output
+    assert 'fetched.json: ["a"] is 3, not an object; remove it to fetch all files again' in result.output
 
 
 # Files without a published checksum
@@ -292,17 +293,17 @@ def unchecked(server: FileServer) -> Entry:
     return Entry("a list", "free", "https://example.org", (file,), "cat {into}/list.txt")
 
 
-def test_a_first_copy_is_trusted_and_said_so_and_later_ones_must_be_the_same(
+def test_a_first_copy_without_checksum_is_trusted_and_later_ones_must_be_equal(
     unchecked: Entry, server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fetch_entry(unchecked, tmp_path)
-    assert "no checksum is published for it, so this copy was taken on trust" in capsys.readouterr().err
+    assert "no checksum is published, so this first copy is trusted" in capsys.readouterr().err
     record = json.loads((tmp_path / "fetched.json").read_text())
     assert record["list.txt"]["sha256"] == hashlib.sha256(b"first edition\n").hexdigest()
 
     (tmp_path / "list.txt").unlink()
     fetch_entry(unchecked, tmp_path)
-    assert "on trust" not in capsys.readouterr().err
+    assert "trusted" not in capsys.readouterr().err
 
     (tmp_path / "list.txt").unlink()
     server.files["list.txt"] = b"other edition\n"
