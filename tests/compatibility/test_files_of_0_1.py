@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from tinymodel import reference_scores
 
@@ -17,7 +18,10 @@ from mlzsl.engines.opening import open_engine
 from mlzsl.export.exporter import export_model
 from mlzsl.runtime.io.run_record import read_run_record
 from mlzsl.runtime.io.tag_files import read_tags
-from mlzsl.train.checkpoint import load_checkpoint
+from mlzsl.train.checkpoint import load_checkpoint, save_checkpoint
+from mlzsl.train.models.model import GraphTensors
+from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
+from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
 DATA = Path(__file__).parent / "data"
 LABELS = ["dog", "cat", "traffic light", "zebra", "café", "snowboard"]
@@ -53,6 +57,29 @@ def test_a_checkpoint_opens_and_exports_to_the_same_scores(work, name, model):
     golden = np.load(DATA / f"{name}.golden.npz")
     scores = open_engine(work / "exported.onnx", backend="onnxruntime", threads=1).scores(golden["images"])
     np.testing.assert_allclose(scores, golden["scores"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rgcn_posvae", "evidence"])
+def test_a_checkpoint_is_saved_again_in_the_present_format_with_equal_tensors(work, name):
+    old = load_checkpoint(unpack(f"{name}.safetensors"))
+    save_checkpoint(work / "again.safetensors", old)
+    assert b"mlzsl checkpoint 2" in (work / "again.safetensors").read_bytes()
+    again = load_checkpoint(work / "again.safetensors")
+    assert (again.seen, again.labels, again.training) == (old.seen, old.labels, old.training)
+    assert again.backbone.config() == old.backbone.config()
+    for module, expected in ((again.model, old.model), (again.backbone, old.backbone)):
+        for one, other in zip(module.state_dict().values(), expected.state_dict().values(), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_an_interrupted_training_resumes(work):
+    graph = GraphTensors(torch.eye(4, 3), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), torch.tensor([0, 1]), 2)
+    data = TrainingData(torch.eye(4, 5), torch.full((4, 2), 0.25), torch.eye(4, 2))
+    model = RGCNPosVAE(RGCNPosVAEConfig(5, 3, 4, 1, backbone_classes=2, external_score_std=0.125))
+    state = work / "rgcn_posvae.training.safetensors"
+    history = train(model, graph, data, TrainingConfig(epochs=3, batch_size=2), state, resume=True, quiet=True)
+    assert [epoch["loss"] for epoch in history[:2]] == [4.990922689437866, 4.702167749404907]
+    assert len(history) == 3
 
 
 def test_a_model_file_opens_with_its_manifest_certificate_and_golden_sample(work):
