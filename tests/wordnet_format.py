@@ -22,7 +22,7 @@ LEXICOGRAPHER_FILES = (
 )
 LEXNAMES = "".join(f"{number:02d}\t{name.replace(' ', chr(9))}\n" for number, name in enumerate(LEXICOGRAPHER_FILES))
 
-NOUN_TOPS = 3  # lexicographer files are not in our data; this one stands for all
+NOUN_TOPS = 3  # the number of noun.Tops: the shipped data does not have the lexicographer files
 PREAMBLE = "  1 WordNet 3.0 Copyright 2006 by Princeton University; nouns only.\n"
 EMPTY_FILES = ("cntlist.rev", "index.sense", "adj.exc", "adv.exc", "verb.exc")
 

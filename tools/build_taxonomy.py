@@ -1,10 +1,10 @@
-"""Make graph/data/ from WordNet 3.0: every noun synset with its hypernyms, lemmas, senses and gloss.
+"""Build graph/data/ from WordNet 3.0: every noun synset with its hypernyms, lemmas, senses and gloss.
 
     python tools/build_taxonomy.py                          # from nltk's data folder
     python tools/build_taxonomy.py --wordnet /usr/share/wordnet
     mlzsl-fetch wordnet && python tools/build_taxonomy.py --wordnet data/wordnet/wordnet
 
-The same WordNet gives the same bytes. Only three of its files are read: data.noun, index.noun, noun.exc.
+The same WordNet gives byte-identical output. Three of its files are read: data.noun, index.noun, noun.exc.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 from mlzsl.cli.outputs import written_atomically
 
 DATA = Path(__file__).resolve().parent.parent / "graph" / "data"
-HYPERNYM_POINTERS = {"@", "@i"}  # kinds and instances alike, as nltk's wup_similarity walks both
+HYPERNYM_POINTERS = {"@", "@i"}  # hypernyms and instance hypernyms: nltk's wup_similarity uses both
 
 Reader = Callable[[str], Iterable[str]]
 
@@ -43,7 +43,7 @@ def main() -> None:
         sys.exit(
             "build_taxonomy: error: no readable WordNet 3.0 "
             f"({arguments.wordnet or 'nltk data folder'}: {reason}); "
-            "name its folder with --wordnet; mlzsl-fetch wordnet gets one."
+            "name its folder with --wordnet; mlzsl-fetch wordnet downloads one."
         )
     arguments.out.mkdir(parents=True, exist_ok=True)
     _write_hierarchy(arguments.out / "hierarchy.npz", synsets, senses)
@@ -57,15 +57,15 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wordnet", type=Path, help="a folder with WordNet 3.0's data.noun, index.noun, noun.exc")
-    parser.add_argument("--out", type=Path, default=DATA, help="where to write (default: graph/data)")
+    parser.add_argument("--out", type=Path, default=DATA, help="the folder to write (default: graph/data)")
     return parser.parse_args()
 
 
 def _wordnet(folder: Path | None) -> Reader:
-    """Return a function that reads the lines of one of WordNet's files, wherever WordNet is."""
+    """A function that reads the lines of one of WordNet's files, from a folder or nltk's data."""
     if folder is not None:
         return lambda name: (folder / name).read_text(encoding="utf-8").splitlines()
-    import nltk  # only here: a system WordNet needs no nltk
+    import nltk  # imported here: a WordNet folder needs no nltk
 
     try:
         root = nltk.data.find("corpora/wordnet")
@@ -103,21 +103,21 @@ def _senses(lines: Iterable[str]) -> Iterator[tuple[tuple[str, int], int]]:
 
 
 def _write_hierarchy(path: Path, synsets: list[Synset], senses: dict[tuple[str, int], int]) -> None:
-    """Write the numbers: all arrays in data.noun's order, the flat ones in the order of hypernyms and lemmas."""
-    place = {synset.offset: index for index, synset in enumerate(synsets)}
+    """Write the arrays, in data.noun's order; the flat ones in the order of each synset's hypernyms and lemmas."""
+    index_of = {synset.offset: index for index, synset in enumerate(synsets)}
     with written_atomically(path) as temporary:
         np.savez_compressed(
             temporary,
             offset_steps=np.diff([synset.offset for synset in synsets], prepend=0).astype(np.int32),
             hypernym_counts=np.array([len(synset.hypernyms) for synset in synsets], np.uint8),
-            hypernyms=np.array([place[offset] for s in synsets for offset in s.hypernyms], np.int32),
+            hypernyms=np.array([index_of[offset] for s in synsets for offset in s.hypernyms], np.int32),
             hyponym_counts=np.array(_hyponym_counts(synsets), np.int32),
             senses=np.array([senses[lemma.lower(), s.offset] for s in synsets for lemma in s.lemmas], np.uint8),
         )
 
 
 def _hyponym_counts(synsets: list[Synset]) -> list[int]:
-    """Count the different synsets below each one, at any depth."""
+    """The number of different synsets below each one, at any depth."""
     hypernyms = {synset.offset: synset.hypernyms for synset in synsets}
     counts = dict.fromkeys(hypernyms, 0)
     for offset in hypernyms:

@@ -123,7 +123,7 @@ def test_a_value_that_does_not_fit_is_named_with_what_was_found_and_expected(
         ("1" * 5000, "is not JSON ("),
     ],
 )
-def test_text_that_is_no_record_is_one_sentence(text: str | bytes, sentence: str) -> None:
+def test_text_that_is_not_a_record_is_one_sentence(text: str | bytes, sentence: str) -> None:
     assert problem(text).startswith(sentence)
 
 

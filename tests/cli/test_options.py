@@ -1,4 +1,4 @@
-"""Shared options: one meaning everywhere, and none that is accepted without an effect."""
+"""Shared options: one meaning everywhere, and none is accepted without an effect."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from mlzsl.cli.errors import FailureError
 from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file, written_atomically
 
 
-def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+def test_the_file_exists_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "new" / "result.txt"
     with written_atomically(target) as temporary:
         temporary.write_text("done")
@@ -52,7 +52,7 @@ def test_new_files_have_ordinary_permissions(tmp_path: Path) -> None:
     assert atomic.stat().st_mode == plain.stat().st_mode
 
 
-def test_hashes_tell_where_one_part_ends() -> None:
+def test_the_hash_depends_on_where_parts_end() -> None:
     assert sha256_of_bytes(b"ab", b"c") != sha256_of_bytes(b"a", b"bc")
 
 

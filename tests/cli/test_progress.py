@@ -1,4 +1,4 @@
-"""Progress elsewhere than on a terminal is plain lines with rate and time left."""
+"""Progress without a terminal is plain lines with rate and time left."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from mlzsl.cli import progress as module
 from mlzsl.cli.progress import log, progress
 
 
-def test_lines_tell_count_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_lines_have_count_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     now = 0.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     with progress("tagging", 200, "photos") as bar:
@@ -19,7 +19,7 @@ def test_lines_tell_count_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, ca
     assert lines[-1].startswith("tagging: 200/200 photos, 10 photos/s")
 
 
-def test_quiet_says_nothing(capsys) -> None:
+def test_quiet_prints_nothing(capsys) -> None:
     with progress("tagging", 2, "photos", quiet=True) as bar:
         bar.advance(2)
     log("news", quiet=True)

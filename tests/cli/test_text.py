@@ -1,4 +1,4 @@
-"""Foreign text on a terminal or a page: letters of every script stay, nothing else acts."""
+"""Text from files on a terminal or a page: letters of every script stay, control characters are escaped."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from mlzsl.cli.text import escape_control_chars
 
 
-def test_letters_stay_and_what_acts_is_shown():
+def test_letters_stay_and_control_characters_are_escaped():
     assert escape_control_chars("café 猫 שלום 🐕") == "café 猫 שלום 🐕"
     assert escape_control_chars("a\nb\x1b[2J") == "a\\nb\\x1b[2J"
     assert escape_control_chars("\u202egpj.exe\u2066") == "\\u202egpj.exe\\u2066"
@@ -14,7 +14,7 @@ def test_letters_stay_and_what_acts_is_shown():
 
 
 @given(st.text())
-def test_what_comes_out_is_printable_and_utf8(text):
+def test_escaped_text_is_printable_utf8(text):
     shown = escape_control_chars(text)
     assert shown.isprintable()
     shown.encode()

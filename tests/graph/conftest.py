@@ -1,4 +1,4 @@
-"""nltk as the reference: it reads the shipped taxonomy, written out in WordNet's own format."""
+"""nltk as the reference: it reads the shipped taxonomy, written in WordNet's own format."""
 
 import random
 import warnings

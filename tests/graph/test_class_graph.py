@@ -1,4 +1,4 @@
-"""The class graph: nodes in their order, edges by WUP, and training without the unseen."""
+"""The class graph: order of nodes, edges by WUP similarity, and the training graph without unseen labels."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def coco() -> ClassGraph:
     return graph_of("coco80")
 
 
-def test_targets_come_first_then_the_external_classes_that_are_no_targets(coco: ClassGraph) -> None:
+def test_nodes_are_targets_then_the_external_classes_that_are_not_targets(coco: ClassGraph) -> None:
     labels, external = load_label_set("coco80"), load_label_set("imagenet1k")
     kept = [i for i, synset in enumerate(external.synsets) if synset not in labels.synsets]
     assert coco.targets == labels.labels
@@ -36,7 +36,7 @@ def test_targets_come_first_then_the_external_classes_that_are_no_targets(coco: 
 
 
 @pytest.mark.parametrize(("name", "left_out"), [("coco80", 22), ("nuswide81", 4), ("voc20", 1), ("imagenet1k", 1000)])
-def test_how_many_of_imagenets_classes_are_targets(name: str, left_out: int) -> None:
+def test_number_of_imagenet_classes_left_out(name: str, left_out: int) -> None:
     assert len(graph_of(name).externals) == 1000 - left_out
 
 
@@ -64,21 +64,21 @@ def test_the_training_graph_is_the_graph_of_the_seen_labels(coco: ClassGraph) ->
     assert training.training() is training
 
 
-def test_a_label_has_the_same_row_in_whatever_set(coco: ClassGraph) -> None:
+def test_a_label_has_the_same_vector_in_every_set(coco: ClassGraph) -> None:
     pair = LabelSet("pair", ("boat", "zebra"), ("boat.n.01", "zebra.n.01"))
     small = build_class_graph(pair, ["zebra"], load_label_set("imagenet1k"), open_embeddings("taxonomy"))
     assert np.array_equal(small.embeddings[0], coco.embeddings[coco.targets.index("boat")])
     assert small.seen.tolist() == [False, True]
 
 
-def test_dtypes_are_the_contracts(coco: ClassGraph) -> None:
+def test_dtypes_of_the_class_graph(coco: ClassGraph) -> None:
     assert coco.embeddings.dtype == np.float32
     assert coco.adjacency.dtype == coco.seen.dtype == np.bool_
     assert coco.external_logits.dtype == np.int64
     assert all(isinstance(value, str) for value in coco.sources.values())
 
 
-def test_a_stand_in_for_a_target_is_told(tmp_path: Path) -> None:
+def test_a_fallback_vector_of_a_target_is_reported(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("vessel 1 2\nentity 3 4\n")
     pair = LabelSet("pair", ("boat",), ("boat.n.01",))
     graph = build_class_graph(pair, [], load_label_set("voc20"), open_embeddings(str(tmp_path / "v.txt")))
@@ -96,7 +96,7 @@ def test_a_graph_without_externals_or_without_edges() -> None:
     assert none.external_logits.shape == (0,)
 
 
-def test_unfit_arguments_are_sentences() -> None:
+def test_invalid_arguments_are_one_sentence() -> None:
     labels, embeddings = load_label_set("voc20"), open_embeddings("taxonomy")
     with pytest.raises(UsageError, match="unicorn: seen, but not in the label set voc20"):
         build_class_graph(labels, ["unicorn"], labels, embeddings)

@@ -1,4 +1,4 @@
-"""The shipped taxonomy: it is WordNet's, as nltk reads it."""
+"""The shipped taxonomy equals WordNet as nltk reads it."""
 
 import lzma
 import os
@@ -17,12 +17,12 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "build_taxonomy.py"
 TEXTS = ("lemmas.txt.xz", "glosses.txt.xz", "plurals.txt.xz")
 
 
-def test_all_noun_synsets_of_wordnet_are_there_under_one_root(taxonomy: Taxonomy) -> None:
+def test_the_taxonomy_has_all_noun_synsets_of_wordnet_under_one_root(taxonomy: Taxonomy) -> None:
     assert len(taxonomy) == len(set(taxonomy.names)) == 82_115
     assert [taxonomy.names[index] for index in np.flatnonzero(taxonomy.min_depths == 0)] == ["entity.n.01"]
 
 
-def test_synsets_are_what_nltk_reads(
+def test_synsets_equal_nltks(
     taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusReader, random_nouns: tuple[str, ...]
 ) -> None:
     for name in random_nouns:
@@ -37,7 +37,7 @@ def test_synsets_are_what_nltk_reads(
         assert taxonomy.gloss(name) == synset.definition()
 
 
-def test_ancestors_come_nearest_first_with_the_fewest_steps(taxonomy: Taxonomy) -> None:
+def test_ancestors_are_sorted_by_the_fewest_steps(taxonomy: Taxonomy) -> None:
     for name in ("dog.n.01", "person.n.01", "keyboard.n.01"):
         steps = taxonomy.ancestors(taxonomy.index(name))
         assert list(steps.values()) == sorted(steps.values())
@@ -52,30 +52,30 @@ def test_hyponyms_are_counted_once_each(taxonomy: Taxonomy) -> None:
 
 
 @pytest.mark.parametrize("name", ["dog.n.01", "n02084071", "domestic_dog.n.01", "Canis_familiaris.n.1"])
-def test_a_synset_goes_by_name_wnid_or_any_lemma(taxonomy: Taxonomy, name: str) -> None:
+def test_a_synset_is_found_by_name_wnid_or_any_lemma(taxonomy: Taxonomy, name: str) -> None:
     assert taxonomy.name(name) == "dog.n.01"
 
 
 @pytest.mark.parametrize("name", ["", "dog", "dog.n.00", "dog.n.08", "dog.v.01", "n00000001", "n2084071", ".n.01"])
-def test_an_unknown_synset_is_a_sentence(taxonomy: Taxonomy, name: str) -> None:
+def test_an_unknown_synset_is_one_sentence(taxonomy: Taxonomy, name: str) -> None:
     with pytest.raises(UnknownSynsetError, match=r"not a noun synset of WordNet 3\.0; .*\.$"):
         taxonomy.index(name)
 
 
-def test_the_nearest_synsets_are_named(taxonomy: Taxonomy) -> None:
+def test_an_unknown_synset_suggests_similar_ones(taxonomy: Taxonomy) -> None:
     with pytest.raises(UnknownSynsetError, match=r"umbrella\.n\.01"):
         taxonomy.index("umbrela.n.01")
     with pytest.raises(UnknownSynsetError, match=r"dog\.n\.01, frump\.n\.01"):
         taxonomy.index("dog.n.42")
 
 
-def test_senses_do_not_mind_case_or_blanks(taxonomy: Taxonomy) -> None:
+def test_senses_ignore_case_and_spaces(taxonomy: Taxonomy) -> None:
     assert taxonomy.senses("Traffic Light") == taxonomy.senses("traffic_light") == ("traffic_light.n.01",)
     assert taxonomy.senses("no such word") == ()
 
 
-def test_the_tool_makes_the_shipped_data_again(taxonomy: Taxonomy, tmp_path: Path) -> None:
-    # MLZSL_WORDNET names a real WordNet folder; without one, our own data in WordNet's format stands in.
+def test_the_tool_rebuilds_the_shipped_data(taxonomy: Taxonomy, tmp_path: Path) -> None:
+    # MLZSL_WORDNET names a real WordNet folder; without one, the shipped data in WordNet's format is used.
     wordnet = os.environ.get("MLZSL_WORDNET")
     if not wordnet:
         write_wordnet(taxonomy, tmp_path / "wordnet")
@@ -90,7 +90,7 @@ def test_the_tool_makes_the_shipped_data_again(taxonomy: Taxonomy, tmp_path: Pat
             assert np.array_equal(made[array], shipped[array])
 
 
-def test_the_tool_says_what_is_missing(tmp_path: Path) -> None:
+def test_the_tool_reports_a_missing_wordnet(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, TOOL, "--wordnet", tmp_path, "--out", tmp_path / "data"], capture_output=True, text=True
     )

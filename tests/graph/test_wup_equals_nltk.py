@@ -1,4 +1,4 @@
-"""WUP similarity: every float is nltk's own, at any size."""
+"""WUP similarity equals nltk's bit for bit, at any size."""
 
 import random
 import tracemalloc
@@ -41,7 +41,7 @@ def test_equals_nltk_on_random_pairs_of_all_named_sets(
     assert_equals_nltk(taxonomy, nltk_wordnet, pairs)
 
 
-def test_equals_nltk_on_nouns_from_anywhere(
+def test_equals_nltk_on_random_nouns(
     taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusReader, random_nouns: tuple[str, ...]
 ) -> None:
     chance = random.Random(2)
@@ -61,7 +61,7 @@ def test_equals_nltk_between_nouns_and_their_own_hypernyms_where_ties_are_broken
     assert (forth_and_back[:, 0] == forth_and_back[:, 1]).mean() > 0.9
 
 
-def test_a_noun_with_a_deeper_hypernym_is_less_than_one_like_itself_as_in_nltk(
+def test_a_noun_with_a_deeper_hypernym_has_a_self_similarity_below_one_as_in_nltk(
     taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusReader, named_synsets: tuple[str, ...]
 ) -> None:
     itself = np.diag(wup_similarity(taxonomy, named_synsets))
@@ -72,7 +72,7 @@ def test_a_noun_with_a_deeper_hypernym_is_less_than_one_like_itself_as_in_nltk(
         assert node.wup_similarity(node) == itself[named_synsets.index(synset)]
 
 
-def test_rows_are_the_same_whatever_the_block(
+def test_similarities_do_not_depend_on_the_block_size(
     taxonomy: Taxonomy, random_nouns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once = wup_similarity(taxonomy, random_nouns)
@@ -90,7 +90,7 @@ def test_adjacency_is_similarity_above_the_threshold(
     assert np.array_equal(adjacency, wup_similarity(taxonomy, random_nouns) > threshold)
 
 
-def test_adjacency_never_holds_the_similarities(taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adjacency_needs_no_memory_for_the_similarities(taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch) -> None:
     nouns = random.Random(3).sample(taxonomy.names, 2500)
     wup_adjacency(taxonomy, nouns[:10], 0.5)  # what the taxonomy keeps is not counted
     monkeypatch.setattr(wup, "PAIRS_AT_ONCE", 2**16)
@@ -101,7 +101,7 @@ def test_adjacency_never_holds_the_similarities(taxonomy: Taxonomy, monkeypatch:
     assert peak < 4 * len(nouns) ** 2  # one byte a pair and the ancestors; float64 alone would be eight
 
 
-def test_empty_and_unknown(taxonomy: Taxonomy) -> None:
+def test_empty_lists_and_unknown_synsets(taxonomy: Taxonomy) -> None:
     assert wup_similarity(taxonomy, []).shape == (0, 0)
     assert wup_similarity(taxonomy, ["dog.n.01"], []).shape == (1, 0)
     with pytest.raises(UnknownSynsetError, match=r"dog\.n\.99"):

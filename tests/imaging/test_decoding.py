@@ -1,4 +1,4 @@
-"""Every photo comes out upright, in RGB, whole; or is refused with a reason, and nothing else ever happens."""
+"""Every photo is decoded upright and in RGB, or refused with a reason; there is no other result."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mlzsl.imaging import decoding as loading
+from mlzsl.imaging import decoding
 from mlzsl.imaging.decoding import MAX_PIXELS, ORIENTATION, UnreadableImage, is_image_name, load_image
 from mlzsl.imaging.preprocessing import Preprocessing
 
@@ -26,16 +26,16 @@ SMALL = Preprocessing(size=32)
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000"]
 
 
-def smooth_picture(height: int = 96, width: int = 128) -> Pixels:
+def smooth_image(height: int = 96, width: int = 128) -> Pixels:
     """Red grows to the right, green grows downwards, blue is a wave: no two turns of it look alike."""
     y, x = np.mgrid[0 : 1 : 1j * height, 0 : 1 : 1j * width]
     blue = 128 + 100 * np.sin(7 * x + 3 * y)
     return np.stack([255 * x, 255 * y, blue], axis=-1).round().astype(np.uint8)
 
 
-def encoded(picture: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
+def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, image_format, **options)  # type: ignore[arg-type]
+    image.save(stream, image_format, **options)  # type: ignore[arg-type]
     return stream.getvalue()
 
 
@@ -69,16 +69,16 @@ def test_squash_equals_the_formula(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (481, 643), (1024, 768), (260, 100)])
-def test_reduced_jpeg_decoding_stays_near_the_full_one(shape: tuple[int, int]) -> None:
-    content = encoded(Image.fromarray(smooth_picture(*shape)), "JPEG", quality=95, subsampling=0)
+def test_reduced_jpeg_decoding_is_close_to_full_decoding(shape: tuple[int, int]) -> None:
+    content = encoded(Image.fromarray(smooth_image(*shape)), "JPEG", quality=95, subsampling=0)
     full = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     assert difference(load_image(content, SMALL), squashed(full, 32)) <= 4.0
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("size", [8, 64, 224])
-def test_every_format_gives_the_same_picture(image_format: str, size: int) -> None:
-    pixels = smooth_picture()
+def test_every_format_gives_the_same_image(image_format: str, size: int) -> None:
+    pixels = smooth_image()
     options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "AVIF": {"quality": 95}}.get(image_format, {})
     found = load_image(encoded(Image.fromarray(pixels), image_format, **options), Preprocessing(size=size))
     mean = np.abs(found - squashed(pixels, size)).mean()
@@ -87,8 +87,8 @@ def test_every_format_gives_the_same_picture(image_format: str, size: int) -> No
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_turned_upright_by_exif(orientation: int, image_format: str) -> None:
-    upright = Image.fromarray(smooth_picture())
+def test_images_are_turned_upright_by_exif(orientation: int, image_format: str) -> None:
+    upright = Image.fromarray(smooth_image())
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transposes that store it so
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
@@ -98,59 +98,59 @@ def test_turned_upright_by_exif(orientation: int, image_format: str) -> None:
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0" + b"\xff" * 40])
-def test_damaged_exif_leaves_the_picture_as_stored(exif: bytes) -> None:
-    picture = Image.fromarray(smooth_picture())
-    plain = load_image(encoded(picture, "JPEG"), SMALL)
-    assert np.array_equal(load_image(encoded(picture, "JPEG", exif=exif), SMALL), plain)
+def test_damaged_exif_is_ignored(exif: bytes) -> None:
+    image = Image.fromarray(smooth_image())
+    plain = load_image(encoded(image, "JPEG"), SMALL)
+    assert np.array_equal(load_image(encoded(image, "JPEG", exif=exif), SMALL), plain)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr"])
 def test_modes_without_transparency(mode: str) -> None:
-    gray = Image.fromarray(smooth_picture()).convert("L")
-    picture = gray.convert(mode, dither=Image.Dither.NONE) if mode == "1" else gray.convert("RGB").convert(mode)
+    gray = Image.fromarray(smooth_image()).convert("L")
+    image = gray.convert(mode, dither=Image.Dither.NONE) if mode == "1" else gray.convert("RGB").convert(mode)
     image_format = {"CMYK": "TIFF", "YCbCr": "TIFF"}.get(mode, "PNG")
-    expected = squashed(np.asarray(picture.convert("RGB")), 32)
-    assert difference(load_image(encoded(picture, image_format), SMALL), expected) <= 1.5
+    expected = squashed(np.asarray(image.convert("RGB")), 32)
+    assert difference(load_image(encoded(image, image_format), SMALL), expected) <= 1.5
 
 
 def test_cmyk_jpeg() -> None:
-    picture = Image.fromarray(smooth_picture()).convert("CMYK")
-    found = load_image(encoded(picture, "JPEG", quality=95), SMALL)
-    assert np.abs(found - squashed(smooth_picture(), 32)).mean() < 3
+    image = Image.fromarray(smooth_image()).convert("CMYK")
+    found = load_image(encoded(image, "JPEG", quality=95), SMALL)
+    assert np.abs(found - squashed(smooth_image(), 32)).mean() < 3
 
 
 def test_cie_lab() -> None:
     from PIL import ImageCms
 
-    colours = Image.fromarray(smooth_picture()).convert("RGB")
+    colours = Image.fromarray(smooth_image()).convert("RGB")
     lab = ImageCms.profileToProfile(
         colours, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
     )
     assert lab is not None
     found = load_image(encoded(lab, "TIFF"), SMALL)
-    assert np.abs(found - squashed(smooth_picture(), 32)).mean() < 3
+    assert np.abs(found - squashed(smooth_image(), 32)).mean() < 3
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
 def test_transparency_is_composited_on_white(mode: str, image_format: str) -> None:
     alpha = np.tile(np.linspace(0, 255, 128).round().astype(np.uint8), (96, 1))
-    picture = Image.fromarray(smooth_picture()).convert(mode[:-1])
-    opaque = np.asarray(picture.convert("RGB")).astype(np.float64)
-    picture.putalpha(Image.fromarray(alpha))
+    image = Image.fromarray(smooth_image()).convert(mode[:-1])
+    opaque = np.asarray(image.convert("RGB")).astype(np.float64)
+    image.putalpha(Image.fromarray(alpha))
     if image_format == "WEBP":
-        picture = picture.convert("RGBA")
+        image = image.convert("RGBA")
     share = alpha[..., None] / 255
     expected = squashed(share * opaque + (1 - share) * 255, 32)
-    found = load_image(encoded(picture, image_format, lossless=True, exact=True), SMALL)
+    found = load_image(encoded(image, image_format, lossless=True, exact=True), SMALL)
     assert difference(found, expected) <= 2.0
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
 def test_a_transparent_colour_is_white(mode: str) -> None:
-    picture = Image.new("RGB", (40, 40), (0, 0, 0)).convert(mode)
-    see_through: object = (0, 0, 0) if mode == "RGB" else picture.getpixel((0, 0))
-    found = load_image(encoded(picture, "PNG", transparency=see_through), SMALL)
+    image = Image.new("RGB", (40, 40), (0, 0, 0)).convert(mode)
+    see_through: object = (0, 0, 0) if mode == "RGB" else image.getpixel((0, 0))
+    found = load_image(encoded(image, "PNG", transparency=see_through), SMALL)
     assert (found == 255).all()
 
 
@@ -161,7 +161,7 @@ def test_sixteen_bit_gray_is_scaled_not_clipped(image_format: str) -> None:
     assert difference(found, squashed(np.repeat(ramp[..., None] / 257, 3, axis=2), 32)) <= 1.5
 
 
-def test_a_dark_sixteen_bit_picture_stays_dark() -> None:
+def test_dark_sixteen_bit_gray_stays_dark() -> None:
     dim = np.full((40, 40), 2570, np.uint16)
     assert (load_image(encoded(Image.fromarray(dim)), SMALL) == 10).all()
 
@@ -179,7 +179,7 @@ def test_values_that_are_not_finite_are_refused() -> None:
 
 
 @pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_the_first_of_several_frames(image_format: str) -> None:
+def test_the_first_of_several_frames_is_read(image_format: str) -> None:
     frames = [Image.new("RGB", (40, 30), colour) for colour in [(250, 0, 0), (0, 250, 0), (0, 0, 250)]]
     content = encoded(frames[0], image_format, save_all=True, append_images=frames[1:], lossless=True, quality=100)
     assert np.abs(load_image(content, SMALL) - np.array([250.0, 0, 0])).max() <= 5
@@ -187,14 +187,14 @@ def test_the_first_of_several_frames(image_format: str) -> None:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_cut_short_is_refused(image_format: str, share: float) -> None:
+def test_truncated_files_are_refused(image_format: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     content = encoded(Image.fromarray(noise), image_format)
     with pytest.raises(UnreadableImage):
         load_image(content[: int(len(content) * share)], SMALL)
 
 
-def test_reasons_say_what_is_wrong(tmp_path: Path) -> None:
+def test_each_reason_names_the_problem(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("hello")
     reasons = {"missing.jpg": "No such file", "empty.jpg": "empty", "text.jpg": "not an image", ".": "not a regular"}
@@ -207,7 +207,7 @@ def test_reasons_say_what_is_wrong(tmp_path: Path) -> None:
         load_image("a\0b.jpg", SMALL)
 
 
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(UnreadableImage, match="not a regular file"):
         load_image(tmp_path / "pipe.jpg", SMALL)
@@ -219,25 +219,25 @@ def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded() -> Non
         load_image(content, SMALL)
 
 
-def test_a_file_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "MAX_BYTES", 2**20)
+def test_a_file_over_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MAX_BYTES", 2**20)
     (tmp_path / "large.jpg").write_bytes(b"x" * (2**20 + 1))
     with pytest.raises(UnreadableImage, match="larger than 1 MiB"):
         load_image(tmp_path / "large.jpg", SMALL)
 
 
-def test_the_same_in_many_threads() -> None:
-    contents = [encoded(Image.fromarray(smooth_picture(60 + i, 90)), FORMATS[i % len(FORMATS)]) for i in range(40)]
+def test_decoding_in_threads_gives_the_same_images() -> None:
+    contents = [encoded(Image.fromarray(smooth_image(60 + i, 90)), FORMATS[i % len(FORMATS)]) for i in range(40)]
     alone = [load_image(content, SMALL) for content in contents]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda content: load_image(content, SMALL), contents))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-def test_nothing_on_standard_error(tmp_path: Path) -> None:
+def test_decoding_prints_no_warnings(tmp_path: Path) -> None:
     """Pillow warns of the damaged EXIF block and of 100 million pixels; a fresh interpreter shows all warnings."""
     (tmp_path / "exif.jpg").write_bytes(
-        encoded(Image.fromarray(smooth_picture()), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03")
+        encoded(Image.fromarray(smooth_image()), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03")
     )
     (tmp_path / "wide.png").write_bytes(encoded(Image.new("1", (10_000, 10_000)), "PNG"))
     program = (
@@ -258,7 +258,7 @@ def test_image_names() -> None:
 
 
 VALID = [
-    encoded(Image.fromarray(smooth_picture(24, 32)), image_format, **options)
+    encoded(Image.fromarray(smooth_image(24, 32)), image_format, **options)
     for image_format, options in [("JPEG", {}), ("JPEG", {"progressive": True}), *((name, {}) for name in FORMATS[1:])]
 ]
 
@@ -289,6 +289,6 @@ def test_random_bytes_load_or_are_refused(content: bytes, start: bytes) -> None:
 @settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 def test_damaged_files_load_or_are_refused(valid: bytes, changes: list[tuple[int, int]], end: int) -> None:
     content = bytearray(valid)
-    for place, value in changes:
-        content[place % len(content)] = value
+    for position, value in changes:
+        content[position % len(content)] = value
     loads_or_refuses(bytes(content[:end]))

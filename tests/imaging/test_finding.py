@@ -1,4 +1,4 @@
-"""Which photos are found: nothing named is lost, nothing appears twice, names keep their bytes."""
+"""Finding photos: every named photo is found once, and names keep their bytes."""
 
 import io
 import os
@@ -23,27 +23,27 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
-def test_a_folder_stands_for_its_images_sorted_and_then_its_folders(folder):
+def test_a_folder_gives_its_sorted_images_then_those_of_its_subfolders(folder):
     found = ["photos/a.PNG", "photos/b.jpg", "photos/inner/c.jpeg", "photos/inner/deeper/d.webp"]
     assert list(find_images(["photos"])) == found
     assert list(find_images([folder])) == [str(folder.parent / name) for name in found]
 
 
-def test_a_named_file_is_taken_whatever_its_suffix(folder):
+def test_a_named_file_is_a_photo_whatever_its_suffix(folder):
     assert list(find_images(["photos/notes.txt", "photos/.hidden.jpg"])) == ["photos/notes.txt", "photos/.hidden.jpg"]
 
 
-def test_a_pattern_stands_for_what_it_matches(folder):
+def test_a_pattern_gives_its_matches(folder):
     assert list(find_images(["photos/**/*.jp*g"])) == ["photos/b.jpg", "photos/inner/c.jpeg"]
     assert list(find_images(["photos/i*"])) == ["photos/inner/c.jpeg", "photos/inner/deeper/d.webp"]
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder):
+def test_an_existing_file_is_not_a_pattern(folder):
     (folder / "[1].jpg").touch()
     assert list(find_images(["photos/[1].jpg"])) == ["photos/[1].jpg"]
 
 
-def test_inputs_come_in_the_order_in_which_they_were_named(folder):
+def test_photos_are_in_the_order_of_the_inputs(folder):
     assert list(find_images(["photos/inner/deeper", "photos/b.jpg"])) == ["photos/inner/deeper/d.webp", "photos/b.jpg"]
 
 
@@ -58,7 +58,7 @@ def test_inputs_come_in_the_order_in_which_they_were_named(folder):
         (["-", "-"], "only once"),
     ],
 )
-def test_what_cannot_be_found_is_said_at_once(folder, inputs, expected):
+def test_missing_inputs_are_reported_at_once(folder, inputs, expected):
     with pytest.raises(UsageError, match=expected):
         find_images(inputs)
 
@@ -79,18 +79,18 @@ def test_a_list_on_standard_input(listed, expected):
 
 
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])
-def test_a_long_list_is_read_in_pieces_without_cutting_names(separator):
+def test_names_across_blocks_of_a_long_list_stay_whole(separator):
     names = [f"{'folder/' * (i % 40)}{i}.jpg" for i in range(20_000)]
     listed = io.BytesIO(separator.join(name.encode() for name in names))
     assert list(find_images(["-"], listed)) == names
 
 
-def test_an_empty_list_is_said_to_be_empty():
+def test_an_empty_list_is_an_error():
     with pytest.raises(UsageError, match="no image found in standard input"):
         find_images(["-"], io.BytesIO(b"\n\n"))
 
 
-def test_a_list_is_read_no_further_than_needed():
+def test_a_list_is_read_lazily():
     class Endless(io.RawIOBase):
         served = 0
 
@@ -117,7 +117,7 @@ def test_names_keep_their_bytes(tmp_path):
     assert os.fsencode(found) == name
 
 
-def test_links_to_folders_are_followed_but_not_in_circles(folder):
+def test_links_to_folders_are_followed_without_cycles(folder):
     (folder / "inner/back").symlink_to(folder, target_is_directory=True)
     (folder / "empty/other").symlink_to(folder / "inner/deeper", target_is_directory=True)
     assert list(find_images(["photos"])) == [
@@ -130,7 +130,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list every folder")
-def test_a_folder_that_cannot_be_listed_is_not_silent(folder):
+def test_a_folder_that_cannot_be_listed_is_yielded(folder):
     (folder / "inner").chmod(0)
     try:
         assert "photos/inner" in list(find_images(["photos"]))
@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_listed_is_not_silent(folder):
         (folder / "inner").chmod(0o755)
 
 
-def test_files_that_are_no_images_by_their_names_are_counted_by_suffix(folder):
+def test_skipped_files_are_counted_by_suffix(folder):
     for name in ("x.HEIC", "inner/y.heic", "README", "clip.mp4", "odd.\x1b[31m"):
         (folder / name).touch()
     others = Counter()
@@ -146,7 +146,7 @@ def test_files_that_are_no_images_by_their_names_are_counted_by_suffix(folder):
     assert others == {".heic": 2, "without suffix": 1, ".mp4": 1, ".txt": 1, ".\\x1b[31m": 1}
 
 
-def test_a_folder_of_other_files_only_says_what_it_holds(folder):
+def test_a_folder_without_images_is_an_error_that_names_the_suffixes(folder):
     (folder / "empty/a.heic").touch()
     with pytest.raises(
         UsageError, match=r"skipped 1 file that is not an image by its suffix: 1 \.heic; convert HEIF to JPEG"

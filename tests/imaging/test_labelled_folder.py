@@ -1,4 +1,4 @@
-"""A folder of photos and its labels.json become a photo set, or one sentence says what to repair."""
+"""A folder of photos and its labels.json become a photo set, or an error says what to correct."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def as_dict(photo_set: PhotoSet, folder: Path) -> dict[str, set[str]]:
     return dict(zip(names, map(set, photo_set.labels), strict=True))
 
 
-def test_labels_inside_or_beside_or_named(photos: Path, tmp_path: Path) -> None:
+def test_labels_json_is_in_the_folder_beside_it_or_given(photos: Path, tmp_path: Path) -> None:
     content = {"b.jpg": ["dog", "cup"], "a.png": ["cup", "cup"], "sub/c.jpg": ["chair"]}
     expected = {"a.png": {"cup"}, "b.jpg": {"dog", "cup"}, "sub/c.jpg": {"chair"}}
     named = write_labels(tmp_path / "elsewhere.json", content)
@@ -46,7 +46,7 @@ def test_labels_inside_or_beside_or_named(photos: Path, tmp_path: Path) -> None:
     assert as_dict(load_folder(photos), photos) == {**expected, "a.png": {"dog"}}
 
 
-def test_the_folder_that_holds_images_and_labels(tmp_path: Path) -> None:
+def test_a_folder_of_images_and_labels_json(tmp_path: Path) -> None:
     write_photos(tmp_path, "images/a.jpg", "images/b.jpg", "thumbnails/a.jpg")
     write_labels(tmp_path / "labels.json", {"a.jpg": ["dog"], "b.jpg": ["cup"]})
     assert as_dict(load_folder(tmp_path), tmp_path) == {"images/a.jpg": {"dog"}, "images/b.jpg": {"cup"}}
@@ -79,20 +79,20 @@ def test_photos_without_labels_are_counted_and_left_out(photos: Path, capsys: py
         ({"b.jpg": ["dog"], **{f"{i}.jpg": ["dog"] for i in range(8)}}, "8 of its 9 photos are not in .* and 3 more"),
     ],
 )
-def test_an_unfit_labels_file_is_named(photos: Path, content: Any, sentence: str) -> None:
+def test_an_invalid_labels_json_is_one_sentence(photos: Path, content: Any, sentence: str) -> None:
     path = write_labels(photos / "labels.json", content)
     with pytest.raises(UsageError, match=sentence) as refusal:
         load_folder(photos)
     assert str(refusal.value).startswith(str(path))
 
 
-def test_bytes_that_are_not_utf8_are_named(photos: Path) -> None:
+def test_a_labels_json_that_is_not_utf8_is_refused(photos: Path) -> None:
     (photos / "labels.json").write_bytes(b'{"b.jpg": ["caf\xe9"]}')
     with pytest.raises(UsageError, match="not JSON"):
         load_folder(photos)
 
 
-def test_what_is_missing_is_named(tmp_path: Path, photos: Path) -> None:
+def test_missing_folders_and_files_are_one_sentence(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="nowhere: no such folder"):
         load_folder(tmp_path / "nowhere")
@@ -107,7 +107,7 @@ def test_what_is_missing_is_named(tmp_path: Path, photos: Path) -> None:
         load_folder(tmp_path / "empty")
 
 
-def test_unknown_labels_are_named_with_the_nearest_known() -> None:
+def test_unknown_labels_are_named_with_similar_known_ones() -> None:
     photo_set = PhotoSet((Path("a"), Path("b")), (frozenset({"dogs", "cup"}), frozenset({"dogs", "xyzzy"})), "mine")
     check_labels(photo_set, ["dogs", "cup", "xyzzy"])
     with pytest.raises(UsageError, match=r"mine: 2 of its labels .* 'dogs' \(did you mean 'dog'\?\), 'xyzzy'\."):
@@ -119,7 +119,7 @@ def numbered(count: int) -> PhotoSet:
 
 
 @pytest.mark.parametrize(("count", "share", "held"), [(10, 0.2, 2), (2, 0.01, 1), (3, 0.99, 2), (101, 0.5, 50)])
-def test_a_split_parts_the_photos(count: int, share: float, held: int) -> None:
+def test_a_split_has_every_photo_once(count: int, share: float, held: int) -> None:
     whole = numbered(count)
     train, test = whole.split(share, seed=3)
     assert len(test) == held
@@ -139,12 +139,12 @@ def test_folds_test_every_photo_once() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+def test_a_held_out_share_outside_0_to_1_is_refused(share: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
         numbered(4).split(share, seed=0)
 
 
-def test_too_few_photos_to_divide_are_refused() -> None:
+def test_too_few_photos_to_split_are_refused() -> None:
     for divide in (lambda: numbered(1).split(0.5, seed=0), lambda: list(numbered(4).folds(5, seed=0))):
         with pytest.raises(UsageError, match="cannot be split"):
             divide()
@@ -152,14 +152,14 @@ def test_too_few_photos_to_divide_are_refused() -> None:
         list(numbered(4).folds(1, seed=0))
 
 
-def test_photo_sets_that_make_no_sense_are_refused() -> None:
+def test_inconsistent_photo_sets_are_refused() -> None:
     with pytest.raises(ValueError, match="2 paths but 1"):
         PhotoSet((Path("a"), Path("b")), (frozenset(),), "x")
     with pytest.raises(ValueError, match="twice"):
         PhotoSet((Path("a"), Path("a")), (frozenset(), frozenset()), "x")
 
 
-def test_the_key_follows_the_files_and_not_the_labels(photos: Path) -> None:
+def test_the_key_depends_on_the_files_and_not_on_the_labels(photos: Path) -> None:
     paths = (photos / "a.png", photos / "b.jpg")
     photo_set = PhotoSet(paths, (frozenset({"dog"}), frozenset({"cup"})), "x")
     key = photo_set.key()

@@ -1,4 +1,4 @@
-"""The evaluation kit's difficult files: which are read, which are refused, and what the read ones show."""
+"""The evaluation kit's unusual files: which are read, which are refused, and what the decoded images show."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,9 @@ def odd_images(kit: Path) -> Path:
     return kit / "odd_images"
 
 
-def test_each_is_read_or_refused_as_it_should_be(odd_images: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_file_of_the_kit_is_read_or_refused_as_expected(
+    odd_images: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     refused = set()
     for path in sorted(odd_images.iterdir()):
         if path.name == "README.md":
@@ -44,7 +46,7 @@ def test_each_is_read_or_refused_as_it_should_be(odd_images: Path, capfd: pytest
 
 
 @pytest.mark.parametrize(("reference", "others", "tolerance"), SAME_PICTURE)
-def test_the_same_picture_in_another_form(
+def test_the_same_image_in_another_format(
     odd_images: Path, reference: str, others: list[str], tolerance: float
 ) -> None:
     expected = load_image(odd_images / reference, Preprocessing(size=64)).astype(float)

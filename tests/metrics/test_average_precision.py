@@ -1,4 +1,4 @@
-"""mAP and miAP against the formula, scikit-learn, and every order there is."""
+"""mAP and miAP against the formula, scikit-learn, and all orders."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ def naive_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
 
 @pytest.mark.parametrize("levels", [None, 50, 5, 2, 1], ids=lambda levels: f"{levels or 'all'} distinct scores")
 @pytest.mark.parametrize("seed", range(5))
-def test_both_means_equal_scikit_learn_and_the_formula(seed: int, levels: int | None) -> None:
+def test_average_precision_equals_scikit_learn_and_the_formula(seed: int, levels: int | None) -> None:
     scores, targets, seen = scores_targets_seen(seed, levels)
     metrics = evaluate(scores, targets, seen)
     for name, chosen in (("seen", seen), ("unseen", ~seen)):
@@ -75,7 +75,7 @@ def test_the_order_of_photos_and_labels_does_not_matter() -> None:
         assert shuffled[name].miAP == pytest.approx(expected.miAP, abs=1e-12)
 
 
-def test_only_the_order_of_scores_counts() -> None:
+def test_metrics_depend_only_on_the_order_of_scores() -> None:
     scores, targets, seen = scores_targets_seen(seed=2)
     assert evaluate(scores, targets, seen) == evaluate(np.log(scores.astype(np.float64)), targets, seen)
 
@@ -90,14 +90,14 @@ def test_perfect_and_worst_rankings() -> None:
     assert worst.mAP == pytest.approx((1 / 4 + 3 / 4) / 2)  # all true ones tied at the end
 
 
-def test_constant_scores_get_the_prevalence() -> None:
+def test_constant_scores_give_the_prevalence() -> None:
     targets = np.array([[True, False], [True, False], [False, True], [False, False]])
     metrics = evaluate(np.full((4, 2), 0.5), targets, np.array([True, True]))["seen"]
     assert metrics.mAP == pytest.approx((2 / 4 + 1 / 4) / 2)
     assert metrics.miAP == pytest.approx(0.5)
 
 
-def test_all_positive_gets_one() -> None:
+def test_all_positive_targets_give_one() -> None:
     metrics = evaluate(np.random.default_rng(0).random((5, 3)), np.ones((5, 3), bool), np.ones(3, bool))["seen"]
     assert (metrics.mAP, metrics.miAP, metrics.chance_mAP, metrics.chance_miAP) == (1.0, 1.0, 1.0, 1.0)
 
@@ -124,7 +124,7 @@ def test_nothing_to_measure_is_nan_and_null_in_json(shape: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize(("items", "positives"), [(1, 1), (5, 1), (6, 2), (6, 5), (7, 7)])
-def test_chance_is_the_mean_over_every_order(items: int, positives: int) -> None:
+def test_chance_is_the_mean_over_all_orders(items: int, positives: int) -> None:
     placements = list(itertools.combinations(range(items), positives))
     targets = np.zeros((len(placements), items), bool)
     for row, places in enumerate(placements):
@@ -134,7 +134,7 @@ def test_chance_is_the_mean_over_every_order(items: int, positives: int) -> None
     assert expected_average_precisions(np.array([positives]), items)[0] == pytest.approx(expected, abs=1e-12)
 
 
-def test_random_scores_come_near_chance() -> None:
+def test_random_scores_are_close_to_chance() -> None:
     rng = np.random.default_rng(0)
     targets = rng.random((4000, 30)) < 0.05
     metrics = evaluate(rng.random(targets.shape), targets, np.ones(30, bool))["seen"]
@@ -142,7 +142,7 @@ def test_random_scores_come_near_chance() -> None:
     assert metrics.miAP == pytest.approx(metrics.chance_miAP, abs=0.01)
 
 
-def test_a_score_that_is_nan_is_refused_with_its_place() -> None:
+def test_a_nan_score_is_refused_with_its_image() -> None:
     scores, targets, seen = scores_targets_seen(seed=3)
     scores[7, 2] = scores[9, 2] = np.nan
     with pytest.raises(FailureError, match=r"2 of 40 images hold NaN \(first image 7\)"):

@@ -1,4 +1,4 @@
-"""The bootstrap: the measures of photos that are really repeated, and intervals that hold what they promise."""
+"""The bootstrap: metrics of resamples equal those of repeated photos, and intervals have their nominal coverage."""
 
 import math
 
@@ -26,7 +26,7 @@ def photos(generator: np.random.Generator, count: int, rates: tuple[float, ...],
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([None, 1, 3]))
-def test_draws_count_like_photos_that_are_repeated(seed: int, count: int, levels: int | None) -> None:
+def test_counts_equal_metrics_of_repeated_photos(seed: int, count: int, levels: int | None) -> None:
     generator = np.random.default_rng(seed)
     scores, targets = photos(generator, count, (0.5, 0.2, 0.1, 0.4, 0.2, 0.05, 0.0), levels)
     draws = np.stack([np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(4)])
@@ -38,7 +38,7 @@ def test_draws_count_like_photos_that_are_repeated(seed: int, count: int, levels
             assert values[name][row] == pytest.approx(repeated[name], abs=1e-12, nan_ok=True), name
 
 
-def test_the_same_seed_draws_the_same_photos_however_many_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resamples_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, targets = photos(np.random.default_rng(1), 40, (0.3,) * 7)
     whole = bootstrap_metrics(scores, targets, SEEN, 30, seed=5)
     monkeypatch.setattr("mlzsl.metrics.intervals.MAX_COUNTS", 7 * 40)
@@ -48,7 +48,7 @@ def test_the_same_seed_draws_the_same_photos_however_many_are_in_memory(monkeypa
     assert not np.array_equal(whole["unseen mAP"], other["unseen mAP"])
 
 
-def test_an_interval_holds_the_level_and_nearly_always_the_expected_one() -> None:
+def test_intervals_contain_the_expected_value_at_their_nominal_rate() -> None:
     generator = np.random.default_rng(0)
     rates = (0.3, 0.1, 0.03, 0.3, 0.1, 0.03, 0.02)
     names = ("seen mAP", "unseen mAP", "unseen miAP", "generalized F1@3")
@@ -65,7 +65,7 @@ def test_an_interval_holds_the_level_and_nearly_always_the_expected_one() -> Non
     assert min(held.values()) >= 85, held
 
 
-def test_what_cannot_be_measured_has_no_interval() -> None:
+def test_undefined_metrics_have_no_interval() -> None:
     scores, targets = photos(np.random.default_rng(1), 20, (0.3,) * 7)
     targets[:, ~SEEN] = False
     values = bootstrap_metrics(scores, targets, SEEN, 10, seed=0)
@@ -75,7 +75,7 @@ def test_what_cannot_be_measured_has_no_interval() -> None:
     assert not np.isnan(values["seen mAP"]).any()
 
 
-def test_broken_scores_are_refused() -> None:
+def test_nan_scores_are_refused() -> None:
     scores, targets = photos(np.random.default_rng(1), 20, (0.3,) * 7)
     scores[3, 2] = np.nan
     with pytest.raises(FailureError, match="hold NaN"):

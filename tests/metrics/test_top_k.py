@@ -1,4 +1,4 @@
-"""Precision, recall and F1 at k against counting one by one, over every way to break ties."""
+"""Precision, recall and F1 at k against counting one by one, over all orders of ties."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ def naive_levels(scores: np.ndarray, targets: np.ndarray, k: int) -> tuple[float
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("k", [1, 3, 5, 40])
-def test_levels_equal_counting_one_by_one(seed: int, k: int) -> None:
+def test_metrics_equal_counting_one_by_one(seed: int, k: int) -> None:
     scores, targets, seen = scores_targets_seen(seed)
     found = evaluate_top_k(scores, targets, seen, ks=(k,))
     for way, chosen in (("conventional", ~seen), ("generalized", np.ones(LABELS, bool))):
@@ -55,7 +55,7 @@ def test_generalized_ranks_seen_labels_against_unseen_ones() -> None:
 
 
 @given(st.data())
-def test_ties_count_as_the_mean_over_every_way_to_break_them(data: st.DataObject) -> None:
+def test_ties_count_as_the_mean_over_all_orders(data: st.DataObject) -> None:
     labels = data.draw(st.integers(1, 5))
     scores = data.draw(arrays.arrays(np.float64, (1, labels), elements=st.sampled_from([0.0, 0.5, 1.0])))
     targets = data.draw(arrays.arrays(np.bool_, (1, labels)))
@@ -67,7 +67,7 @@ def test_ties_count_as_the_mean_over_every_way_to_break_them(data: st.DataObject
     assert expected_hits(scores, targets, k)[0] == pytest.approx(np.mean(hits), abs=1e-12)
 
 
-def test_images_without_a_label_do_not_count_and_nothing_is_null_in_json() -> None:
+def test_images_without_a_label_do_not_count_and_nan_is_null_in_json() -> None:
     scores, targets, seen = scores_targets_seen(0)
     targets[:, ~seen] = False
     found = evaluate_top_k(scores, targets, seen)
@@ -79,7 +79,7 @@ def test_images_without_a_label_do_not_count_and_nothing_is_null_in_json() -> No
     assert everything_seen["conventional"][1].images == 0
 
 
-def test_scores_that_cannot_be_ranked_are_refused() -> None:
+def test_nan_scores_are_refused() -> None:
     scores, targets, seen = scores_targets_seen(1)
     scores[3, 3] = np.nan
     with pytest.raises(FailureError, match="NaN"):

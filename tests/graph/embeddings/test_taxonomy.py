@@ -1,4 +1,4 @@
-"""The embedded default: vectors from the hierarchy alone, the same everywhere, near for near kinds."""
+"""Taxonomy embeddings: computed from the hierarchy alone, reproducible, similar for similar kinds."""
 
 import math
 
@@ -20,14 +20,14 @@ def cosine(a: str, b: str) -> float:
     return float(first @ second)
 
 
-def test_unit_vectors_for_any_noun(taxonomy: Taxonomy) -> None:
+def test_every_noun_has_a_unit_vector(taxonomy: Taxonomy) -> None:
     some = vectors(*taxonomy.names[::500], "entity.n.01")
     assert some.shape[1] == DIMENSION
     assert some.dtype == np.float32
     assert np.allclose(np.linalg.norm(some, axis=1), 1, atol=1e-6)
 
 
-def test_a_vector_depends_on_its_synset_alone() -> None:
+def test_a_vector_depends_only_on_its_synset() -> None:
     together = vectors("dog.n.01", "cat.n.01", "sofa.n.01")
     assert np.array_equal(together[2], vectors("sofa.n.01")[0])
     assert np.array_equal(vectors("sofa.n.01", "dog.n.01")[1], together[0])
@@ -42,12 +42,12 @@ def test_a_vector_depends_on_its_synset_alone() -> None:
         (("chair.n.01", "rocking_chair.n.01"), ("chair.n.01", "broccoli.n.02")),
     ],
 )
-def test_near_kinds_are_near_and_others_are_not(near: tuple[str, str], far: tuple[str, str]) -> None:
+def test_similar_kinds_have_similar_vectors(near: tuple[str, str], far: tuple[str, str]) -> None:
     assert cosine(*near) > 0.6
     assert cosine(*far) < cosine(*near) - 0.3
 
 
-def test_cosines_are_about_the_shared_information(taxonomy: Taxonomy) -> None:
+def test_cosines_approximate_the_shared_information_content(taxonomy: Taxonomy) -> None:
     synsets = load_label_set("coco80").synsets
     ancestors = [set(taxonomy.ancestors(taxonomy.index(synset))) for synset in synsets]
 
@@ -60,7 +60,7 @@ def test_cosines_are_about_the_shared_information(taxonomy: Taxonomy) -> None:
     assert np.abs(difference).mean() < 2 / math.sqrt(DIMENSION)
 
 
-def test_the_source_is_told_by_its_hash() -> None:
+def test_the_source_has_a_stable_hash() -> None:
     source = open_embeddings("taxonomy").source
     assert (source.name, source.dimension, source.path) == ("taxonomy", DIMENSION, None)
     assert len(source.sha256) == 64

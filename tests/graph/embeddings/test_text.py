@@ -1,4 +1,4 @@
-"""Embeddings from text files: exact look-ups, stated stand-ins, and never a random vector."""
+"""Embeddings from text files: exact look-ups, documented fallbacks, and never a random vector."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ def embed(path: Path, *pairs: tuple[str, str]) -> EmbeddedLabels:
     return open_embeddings(str(path)).embed(labels, "target")
 
 
-def test_a_name_is_found_whole_before_its_words(vectors: WriteVectors) -> None:
+def test_the_whole_name_is_preferred_to_its_words(vectors: WriteVectors) -> None:
     path = vectors({"traffic_light": (1, 2), "traffic": (5, 5), "light": (7, 9), "dog": (3, 4)})
     found = embed(path, ("traffic light", "traffic_light.n.01"), ("Dog", "dog.n.01"))
     assert found.vectors.tolist() == [[1, 2], [3, 4]]
@@ -42,7 +42,7 @@ def test_a_name_is_found_whole_before_its_words(vectors: WriteVectors) -> None:
     assert found.origins == (Origin("name", "traffic_light"), Origin("name", "dog"))
 
 
-def test_a_name_of_several_words_is_their_average(vectors: WriteVectors) -> None:
+def test_the_vector_of_several_words_is_their_average(vectors: WriteVectors) -> None:
     path = vectors(
         {"traffic": (5, 5), "light": (7, 9), "jack": (1, 1), "o'": (2, 2), "lantern": (3, 6), "potter": (4, 4)}
     )
@@ -56,7 +56,7 @@ def test_a_name_of_several_words_is_their_average(vectors: WriteVectors) -> None
     assert found.origins[0] == Origin("words", "traffic + light")
 
 
-def test_out_of_vocabulary_takes_the_first_synonym_then_the_nearest_hypernym(vectors: WriteVectors) -> None:
+def test_fallbacks_are_the_first_synonym_then_the_nearest_hypernym(vectors: WriteVectors) -> None:
     path = vectors({"lounge": (1, 0), "seat": (0, 1), "canine": (2, 2), "animal": (3, 3)})
     found = embed(path, ("sofa", "sofa.n.01"), ("dog", "dog.n.01"))
     assert found.vectors.tolist() == [[1, 0], [2, 2]]
@@ -64,17 +64,17 @@ def test_out_of_vocabulary_takes_the_first_synonym_then_the_nearest_hypernym(vec
     assert [origin.is_fallback for origin in found.origins] == [True, True]
 
 
-def test_half_a_name_is_not_a_name(vectors: WriteVectors) -> None:
+def test_a_name_needs_all_of_its_words(vectors: WriteVectors) -> None:
     path = vectors({"parking": (1, 0), "timer": (0, 1)})
     assert embed(path, ("parking meter", "parking_meter.n.01")).origins == (Origin("hypernym", "timer"),)
 
 
-def test_a_label_with_nothing_at_all_is_an_error_that_names_it(vectors: WriteVectors) -> None:
+def test_labels_without_any_vector_are_named_in_one_sentence(vectors: WriteVectors) -> None:
     with pytest.raises(UnlinkedLabelError, match=r"target label\(s\) dog, sofa, nor for their synonyms"):
         embed(vectors({"xyz": (1, 2)}), ("dog", "dog.n.01"), ("sofa", "sofa.n.01"))
 
 
-def test_lower_case_wins_and_else_the_first(vectors: WriteVectors) -> None:
+def test_lower_case_is_preferred_then_the_first_spelling(vectors: WriteVectors) -> None:
     path = vectors({"DOG": (9, 9), "dog": (1, 2), "Cat": (3, 4), "CAT": (5, 6)})
     found = embed(path, ("dog", "dog.n.01"), ("cat", "cat.n.01"))
     assert found.vectors.tolist() == [[1, 2], [3, 4]]
@@ -89,7 +89,7 @@ def test_any_dimension_with_or_without_a_header(vectors: WriteVectors) -> None:
         assert (embeddings.source.name, embeddings.source.path) == ("vectors.txt", str(path))
 
 
-def test_words_with_blanks_as_in_gloves_largest_file(vectors: WriteVectors) -> None:
+def test_words_with_spaces_as_in_gloves_largest_file(vectors: WriteVectors) -> None:
     path = vectors({"dog": (1, 2), ". . .": (3, 4), "at name@domain.com": (5, 6), "cat": (7, 8)})
     assert embed(path, ("cat", "cat.n.01")).vectors.tolist() == [[7, 8]]
 
@@ -127,7 +127,7 @@ def test_only_wanted_words_are_kept(vectors: WriteVectors) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_a_broken_file_is_one_sentence_with_its_line(tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_a_damaged_vector_file_is_one_sentence_with_its_line(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = tmp_path / "broken.txt"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=sentence) as error:
@@ -135,7 +135,7 @@ def test_a_broken_file_is_one_sentence_with_its_line(tmp_path: Path, content: by
     assert str(error.value).startswith(str(path))
 
 
-def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_line_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectorfile, "MAX_LINE", 1000)
     path = tmp_path / "endless.txt"
     path.write_bytes(b"dog " + b"1 " * 10_000)
@@ -143,7 +143,7 @@ def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch:
         embed(path, ("dog", "dog.n.01"))
 
 
-def test_a_missing_file_says_what_else_there_is(tmp_path: Path) -> None:
+def test_a_missing_vector_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"nowhere\.txt: no such file; name a text file of word vectors, or `taxonomy`"
     ):

@@ -1,4 +1,4 @@
-"""mlzsl-labels: every label's meaning, and everything that looks wrong, in one go."""
+"""mlzsl-labels: the synset, vector and neighbours of every label, with all warnings and errors."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def test_a_row_shows_what_a_label_means() -> None:
+def test_a_row_has_the_synset_vector_and_neighbours_of_a_label() -> None:
     report = report_labels("coco80", open_embeddings("taxonomy"))
     mouse = next(row for row in report.rows if row.label == "mouse")
     assert mouse.synset == "mouse.n.04"
@@ -28,7 +28,7 @@ def test_a_row_shows_what_a_label_means() -> None:
     assert (report.errors, len(report.rows), report.externals + report.externals_left_out) == ((), 80, 1000)
 
 
-def test_all_that_looks_wrong_is_listed_at_once(tmp_path: Path) -> None:
+def test_all_warnings_and_errors_are_listed_at_once(tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
     file.write_text("dog\n\nbass\nhot dgo\ndog\nhound\tdog.n.01\nxyzzy\nvirtue\tvirtue.n.01\n")
     report = report_labels(str(file), open_embeddings("taxonomy"))
@@ -46,7 +46,7 @@ def test_all_that_looks_wrong_is_listed_at_once(tmp_path: Path) -> None:
     assert all(part in error for part, error in zip(expected, report.errors, strict=True))
 
 
-def test_coverage_of_a_vector_file_is_shown(tmp_path: Path) -> None:
+def test_the_report_counts_how_vectors_were_found(tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("boat 1 2\npot 1 1\nplant 2 2\nmotorcycle 3 3\ncanine 4 4\n")
     labels = tmp_path / "labels.txt"
@@ -72,7 +72,7 @@ def test_the_table_and_the_exit_code(tmp_path: Path) -> None:
     assert "1 problem(s) make this label set unusable" in bad.stderr
 
 
-def test_json_holds_the_whole_report() -> None:
+def test_json_has_the_whole_report() -> None:
     report = json.loads(run("nuswide81", "--json").stdout)
     assert len(report["rows"]) == 81
     assert report["rows"][0]["label"] == "airport"
@@ -87,14 +87,14 @@ def test_json_holds_the_whole_report() -> None:
         (["coco80", "--threshold", "7"], "the WUP threshold is 7.0"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str) -> None:
+def test_a_usage_error_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert sentence in result.stderr
     assert "Traceback" not in result.output
 
 
-def test_importing_the_graph_is_light() -> None:
+def test_importing_the_graph_imports_no_heavy_library() -> None:
     code = (
         "import sys, mlzsl.graph.classgraph; print([m for m in ('torch', 'nltk', 'rich', 'onnx') if m in sys.modules])"
     )

@@ -1,4 +1,4 @@
-"""Label sets: the named ones are whole and hand-checked, and text files say what is wrong with them."""
+"""Label sets: the named ones are complete and linked by hand, and errors in text files name their line."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def write(tmp_path: Path) -> WriteLabels:
 
 
 @pytest.mark.parametrize(("name", "count"), [("coco80", 80), ("nuswide81", 81), ("voc20", 20), ("imagenet1k", 1000)])
-def test_named_sets_are_whole_with_one_synset_a_label(taxonomy: Taxonomy, name: str, count: int) -> None:
+def test_named_sets_are_complete_with_one_synset_per_label(taxonomy: Taxonomy, name: str, count: int) -> None:
     labels = load_label_set(name)
     assert len(labels) == len(set(labels.labels)) == len(set(labels.synsets)) == count
     assert [taxonomy.name(synset) for synset in labels.synsets] == list(labels.synsets)
@@ -47,7 +47,7 @@ def test_the_papers_sixteen_unseen_classes_are_labels_of_their_set(name: str) ->
     assert set(UNSEEN[name]) <= set(load_label_set(name).labels)
 
 
-def test_a_name_means_the_same_in_every_hand_checked_set() -> None:
+def test_a_name_has_the_same_synset_in_every_hand_linked_set() -> None:
     known = known_names()
     for name in ("coco80", "nuswide81", "voc20"):
         labels = load_label_set(name)
@@ -83,12 +83,12 @@ def test_named_sets_have_the_labels_of_the_kits_lists(kit: Path) -> None:
         ("glasses", "spectacles.n.01", "first sense"),  # a word of its own before it is a plural
     ],
 )
-def test_labels_are_placed_by_the_stated_rule(taxonomy: Taxonomy, label: str, synset: str, rule: str) -> None:
+def test_labels_are_linked_by_the_documented_rules(taxonomy: Taxonomy, label: str, synset: str, rule: str) -> None:
     linked = link_label(taxonomy, label, known=known_names())
     assert (linked.synset, linked.rule) == (synset, rule)
 
 
-def test_singulars_are_nltks(taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusReader) -> None:
+def test_singulars_equal_nltks(taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusReader) -> None:
     for plural in ("castles", "zebras", "buses", "knives", "mice", "foxes", "wolves", "benches", "women"):
         assert link_label(taxonomy, plural).synset == taxonomy.senses(nltk_wordnet.morphy(plural, "n"))[0]
 
@@ -97,7 +97,7 @@ def test_singulars_are_nltks(taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusRead
     ("label", "candidate"),
     [("umbrela", "umbrella.n.01"), ("flying squirl", "squirrel"), ("pink bicycle", "bicycle.n.01")],
 )
-def test_a_label_without_a_place_names_the_nearest(taxonomy: Taxonomy, label: str, candidate: str) -> None:
+def test_an_unlinked_label_suggests_similar_synsets(taxonomy: Taxonomy, label: str, candidate: str) -> None:
     with pytest.raises(UnlinkedLabelError) as error:
         link_label(taxonomy, label)
     assert repr(label) in str(error.value)
@@ -114,7 +114,7 @@ def test_a_text_file_of_labels(write: WriteLabels, taxonomy: Taxonomy) -> None:
     )
 
 
-def test_coco80_as_a_plain_file_means_coco80(write: WriteLabels) -> None:
+def test_coco80_as_a_text_file_has_the_synsets_of_coco80(write: WriteLabels) -> None:
     coco = load_label_set("coco80")
     again = load_label_set(write("\n".join(coco.labels)))
     assert again.synsets == coco.synsets
@@ -143,20 +143,22 @@ def test_coco80_as_a_plain_file_means_coco80(write: WriteLabels) -> None:
         ),
     ],
 )
-def test_an_unfit_file_is_one_sentence_with_its_line(write: WriteLabels, content: str | bytes, sentence: str) -> None:
+def test_an_invalid_label_file_is_one_sentence_with_its_line(
+    write: WriteLabels, content: str | bytes, sentence: str
+) -> None:
     path = write(content)
     with pytest.raises(UsageError, match=sentence) as error:
         load_label_set(path)
     assert str(error.value).startswith(str(path))
 
 
-def test_a_file_too_large_is_not_read(write: WriteLabels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_file_over_the_limit_is_refused(write: WriteLabels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelfile, "MAX_BYTES", 2**20)
     with pytest.raises(UsageError, match="is larger than 1 MiB"):
         load_label_set(write(b"dog\n" * 2**19))
 
 
-def test_an_unknown_set_names_the_known_and_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_set_lists_the_known_sets_and_suggests_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'coc80'.*coco80, nuswide81, voc20, imagenet1k\. Did you mean coco80\?"):
         load_label_set("coc80")
     with pytest.raises(UsageError, match="is a folder"):
