@@ -33,19 +33,21 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """A group of commands; `default` names the subcommand that runs where the arguments start with no other one."""
+    """A group of commands; `default` names the one that runs if the arguments do not start with a command's name."""
 
-    default: str | None = None
+    def __init__(self, *args: Any, default: str | None = None, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.default = default
 
     def summaries(self) -> dict[str, str]:
-        """The name of each command, in the order of the help, and the first line of its own help."""
+        """The first line of each command's help, by name, in the order of the group's help."""
         return {name: (command.help or "").partition("\n")[0] for name, command in self.commands.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.summaries())
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):  # click cuts long summaries off
+        with formatter.section("Commands"):  # click shortens long summaries
             formatter.write_dl(list(self.summaries().items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -76,19 +78,13 @@ def group(name: str, default: str | None = None, cls: type[Group] = Group) -> Ca
 
     With the default "run", `NAME FILE` is `NAME run FILE`.
     """
-
-    def decorate(function: Callable[..., None]) -> Group:
-        made = _made(name, cls)(function)
-        made.default = default
-        return made
-
-    return decorate
+    return _made(name, cls, default=default)
 
 
-def _made(name: str, cls: type[_Kind]) -> Callable[[Callable[..., None]], _Kind]:
+def _made(name: str, cls: type[_Kind], **attributes: Any) -> Callable[[Callable[..., None]], _Kind]:
     def decorate(function: Callable[..., None]) -> _Kind:
         versioned = click.version_option(package_name="mlzsl", prog_name=name)(function)
-        return click.command(name, cls=cls, context_settings=CONTEXT_SETTINGS)(versioned)
+        return click.command(name, cls=cls, context_settings=CONTEXT_SETTINGS, **attributes)(versioned)
 
     return decorate
 
@@ -106,7 +102,7 @@ def _errors_reported(name: str) -> Iterator[None]:
     except (KeyboardInterrupt, click.Abort):
         print(f"{name}: interrupted.", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output left, as `head` does
+    except BrokenPipeError:  # the reader of our output closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

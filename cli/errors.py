@@ -1,35 +1,34 @@
-"""The family of errors that a user may see: one clear sentence each, and an exit code.
+"""Errors that a user sees: one sentence and an exit code each.
 
-A message names the file or the flag, what was found, what was expected, and what to do. Raise where the
-fact is known; `cli.command` is the only place that catches.
+The sentence names the file or flag, what was found, what was expected, and what to do. It is raised where the fact is
+known, and caught in `cli.command` only.
 """
+
+MAX_REASON = 300  # characters
 
 
 class MlzslError(Exception):
-    """A failure that the program foresaw and can word for whoever typed the command."""
+    """A failure that the program expects and can explain to the user."""
 
     exit_code = 1
 
 
-LONGEST_REASON = 300  # characters
-
-
-def reason_of(error: BaseException) -> str:
-    """Another library's exception as part of a sentence: one line of at most LONGEST_REASON characters.
-
-    Of an `OSError` it is the operating system's message, without the path that the sentence names already.
-    """
-    text = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__
-    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
-
-
 class UsageError(MlzslError):
-    """The command cannot be carried out as it was typed: a wrong flag, or a file that a flag names is unfit."""
+    """The command cannot run as typed: a flag is wrong, or a file that it names cannot be used."""
 
     exit_code = 2
 
 
 class FailureError(MlzslError):
-    """The command was right, but the job failed: no space left, a check beyond its tolerance."""
+    """The command is right, but the job failed: no space left, a check over its tolerance."""
 
     exit_code = 1
+
+
+def reason_of(error: BaseException) -> str:
+    """Another library's exception as part of a sentence: one line of at most MAX_REASON characters.
+
+    For an `OSError`, the operating system's message without the path, which the sentence names already.
+    """
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"

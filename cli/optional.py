@@ -1,4 +1,4 @@
-"""Optional dependencies: imported where they are needed, with a sentence where they are not installed."""
+"""Optional dependencies: imported on use, with an error that names the extra to install."""
 
 import importlib
 from typing import Any

@@ -49,7 +49,7 @@ def model_option(help: str, default: str | None = None) -> Callable[[_Function],
 
 
 def model_file(function: _Function) -> _Function:
-    """Pass `model: Path` to a command: its argument MODEL or, for the same, `--engine FILE`; model.onnx if none."""
+    """Pass `model: Path` to a command: its argument MODEL or its option `--engine FILE`; model.onnx by default."""
 
     def chosen(models: tuple[Path, ...], **flags: Any) -> Any:
         if len(models) > 1:
@@ -60,7 +60,7 @@ def model_file(function: _Function) -> _Function:
 
 
 def model_files(function: _Function, metavar: str = "[MODEL]...") -> _Function:
-    """Pass `models: tuple[Path, ...]` to a command: its arguments MODEL or `--engine FILE`; model.onnx if none."""
+    """Pass `models: tuple[Path, ...]` to a command: its arguments MODEL or its options `--engine`, as `model_file`."""
 
     @click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar=metavar)
     @click.option(
@@ -86,7 +86,7 @@ def refuse_unused(reason: str, *names: str) -> None:
     """Refuse options of the running command that were given and have no effect, such as "with --model evidence".
 
     Args:
-        reason: why they have none; completes "--layers: has no effect …".
+        reason: why they have no effect, to complete "--layers: has no effect …".
         names: the names of their parameters ("hidden_dim" for --hidden-dim).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Files that exist whole or not at all, and the hashes that tell one from another."""
+"""Atomic writing of files, and SHA-256 hashes."""
 
 import contextlib
 import hashlib
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 
 
 def check_target(flag: str, target: Path, suffixes: Collection[str], example: str, otherwise: str = "") -> None:
@@ -33,14 +33,13 @@ def check_target(flag: str, target: Path, suffixes: Collection[str], example: st
 
 @contextlib.contextmanager
 def written_atomically(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; it becomes `target` when the block ends well.
+    """Yield a temporary path beside `target`, which replaces `target` when the block ends without an exception.
 
-    Whatever goes wrong (an exception, a full disk, a kill), a file that was at `target` before is still there,
-    unchanged. The folder is made when it is missing. The temporary file keeps the suffix of `target`, so that
-    writers which choose a format by suffix do what is meant.
+    After an exception, a full disk or a kill, an existing file at `target` is unchanged. A missing folder is created.
+    The temporary file has the suffix of `target`, for writers that choose a format by suffix.
 
     Raises:
-        FailureError: the file system refuses (disk full, no permission); the sentence names the target.
+        FailureError: the file system fails (disk full, no permission); the sentence names the target.
     """
     target = Path(target)
     try:
@@ -54,7 +53,7 @@ def written_atomically(target: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that nobody else may read
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp creates files that only their owner may read
         os.replace(temporary, target)
     except OSError as error:
         raise _cannot_write(target, error) from error
@@ -62,10 +61,25 @@ def written_atomically(target: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sha256_of_file(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_bytes(*parts: bytes) -> str:
+    """The SHA-256 of the parts, each preceded by its length, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def _cannot_write(target: Path, error: OSError) -> FailureError:
-    kept = " The file that was there before is unchanged." if target.exists() else ""
+    kept = " The existing file is unchanged." if target.exists() else ""
     return FailureError(
-        f"{target}: could not be written: {error.strerror or error}.{kept} Free space or choose another place."
+        f"{target}: could not be written: {reason_of(error)}.{kept} Free space or choose another folder."
     )
 
 
@@ -73,18 +87,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def sha256_of_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_of_bytes(*parts: bytes) -> str:
-    """Return the SHA-256 of the parts, each preceded by its length, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.hexdigest()
