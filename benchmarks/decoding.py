@@ -1,11 +1,11 @@
-"""Which decoder is fastest, and how many tags does each flip against a picture decoded at its full size?
+"""Which decoder is fastest, and how many tags does each flip compared with a photo decoded at its full size?
 
-Every decoder turns the same JPEG files into squares, in turns, on one thread. Its processor time is taken, so that
-other work on the machine hardly counts. The tags are the five best of the backbone's own 1,000 classes: they need no
-trained head, and a head sees no more than they do. The filter is what counts beside the decoder: "triangle" is
+All decoders squash the same JPEG files to squares, interleaved, on one thread. Processor time is measured, so that
+other work on the machine hardly matters. Tags are the five best of the backbone's own 1,000 classes, which need no
+trained head. The filter matters as much as the decoder: "triangle" is
 Pillow's antialiased bilinear, with which backbones are trained; "area" and "linear" are OpenCV's.
 
-    python benchmarks/decoding.py PHOTOS --weights resnet50.pth [--backbone resnet50] [--count 120] [--rounds 5]
+    python benchmarks/decoding.py PHOTOS --weights resnet50.pth [--backbone resnet50] [--count 120] [--repeats 5]
 """
 
 import io
@@ -35,22 +35,22 @@ BATCH = 16
 
 @click.command()
 @click.argument("photos", type=click.Path(path_type=Path))
-@click.option("--weights", type=click.Path(path_type=Path), help="The backbone's own, as a .pth file.")
+@click.option("--weights", type=click.Path(path_type=Path), help="The backbone's weights, a .pth file.")
 @click.option("--backbone", default="resnet50")
 @click.option("--size", default=224, help="S, the side of the square.")
-@click.option("--count", default=120, help="Photos taken.")
-@click.option("--rounds", default=5, help="Times that each decoder is timed; medians are shown.")
-def main(photos: Path, weights: Path | None, backbone: str, size: int, count: int, rounds: int) -> None:
+@click.option("--count", default=120, help="Photos to decode.")
+@click.option("--repeats", default=5, help="Times that each decoder is timed; medians are shown.")
+def main(photos: Path, weights: Path | None, backbone: str, size: int, count: int, repeats: int) -> None:
     """Compare decoders on the JPEG files of a folder."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     contents = [path.read_bytes() for path in sorted(photos.glob("*.jp*g"))[:count]]
-    times = timed(contents, size, rounds)
+    times = timed(contents, size, repeats)
     network = open_backbone(backbone, weights, size)
-    truth = probabilities(network, contents, DECODERS["Pillow, full size, triangle"], size)
+    reference = probabilities(network, contents, DECODERS["Pillow, full size, triangle"], size)
     kilobytes = sum(map(len, contents)) / len(contents) / 1000
     table = Table(
-        title=f"{len(contents)} JPEG files of {kilobytes:.0f} KB to {size} px, one thread, median of {rounds}; "
+        title=f"{len(contents)} JPEG files of {kilobytes:.0f} KB to {size} px, one thread, median of {repeats}; "
         f"tags: best {BEST} of {backbone}'s classes",
         title_justify="left",
     )
@@ -64,8 +64,8 @@ def main(photos: Path, weights: Path | None, backbone: str, size: int, count: in
             f"{statistics.median(times[name]):.2f}",
             f"{statistics.median(ratios):.2f}",
             f"{min(ratios):.2f}–{max(ratios):.2f}",
-            f"{flipped(truth, found, BEST):.1%}",
-            f"{flipped(truth, found, 1):.1%}",
+            f"{flipped(reference, found, BEST):.1%}",
+            f"{flipped(reference, found, 1):.1%}",
         )
     Console(width=140).print(table)
 
@@ -77,7 +77,7 @@ def pillow_full(content: bytes, size: int) -> Pixels:
 
 
 def ours(content: bytes, size: int) -> Pixels:
-    """What training and tagging use."""
+    """The decoder that training and tagging use."""
     return load_image(content, Preprocessing(size))
 
 
@@ -116,10 +116,10 @@ DECODERS: dict[str, Decoder] = {
 }
 
 
-def timed(contents: list[bytes], size: int, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of processor time a photo, one figure a round, the decoders in turns after a warm-up."""
+def timed(contents: list[bytes], size: int, repeats: int) -> dict[str, list[float]]:
+    """Milliseconds of processor time per photo and repeat, the decoders interleaved after a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in DECODERS}
-    for turn in range(rounds + 1):
+    for turn in range(repeats + 1):
         for name, decode in DECODERS.items():
             started = time.process_time()
             for content in contents:
@@ -130,7 +130,7 @@ def timed(contents: list[bytes], size: int, rounds: int) -> dict[str, list[float
 
 
 def probabilities(network: Backbone, contents: list[bytes], decode: Decoder, size: int) -> npt.NDArray[np.float32]:
-    """What the backbone makes of the decoded photos: float32 [photos, classes]."""
+    """The backbone's probabilities for the decoded photos: float32 [photos, classes]."""
     found = []
     with torch.inference_mode():
         for start in range(0, len(contents), BATCH):
@@ -139,14 +139,14 @@ def probabilities(network: Backbone, contents: list[bytes], decode: Decoder, siz
     return np.concatenate(found)
 
 
-def flipped(truth: npt.NDArray[np.float32], found: npt.NDArray[np.float32], best: int) -> float:
+def flipped(reference: npt.NDArray[np.float32], found: npt.NDArray[np.float32], best: int) -> float:
     """The share of the best classes that are no longer among the best."""
 
     def chosen(rows: npt.NDArray[np.float32]) -> list[set[int]]:
         return [set(np.argsort(-row, kind="stable")[:best].tolist()) for row in rows]
 
-    lost = sum(len(a - b) for a, b in zip(chosen(truth), chosen(found), strict=True))
-    return lost / (best * len(truth))
+    lost = sum(len(a - b) for a, b in zip(chosen(reference), chosen(found), strict=True))
+    return lost / (best * len(reference))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How much faster is the folded head than the head as the paper writes it, in each engine, and how much does it differ?
+"""How much faster is the folded head than the unfolded one, in each engine, and by how much do scores differ?
 
 Both heads are exported alone (features and logits in, scores out) on the class graph of a label set with the external
-classes of ImageNet, and run in turns on the same random inputs in one process.
+classes of ImageNet, and run interleaved on the same random inputs in one process.
 
     python benchmarks/head.py [--labels coco80] [--batch 8] [--repeats 30] [--threads 2]
 """
@@ -39,17 +39,19 @@ Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 @click.option("--repeats", default=30, help="Timed calls of each head; medians are shown.")
 @click.option("--threads", default=2, help="Threads of each engine.")
 def main(labels: str, embeddings: str, features: int, batch: int, repeats: int, threads: int) -> None:
-    """Compare the folded head with the head as written."""
+    """Compare the folded head with the unfolded one."""
     torch.manual_seed(0)
     label_set = load_label_set(labels)
     graph = build_class_graph(label_set, label_set.labels, load_label_set("imagenet1k"), open_embeddings(embeddings))
     tensors = graph_tensors(graph)
     model = RGCNPosVAE(RGCNPosVAEConfig(features, tensors.embeddings.shape[1])).eval()
-    heads = {"as written": unfolded_head(model, tensors), "folded": fold(model, tensors)}
+    heads = {"unfolded": unfolded_head(model, tensors), "folded": fold(model, tensors)}
     x = torch.rand(batch, features)
     logits = 3 * torch.randn(batch, 1000)
     with torch.inference_mode():
-        truth = model.double()(x.double(), tensors.external_probabilities(logits.double()), tensors.double()).numpy()
+        reference = model.double()(
+            x.double(), tensors.external_probabilities(logits.double()), tensors.double()
+        ).numpy()
     model.float()
 
     table = Table(
@@ -62,15 +64,15 @@ def main(labels: str, embeddings: str, features: int, batch: int, repeats: int, 
     networks = {name: to_onnx(head, x, logits) for name, head in heads.items()}
     for engine, opened in {"ONNX Runtime": onnx_runtime, "OpenVINO": open_vino}.items():
         runs = {name: opened(network, threads) for name, network in networks.items()}
-        milliseconds = in_turns(runs, x.numpy(), logits.numpy(), repeats)
+        milliseconds = interleaved_times(runs, x.numpy(), logits.numpy(), repeats)
         for name, run in runs.items():
-            difference = np.abs(run(x.numpy(), logits.numpy()) - truth).max()
+            difference = np.abs(run(x.numpy(), logits.numpy()) - reference).max()
             table.add_row(
                 engine,
                 name,
                 f"{multiply_adds(heads[name], x[:1], logits[:1]) / 1e6:,.0f}",
                 f"{milliseconds[name] / batch:.2f}",
-                f"{milliseconds['as written'] / milliseconds[name]:.1f}",
+                f"{milliseconds['unfolded'] / milliseconds[name]:.1f}",
                 f"{difference:.1e}",
             )
     Console(width=140).print(table)
@@ -107,8 +109,8 @@ def open_vino(network: bytes, threads: int) -> Run:
     return lambda *inputs: compiled(list(inputs))[0].copy()
 
 
-def in_turns(runs: dict[str, Run], x: np.ndarray, logits: np.ndarray, repeats: int) -> dict[str, float]:
-    """Median milliseconds a call of each run, measured in turns after a warm-up."""
+def interleaved_times(runs: dict[str, Run], x: np.ndarray, logits: np.ndarray, repeats: int) -> dict[str, float]:
+    """Median milliseconds a call of each run, interleaved after a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 3):
         for name, run in runs.items():

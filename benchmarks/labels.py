@@ -1,9 +1,9 @@
-"""What does the head cost as the labels grow, folded and as the paper writes it: in time, multiply-adds and bytes?
+"""What does the head cost for more labels, folded and unfolded: in time, multiply-adds and bytes?
 
 Labels are random nouns of WordNet beside the external classes of ImageNet; features and logits are random, and so are
-the system's parameters. Edge weights are all 1: their values change no time, and computing them for 22,000 labels would
-take longer than everything else. Both heads run in PyTorch, eager, fp32, in turns. Each number of labels has a process
-of its own that may take the memory that is free; a head that does not fit is marked so.
+the model's parameters. Edge weights are all 1: their values change no time, and computing them for 22,000 labels would
+take longer than everything else. Both heads run in PyTorch, eager, fp32, interleaved. Each number of labels has a
+process of its own, limited to the free memory; a head that does not fit is marked.
 
     python benchmarks/labels.py [--counts 20,80,320,1000,4000,10000,22000] [--batch 2] [--threads 2]
 """
@@ -34,10 +34,10 @@ from mlzsl.train.models.model import GraphTensors, graph_tensors
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 
 COLUMNS = ("labels", "nodes", "joined", "head", "M multiply-adds", "of backbone", "MB", "ms an image", "speed-up")
-HEADS = ("as written", "folded")
+HEADS = ("unfolded", "folded")
 FEATURES, CLASSES = 2048, 1000
 OF_FREE_MEMORY = 0.85
-NOT_READ = ("edges", "is_a", "model.posvae.decoder")  # in the head as written: what Â was made from, and for training
+NOT_READ = ("edges", "is_a", "model.posvae.decoder")  # in the unfolded head: what Â was made from, and for training
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class EveryEdgeOne(nn.Module):
 @click.option("--threads", default=2, help="Threads of PyTorch.")
 @click.option("--backbone-mmac", default=7800.0, help="To compare with: a ResNet-101 at 224 px has 7,800.")
 def main(counts: str, batch: int, seconds: float, threads: int, backbone_mmac: float) -> None:
-    """Measure the folded head and the head as written on graphs of many sizes."""
+    """Measure the folded and the unfolded head on graphs of many sizes."""
     table = Table(
         title=f"RGCN-PosVAE's head, PyTorch fp32, batches of {batch}, {threads} threads, random nouns as labels",
         title_justify="left",
@@ -128,7 +128,7 @@ def in_its_own_process(count: int, batch: int, seconds: float, threads: int) -> 
 
 
 def measure(connection: Connection, count: int, batch: int, seconds: float, threads: int) -> None:
-    """Build the graph and both heads within the memory that is free, and run them in turns."""
+    """Build the graph and both heads within the free memory, and run them interleaved."""
     limit = int(OF_FREE_MEMORY * available_memory())
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     torch.set_num_threads(threads)
@@ -139,7 +139,7 @@ def measure(connection: Connection, count: int, batch: int, seconds: float, thre
     model.edge_weights = EveryEdgeOne()
     heads = {}
     with torch.inference_mode():
-        for name, make in (("folded", FOLDINGS[model.name]), ("as written", unfolded_head)):
+        for name, make in (("folded", FOLDINGS[model.name]), ("unfolded", unfolded_head)):
             try:
                 head = make(model, graph)
                 head(x, logits)  # what it needs while it runs must fit as well
@@ -147,7 +147,7 @@ def measure(connection: Connection, count: int, batch: int, seconds: float, thre
             except (MemoryError, RuntimeError) as error:  # PyTorch has no error of its own for memory on the CPU
                 if "memory" not in str(error) and not isinstance(error, MemoryError):
                     raise
-        times = in_turns(heads, x, logits, seconds)
+        times = interleaved_times(heads, x, logits, seconds)
     costs = {
         name: Cost(multiply_adds(head, x, logits) // batch, constants(head), 1000 * times[name] / batch)
         for name, head in heads.items()
@@ -157,7 +157,7 @@ def measure(connection: Connection, count: int, batch: int, seconds: float, thre
 
 
 def tensors_of(count: int) -> GraphTensors:
-    """The class graph of so many random nouns with ImageNet's classes beside them."""
+    """The class graph of so many random nouns and ImageNet's classes."""
     taxonomy = Taxonomy.shipped()
     synsets = tuple(random.Random(0).sample(taxonomy.names, count))
     labels = LabelSet(f"{count} nouns", synsets, synsets)
@@ -169,7 +169,7 @@ def constants(head: nn.Module) -> int:
     return sum(tensor.nbytes for name, tensor in head.state_dict().items() if not name.startswith(NOT_READ))
 
 
-def in_turns(heads: dict[str, nn.Module], x: Tensor, logits: Tensor, seconds: float) -> dict[str, float]:
+def interleaved_times(heads: dict[str, nn.Module], x: Tensor, logits: Tensor, seconds: float) -> dict[str, float]:
     """Median seconds a call of each head."""
     times: dict[str, list[float]] = {name: [] for name in heads}
     started = time.perf_counter()
@@ -182,7 +182,7 @@ def in_turns(heads: dict[str, nn.Module], x: Tensor, logits: Tensor, seconds: fl
 
 
 def available_memory() -> int:
-    """Bytes that processes can still take, as Linux tells."""
+    """Bytes of available memory, as Linux reports."""
     with open("/proc/meminfo") as file:
         fields = dict(line.split(":", 1) for line in file)
     return 1024 * int(fields["MemAvailable"].split()[0])

@@ -1,7 +1,7 @@
 """Does memory stay constant, however many photos there are?
 
-A folder of links to photos is tagged by a whole job, journal and output included, and the process's resident memory is
-read as it goes; the figure is that at the last photo against that at one tenth of them.
+A folder of links to photos is tagged by a whole job, journal and output included, while the process's resident memory
+is sampled; the figure is that at the last photo divided by that at one tenth of the photos.
 
     python benchmarks/memory.py PHOTOS --engine model.onnx [--count 20000] [--threads 2]
 """
@@ -33,14 +33,14 @@ LIMIT = 1.05
 @click.option("--batch", default=16, help="Photos a batch.")
 @click.option("--threads", type=int, help="Threads of decoding and engine.")
 def main(photos: Path, engine: Path, precision: str | None, count: int, batch: int, threads: int | None) -> None:
-    """Watch the memory of a job on links to the JPEG files of a folder."""
+    """Measure the memory of a job on links to the JPEG files of a folder."""
     files = sorted(path.resolve() for path in photos.glob("*.jp*g"))
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "photos"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "photos"
         folder.mkdir()
         for place, file in zip(range(count), itertools.cycle(files), strict=False):
             (folder / f"{place:07}.jpg").symlink_to(file)
-        output = str(Path(scratch) / "tags.jsonl")
+        output = str(Path(temporary) / "tags.jsonl")
         with Tagger.open(engine, precision=precision, batch_size=batch, threads=threads) as tagger:
             watch = Watch(journal_folder(output) / "records.jsonl")
             result = tag_to_file(tagger, [folder], output, engine, quiet=True)
@@ -60,7 +60,7 @@ def main(photos: Path, engine: Path, precision: str | None, count: int, batch: i
 
 
 class Watch:
-    """Reads the process's resident memory ten times a second, beside the number of lines in the journal."""
+    """Reads the process's resident memory ten times a second, with the number of lines in the journal."""
 
     def __init__(self, journal: Path) -> None:
         self.samples: list[tuple[int, int]] = []  # photos done, bytes
@@ -70,7 +70,7 @@ class Watch:
         self._thread.start()
 
     def end(self, photos: int) -> None:
-        """Take the last sample and stop."""
+        """Add a last sample and stop."""
         self.samples.append((photos, resident()))
         self._ended.set()
         self._thread.join()

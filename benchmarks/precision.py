@@ -1,7 +1,7 @@
 """How much faster is INT8 than bf16 in OpenVINO, and than fp32 in ONNX Runtime, on whole models with their heads?
 
-Each model is calibrated for each target, and every engine tags the same random pictures in turns in one process. The
-models are those named, or ResNet-50 and ResNet-101 with random weights, which are as fast as trained ones.
+Each model is calibrated for each target, and every engine scores the same random images, interleaved in one process.
+The models are those named, or ResNet-50 and ResNet-101 with random weights, which are as fast as trained ones.
 
     python benchmarks/precision.py [MODEL.onnx ...] [--photos photos/ --min-agreement 97] [--batch 8] [--repeats 9]
 """
@@ -39,15 +39,15 @@ CALLS = 4  # batches of each timed run, so that several are in flight
 
 @click.command()
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option("--photos", type=click.Path(path_type=Path), help="To calibrate on.  [default: 24 random pictures]")
+@click.option("--photos", type=click.Path(path_type=Path), help="To calibrate on.  [default: 24 random images]")
 @click.option("--min-agreement", default=0.0, help="As of mlzsl-calibrate; 0 quantizes every layer.")
-@click.option("--batch", default=8, help="Pictures a batch.")
+@click.option("--batch", default=8, help="Images a batch.")
 @click.option("--repeats", default=9, help="Timed runs of each engine; medians are shown.")
 @click.option("--threads", default=2, help="Threads of each engine.")
 def main(
     models: tuple[Path, ...], photos: Path | None, min_agreement: float, batch: int, repeats: int, threads: int
 ) -> None:
-    """Compare precisions and placements."""
+    """Compare precisions and Q/DQ placements."""
     with tempfile.TemporaryDirectory(prefix="mlzsl-precision-") as folder:
         here = Path(folder)
         photos = photos or random_photos(here / "photos", 24)
@@ -69,9 +69,9 @@ def compare(model: Path, folder: Path, photos: Path, settings: Settings, batch: 
         )
         for backend, precision, target in RUNS
     }
-    seconds = in_turns(engines, batch, repeats)
+    seconds = interleaved_times(engines, batch, repeats)
     table = Table(
-        title=f"{model.stem}, batch {batch}, {settings.threads} threads, median of {repeats} runs in turns",
+        title=f"{model.stem}, batch {batch}, {settings.threads} threads, median of {repeats} interleaved runs",
         title_justify="left",
     )
     for heading in ("engine", "precision", "calibrated for", "layers kept float", "images/s", "speed-up"):
@@ -92,10 +92,12 @@ def compare(model: Path, folder: Path, photos: Path, settings: Settings, batch: 
         engine.close()
 
 
-def in_turns(engines: dict[tuple[str, str, str | None], Engine], batch: int, repeats: int) -> dict[object, float]:
-    """Median seconds of CALLS batches in each engine, measured in turns after a warm-up."""
+def interleaved_times(
+    engines: dict[tuple[str, str, str | None], Engine], batch: int, repeats: int
+) -> dict[object, float]:
+    """Median seconds of CALLS batches in each engine, interleaved after a warm-up."""
     size = next(iter(engines.values())).manifest.image_size
-    batches = [random_pictures(batch, size, seed) for seed in range(CALLS)]
+    batches = [random_images(batch, size, seed) for seed in range(CALLS)]
     times: dict[object, list[float]] = {key: [] for key in engines}
     for repeat in range(repeats + 2):
         for key, engine in engines.items():
@@ -107,8 +109,8 @@ def in_turns(engines: dict[tuple[str, str, str | None], Engine], batch: int, rep
     return {key: statistics.median(values) for key, values in times.items()}
 
 
-def random_pictures(count: int, size: int, seed: int) -> np.ndarray:
-    """Smooth in most places, as photos are: random colours on a coarse grid, enlarged; uint8 [count, size, size, 3]."""
+def random_images(count: int, size: int, seed: int) -> np.ndarray:
+    """Mostly smooth images, as photos are: random colours on a coarse grid, enlarged; uint8 [count, size, size, 3]."""
     rng = np.random.default_rng(seed)
     grids = rng.integers(0, 256, (count, 9, 9, 3)).astype(np.uint8)
     return np.stack(
@@ -117,10 +119,10 @@ def random_pictures(count: int, size: int, seed: int) -> np.ndarray:
 
 
 def random_photos(folder: Path, count: int) -> Path:
-    """A folder of random pictures."""
+    """Write random images into a folder; returns it."""
     folder.mkdir()
-    for place, picture in enumerate(random_pictures(count, 224, 99)):
-        Image.fromarray(picture).save(folder / f"{place}.png")
+    for number, image in enumerate(random_images(count, 224, 99)):
+        Image.fromarray(image).save(folder / f"{number}.png")
     return folder
 
 

@@ -1,7 +1,7 @@
-"""Killed at random points and resumed each time, does a job end with the bytes of an unbroken run?
+"""Killed at random points and resumed each time, is the output of a job byte-identical to that of an uninterrupted run?
 
-`mlzsl-infer` tags a folder of links to photos once without a break, and once killed (SIGKILL) as it comes by each of so
-many random photos; then it is let run to its end.
+`mlzsl-infer` tags a folder of links to photos once without interruption, and once killed (SIGKILL) at each of so many
+random photos and resumed; the last run finishes the job.
 
     python benchmarks/resume.py PHOTOS --engine model.onnx [--count 5000] [--kills 20] [--seed 0] [--output tags.jsonl]
 """
@@ -33,12 +33,12 @@ def main(photos: Path, engine: Path, count: int, kills: int, seed: int, output: 
     """Kill and resume a job on links to the JPEG files of a folder."""
     files = sorted(path.resolve() for path in photos.glob("*.jp*g"))
     chance = random.Random(seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "photos"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "photos"
         folder.mkdir()
         for place, file in zip(range(count), itertools.cycle(files), strict=False):
             (folder / f"{place:07}.jpg").symlink_to(file)
-        whole, broken = Path(scratch) / f"whole-{output}", Path(scratch) / f"broken-{output}"
+        whole, broken = Path(temporary) / f"whole-{output}", Path(temporary) / f"broken-{output}"
 
         def start(target: Path) -> subprocess.Popen[bytes]:
             flags = [
@@ -79,7 +79,7 @@ def main(photos: Path, engine: Path, count: int, kills: int, seed: int, output: 
 
 
 def kept(output: Path) -> int:
-    """How many photos an unfinished job keeps."""
+    """How many photos the journal of an unfinished job holds."""
     path = journal_folder(str(output)) / "records.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
 

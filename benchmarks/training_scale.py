@@ -1,9 +1,9 @@
 """How long is an epoch of head training on MS-COCO's 79,465 photos, and how much memory does it take?
 
 Features of that number and width, random; labels as sparse as COCO's, at least one a photo; the WUP graph of the 64
-seen labels and 984 classes of ImageNet. Each system takes single steps of the training loop in a process of its own; an
-epoch is extrapolated as the median step times the number of steps. Where other work runs beside it, processor time says
-what a step takes.
+seen labels and 984 classes of ImageNet. Each model takes single steps of the training loop in a process of its own; an
+epoch is extrapolated as the median step times the number of steps. Where other work runs beside it, look at
+processor time.
 
     python benchmarks/training_scale.py [--device cpu] [--precision fp32] [--steps 20] [--threads 2]
 """
@@ -38,7 +38,7 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured."""
+    """One measurement."""
 
     model: str
     device: str
@@ -52,7 +52,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was seen: seconds of each step by clock and processor; MiB of data, resident peak, GPU's peak."""
+    """Seconds of each step, wall and processor time; MiB of data, peak resident memory, peak GPU memory."""
 
     device: str
     parameters: int
@@ -64,17 +64,19 @@ class Figures:
 
 
 @click.command()
-@click.option("--system", "systems", multiple=True, default=("visual-semantic", "RGCN-PosVAE"), show_default=True)
+@click.option("--model", "models", multiple=True, default=("visual-semantic", "RGCN-PosVAE"), show_default=True)
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
-@click.option("--precision", "precisions", multiple=True, default=("fp32",), help="fp32, bf16, fp16; several in turn.")
+@click.option(
+    "--precision", "precisions", multiple=True, default=("fp32",), help="fp32, bf16, fp16; may be given several times."
+)
 @click.option("--photos", default=79_465, help="Of the training set.")
 @click.option("--features", default=2048, help="F, the width of the features.")
 @click.option("--batch", default=32, help="Photos a step.")
 @click.option("--steps", default=20, help="Steps measured, after 3 that are not.")
 @click.option("--threads", default=2, help="CPU threads.")
-def main(systems: tuple[str, ...], precisions: tuple[str, ...], **same: Any) -> None:
-    """Measure steps of each system in each precision."""
-    settings = [Setting(system, precision=precision, **same) for system in systems for precision in precisions]
+def main(models: tuple[str, ...], precisions: tuple[str, ...], **same: Any) -> None:
+    """Measure steps of each model in each precision."""
+    settings = [Setting(model, precision=precision, **same) for model in models for precision in precisions]
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         measured = [pool.submit(measure, setting).result() for setting in settings]
     first = settings[0]
@@ -86,11 +88,11 @@ def main(systems: tuple[str, ...], precisions: tuple[str, ...], **same: Any) -> 
         title_justify="left",
     )
     headings = (
-        "system", "precision", "parameters", "ms a step", "min to max", "processor ms", "s an epoch", "data, MiB",
+        "model", "precision", "parameters", "ms a step", "min to max", "processor ms", "s an epoch", "data, MiB",
         "peak resident, MiB", "peak on the GPU, MiB",
     )  # fmt: skip
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("system", "precision") else "right")
+        table.add_column(heading, justify="left" if heading in ("model", "precision") else "right")
     for setting, figures in zip(settings, measured, strict=True):
         median = statistics.median(figures.seconds)
         table.add_row(

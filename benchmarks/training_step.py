@@ -1,8 +1,8 @@
-"""How long does a training step of each system take on cached features, and what does leaving concatenations out save?
+"""How long does a training step of each model take on cached features, and what does avoiding concatenations save?
 
 Random features of a photo set's size, the training graph of a label set with the external classes of ImageNet. Each
-system takes the same steps twice, in turns: as it is, and with [x; s_y] built for every pair of photo and label,
-which is what its paper writes.
+model takes the same steps twice, interleaved: as it is, and with [x; s_y] built for every pair of photo and label,
+as its paper writes it.
 
     python benchmarks/training_step.py [--labels coco80] [--batch 32] [--steps 5] [--threads 2]
 """
@@ -35,9 +35,9 @@ WITHOUT_STEPS = ("training-free", "evidence")
 @click.option("--batch", default=32, help="Photos a step.")
 @click.option("--steps", default=5, help="Timed steps of each kind; medians are shown.")
 @click.option("--threads", default=2, help="CPU threads.")
-@click.option("--system", "chosen", multiple=True, help="Only these systems.")
+@click.option("--model", "chosen", multiple=True, help="Only these models.")
 def main(labels: str, features: int, batch: int, steps: int, threads: int, chosen: tuple[str, ...]) -> None:
-    """Time a training step of each system."""
+    """Time a training step of each model."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     label_set = load_label_set(labels)
@@ -51,40 +51,40 @@ def main(labels: str, features: int, batch: int, steps: int, threads: int, chose
         f"{features} features, {threads} threads, median of {steps}",
         title_justify="left",
     )
-    for heading in ("system", "ms a step", "ms a step, concatenations built", "saved"):
-        table.add_column(heading, justify="left" if heading == "system" else "right")
+    for heading in ("model", "ms a step", "ms a step, concatenations built", "saved"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
     for name in chosen or [name for name in MODELS if name not in WITHOUT_STEPS]:
         known = {"feature_dim": features, "embedding_dim": graph.embeddings.shape[1]}
         config_class = MODELS[name].config_class
         config = asdict(config_class(**{key: value for key, value in known.items() if key in settings_of(name)}))
-        plain, built = in_turns(create_model(name, config), graph, (x, p, targets), steps)
+        plain, built = interleaved_times(create_model(name, config), graph, (x, p, targets), steps)
         table.add_row(name, f"{plain:.0f}", f"{built:.0f}", f"{1 - plain / built:.0%}")
     Console(width=120).print(table)
 
 
-def in_turns(
-    system: Model, graph: GraphTensors, batch: tuple[Tensor, Tensor, Tensor], steps: int
+def interleaved_times(
+    model: Model, graph: GraphTensors, batch: tuple[Tensor, Tensor, Tensor], steps: int
 ) -> tuple[float, float]:
-    """Median milliseconds of a step as it is and with concatenations built, measured in turns after a warm-up."""
-    optimizer = torch.optim.Adam(system.parameters())
+    """Median milliseconds of a step as it is and with concatenations built, interleaved after a warm-up."""
+    optimizer = torch.optim.Adam(model.parameters())
     times: tuple[list[float], list[float]] = ([], [])
     for step in range(steps + 1):
         for kind in (0, 1):
             started = time.perf_counter()
             with patch.object(ConcatLinear, "forward", concatenated) if kind else nullcontext():
-                take_step(system, graph, batch, optimizer)
+                take_step(model, graph, batch, optimizer)
             if step:
                 times[kind].append(1000 * (time.perf_counter() - started))
     return statistics.median(times[0]), statistics.median(times[1])
 
 
 def take_step(
-    system: Model, graph: GraphTensors, batch: tuple[Tensor, Tensor, Tensor], optimizer: torch.optim.Optimizer
+    model: Model, graph: GraphTensors, batch: tuple[Tensor, Tensor, Tensor], optimizer: torch.optim.Optimizer
 ) -> None:
-    """One step of Adam on the system's loss."""
+    """One step of Adam on the model's loss."""
     x, p, targets = batch
     optimizer.zero_grad()
-    system.losses(x, p, graph, targets)["loss"].backward()
+    model.losses(x, p, graph, targets)["loss"].backward()
     optimizer.step()
 
 
