@@ -47,32 +47,45 @@ class TargetEncoder(nn.Module):
         return self.out(self.hidden(features, embeddings[:, None]).relu())
 
 
-class EdgeWeights(nn.Module):
-    """Ŵ of the relational GCN (eq. 7): w_uv = MLP(s_u, s_v) in [0, 1] for each edge, 1 on the diagonal.
-
-    A two-layer MLP with a sigmoid. It is evaluated at edges only, as A is 0 elsewhere.
-    """
+class PairMLP(nn.Module):
+    """MLP([s_u; s_v]), one number for a pair of classes; the first layer multiplies each embedding once."""
 
     def __init__(self, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.hidden = ConcatLinear(embedding_dim, embedding_dim, hidden_dim)
         self.out = nn.Linear(hidden_dim, 1)
 
-    def forward(self, graph: GraphTensors) -> Tensor:
+    def forward(self, embeddings: Tensor, pairs: Tensor) -> Tensor:
+        """S (N, d_s), pairs int64 (2, P) -> (P,)."""
+        return self.of_pairs(*self.first_layer(embeddings), pairs)
+
+    def first_layer(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """The terms of s_u and of s_v in the first layer; S (N, d_s) -> 2 × (N, d_h)."""
+        from_v = nn.functional.linear(embeddings, self.hidden.second_weight, self.hidden.bias)
+        return nn.functional.linear(embeddings, self.hidden.first_weight), from_v
+
+    def of_pairs(self, from_u: Tensor, from_v: Tensor, pairs: Tensor) -> Tensor:
+        """The terms of `first_layer`, pairs int64 (2, P) -> (P,)."""
+        hidden = (from_u.index_select(0, pairs[0]) + from_v.index_select(0, pairs[1])).relu()  # (P, d_h)
+        return self.out(hidden).squeeze(1)
+
+
+class EdgeWeights(PairMLP):
+    """Ŵ of the relational GCN (eq. 7): w_uv = σ(MLP([s_u; s_v])) for each edge, 1 on the diagonal.
+
+    It is evaluated at edges only, as A is 0 elsewhere.
+    """
+
+    def forward(self, graph: GraphTensors) -> Tensor:  # type: ignore[override]
         """Return Ŵ ⊙ A, [N, N]."""
         S = graph.embeddings
-        from_u = nn.functional.linear(S, self.hidden.first_weight)  # (N, d_h)
-        from_v = nn.functional.linear(S, self.hidden.second_weight, self.hidden.bias)  # (N, d_h)
+        from_u, from_v = self.first_layer(S)
         weights = [
-            checkpoint(self._chunk, from_u, from_v, edges, use_reentrant=False)
+            checkpoint(self.of_pairs, from_u, from_v, edges, use_reentrant=False).sigmoid()
             for edges in graph.edges.split(EDGES_PER_CHUNK, dim=1)
         ]
         W = torch.eye(graph.num_nodes, dtype=S.dtype, device=S.device)
         return W.index_put((graph.edges[0], graph.edges[1]), torch.cat(weights).to(W.dtype)) if weights else W
-
-    def _chunk(self, from_u: Tensor, from_v: Tensor, edges: Tensor) -> Tensor:
-        hidden = (from_u.index_select(0, edges[0]) + from_v.index_select(0, edges[1])).relu()  # (edges, d_h)
-        return self.out(hidden).sigmoid().squeeze(1)
 
 
 def normalize(weights: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mlzsl.train.models.initialization import scale_embeddings, scale_features
-from mlzsl.train.models.layers import ConcatLinear, TargetEncoder
+from mlzsl.train.models.layers import PairMLP, TargetEncoder
 from mlzsl.train.models.model import GraphTensors, LogitModel, Noise, standard_normal
 
 RELATIONS = ("negative", "positive", "super-subordinate")
@@ -39,21 +39,6 @@ class SKGConfig:
     hidden_dim: int = 256
     belief_dim: int = 32
     steps: int = 5
-
-
-class RelationWeight(nn.Module):
-    """F_R of one relation: a_uv = MLP([s_u; s_v]), the weight of v's belief in the message to u."""
-
-    def __init__(self, embedding_dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.hidden = ConcatLinear(embedding_dim, embedding_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, 1)
-
-    def forward(self, embeddings: Tensor, pairs: Tensor) -> Tensor:
-        """S (N_t, d_s), pairs int64 (2, P) -> (P,)."""
-        from_u = nn.functional.linear(embeddings, self.hidden.first_weight)  # (N_t, d_h)
-        from_v = nn.functional.linear(embeddings, self.hidden.second_weight, self.hidden.bias)
-        return self.out((from_u[pairs[0]] + from_v[pairs[1]]).relu()).squeeze(1)
 
 
 class GatedUpdate(nn.Module):
@@ -88,7 +73,7 @@ class SKG(LogitModel):
         self.config = config
         d_s, d_h, d_b = config.embedding_dim, config.hidden_dim, config.belief_dim
         self.first_belief = TargetEncoder(config.feature_dim, d_s, d_h, d_b)  # F_I
-        self.relations = nn.ModuleList(RelationWeight(d_s, d_h) for _ in RELATIONS)
+        self.relations = nn.ModuleList(PairMLP(d_s, d_h) for _ in RELATIONS)  # F_R: a_uv, how much v counts for u
         self.update = GatedUpdate(d_b)
         self.belief_hidden = nn.Linear(d_b, d_h)  # F_O
         self.belief_out = nn.Linear(config.hidden_dim, 1)
@@ -99,7 +84,7 @@ class SKG(LogitModel):
     ) -> None:
         """Standardize inputs; scale pair weights so that the sum over all labels does not saturate the tanh."""
         scale_features(self.first_belief.hidden, features)
-        relations = [relation for relation in self.relations if isinstance(relation, RelationWeight)]
+        relations = [relation for relation in self.relations if isinstance(relation, PairMLP)]
         first_layers = [self.first_belief.hidden, *(relation.hidden for relation in relations)]
         scale_embeddings(first_layers, graph.target_embeddings)
         for relation in relations:
