@@ -23,7 +23,6 @@ from mlzsl.engines.artifact.modelfile import Scores
 from mlzsl.engines.opening import open_engine
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_similarity
-from mlzsl.imaging import Preprocessing
 from mlzsl.imaging.labelled_folder import load_folder
 from mlzsl.runtime.labelled import match_labels
 from mlzsl.runtime.tagging.pipeline import ReadableBatches
@@ -53,7 +52,7 @@ def main(model: Path, photos: Path, goals: tuple[str, ...], min_photos: int, see
     with closing(open_engine(model)) as engine:
         labels = engine.manifest.labels
         labelled = match_labels(load_folder(photos), engine.manifest)
-        batches = ReadableBatches(labelled.paths, Preprocessing.from_json(engine.manifest.preprocessing), 16)
+        batches = ReadableBatches(labelled.paths, engine.manifest)
         scores = np.concatenate(list(engine.run(batches.images())))
         targets = np.delete(labelled.targets, batches.unreadable, axis=0)
     order = np.random.default_rng(seed).permutation(len(scores))

@@ -24,7 +24,7 @@ from mlzsl.runtime.bench.benchmark import (
 from mlzsl.runtime.bench.benchmark import as_json as bench_as_json
 from mlzsl.runtime.bench.compare import Comparison, compare_on_photos, print_comparison
 from mlzsl.runtime.bench.load import BATCH_SIZES, REPEATS, SECONDS
-from mlzsl.runtime.bench.plan import plan_as_json, plan_model, print_plan
+from mlzsl.runtime.bench.plan import plan_model, print_plan
 from mlzsl.runtime.bench.plot import check_plot, draw_plot
 from mlzsl.runtime.engine_options import engine_options, execution_options
 from mlzsl.runtime.report import print_json, print_line
@@ -260,7 +260,7 @@ def plan(
     paths = photos_to_bench(photos, count)
     predictions, cost = plan_model(models, paths, cores or (), labels, settings, quiet or as_json, **engine)
     if as_json:
-        print_json({"machine": machine(), "plan": plan_as_json(predictions, cost)})
+        print_json({"machine": machine(), "plan": {"cores": predictions, "labels": cost}})
     else:
         print_plan(predictions, cost, Console(highlight=False))
 

@@ -4,6 +4,7 @@ The baselines decode with Pillow at full size and use the library's default sett
 checkpoint is named.
 """
 
+import collections
 import contextlib
 import importlib
 import time
@@ -24,7 +25,6 @@ from mlzsl.engines.artifact.plan_manifest import SUFFIX
 from mlzsl.engines.engine import available_cpus
 from mlzsl.engines.opening import open_engine
 from mlzsl.engines.openvino import shared_core
-from mlzsl.imaging import Preprocessing
 from mlzsl.runtime.bench.load import Clock, Spread, ratios, spread
 from mlzsl.runtime.report import print_line, rate, table
 from mlzsl.runtime.tagging.pipeline import ReadableBatches
@@ -80,11 +80,6 @@ class Comparison:
     backend: str | None = None
     precision: str | None = None
     threads: int | None = None
-
-    @property
-    def cores(self) -> int:
-        """Threads of every baseline."""
-        return self.threads or available_cpus()
 
     def check_files(self) -> None:
         """Refuse, before photos are decoded, files that cannot be compared.
@@ -181,14 +176,12 @@ def compare_on_photos(
         FailureError: not one photo can be read.
     """
     baselines, skipped = open_baselines(comparison)
-    preprocessing = Preprocessing.from_json(first_manifest(comparison).preprocessing)
-    batches = ReadableBatches(paths, preprocessing, comparison.batch_size, comparison.threads)
-    images = None
-    for batch in batches.images():
-        images = batch if images is None else images
-    if images is None:
+    batches = ReadableBatches(paths, first_manifest(comparison), comparison.batch_size, comparison.threads)
+    first = next(images := batches.images(), None)
+    if first is None:
         raise FailureError(f"none of the {len(paths)} photos could be read; nothing was compared.")
-    return compare(baselines, skipped, batches.readable(paths), images, comparison.batch_size, repeats, quiet)
+    collections.deque(images, maxlen=0)  # find the unreadable photos in the rest
+    return compare(baselines, skipped, batches.readable(paths), first, comparison.batch_size, repeats, quiet)
 
 
 def compare(
@@ -306,7 +299,7 @@ def _onnxruntime(name: str, comparison: Comparison) -> Baseline:
     if PROVIDER[comparison.device] not in onnxruntime.get_available_providers():
         raise UsageError(f"the installed onnxruntime has no {PROVIDER[comparison.device]}; install the extra gpu.")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = comparison.cores
+    options.intra_op_num_threads = comparison.threads or available_cpus()
     session = onnxruntime.InferenceSession(str(model), options, providers=[PROVIDER[comparison.device]])
     return _plain(name, comparison, model, lambda images: session.run(["scores"], {"images": images})[0])
 
@@ -320,7 +313,7 @@ def _openvino(name: str, comparison: Comparison) -> Baseline:
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": str(comparison.cores),
+        "INFERENCE_NUM_THREADS": str(comparison.threads or available_cpus()),
     }
     compiled = core.compile_model(str(model), "CPU", settings)
     return _plain(name, comparison, model, lambda images: np.array(compiled([images])[0]))
@@ -338,7 +331,7 @@ def _pytorch(name: str, opener: str, comparison: Comparison) -> Baseline:
         comparison.embeddings,
         comparison.device,
         comparison.batch_size,
-        comparison.cores,
+        comparison.threads or available_cpus(),
     )
     return Baseline(name, opened.tag, opened.scores)
 

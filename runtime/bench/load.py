@@ -4,6 +4,7 @@ Repeated measurements are summarized as median with range, latencies as percenti
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ REPEATS, SECONDS = 5, 1.0
 MIN_BATCHES = 3  # of a repeat, however long they take
 PERCENTILES = (50, 90, 99)
 Clock = Callable[[], float]
+_Repeat = tuple[float, list[float], int]  # photos per second, seconds of each batch, most resident bytes
 
 
 @dataclass(frozen=True)
@@ -144,15 +146,12 @@ def measure_loads(
             for load, done in zip(loads, measured, strict=True):
                 done.append(_measure(engine, load, images[load.batch_size], seconds, clock))
                 bar.advance(note=f"batch {load.batch_size}, {load.in_flight} in flight")
-    return [
-        LoadResult(
-            load,
-            spread([repeat.rate for repeat in done]),
-            latency([seconds for repeat in done for seconds in repeat.latencies]),
-            done[0].resident_bytes,
-        )
-        for load, done in zip(loads, measured, strict=True)
-    ]
+    results = []
+    for load, done in zip(loads, measured, strict=True):
+        rates, seconds_of_batches, resident_bytes = zip(*done, strict=True)
+        taken = latency(list(itertools.chain(*seconds_of_batches)))
+        results.append(LoadResult(load, spread(rates), taken, resident_bytes[0]))
+    return results
 
 
 def random_images(count: int, size: int) -> Images:
@@ -160,16 +159,9 @@ def random_images(count: int, size: int) -> Images:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
-@dataclass(frozen=True)
-class _Repeat:
-    """One measurement: photos per second, seconds of each measured batch, most memory in bytes."""
-
-    rate: float
-    latencies: list[float]
-    resident_bytes: int
-
-
-def _measure(engine: Engine, load: Load, images: Images, seconds: float, clock: Clock) -> _Repeat:
+def _measure(
+    engine: Engine, load: Load, images: Images, seconds: float, clock: Clock
+) -> tuple[float, list[float], int]:
     warm_up = load.in_flight + 1  # until `in_flight` batches are in flight
     pulled: list[float] = []
     done: list[float] = []
@@ -188,7 +180,7 @@ def _measure(engine: Engine, load: Load, images: Images, seconds: float, clock: 
             done.append(clock())
             resident_bytes = max(resident_bytes, process.memory_info().rss)
     rate = load.batch_size * (measured - warm_up) / (done[measured - 1] - done[warm_up - 1])
-    return _Repeat(rate, latencies(pulled, done, load.in_flight)[warm_up:measured], resident_bytes)
+    return rate, latencies(pulled, done, load.in_flight)[warm_up:measured], resident_bytes
 
 
 def latencies(pulled: Sequence[float], done: Sequence[float], in_flight: int) -> list[float]:

@@ -11,7 +11,7 @@
 import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ class Prediction:
         limiting: DECODE or ENGINE, the slower one.
         from_cores: the numbers of cores whose measurements it was predicted from.
         measured: the pipeline's rate as measured on this number of cores; None where it was not.
+        relative_error: how far the prediction exceeds the measurement, as a fraction of it.
     """
 
     cores: int
@@ -104,11 +105,7 @@ class Prediction:
     limiting: str
     from_cores: tuple[int, ...]
     measured: Spread | None
-
-    @property
-    def relative_error(self) -> float | None:
-        """How far the prediction exceeds the measurement, as a fraction of it."""
-        return None if self.measured is None else self.pipeline / self.measured.median - 1
+    relative_error: float | None
 
 
 def plan(measured: Mapping[int, Stages], cores: Sequence[int], on_cpu: bool, slowdown: float = 1.0) -> list[Prediction]:
@@ -130,17 +127,11 @@ def plan(measured: Mapping[int, Stages], cores: Sequence[int], on_cpu: bool, slo
         decode = fit_scaling({few: stages.decode.median for few, stages in known.items()}).at(count)
         engine_rates = {few: stages.engine.median / slowdown for few, stages in known.items()}
         engine = fit_scaling(engine_rates).at(count) if on_cpu else engine_rates[max(engine_rates)]
-        predictions.append(
-            Prediction(
-                count,
-                decode,
-                engine,
-                shared_rate(decode, engine) if on_cpu else min(decode, engine),
-                DECODE if decode < engine else ENGINE,
-                tuple(sorted(known)),
-                measured[count].pipeline if comparable else None,
-            )
-        )
+        pipeline = shared_rate(decode, engine) if on_cpu else min(decode, engine)
+        limiting = DECODE if decode < engine else ENGINE
+        found = measured[count].pipeline if comparable else None
+        error = None if found is None else pipeline / found.median - 1
+        predictions.append(Prediction(count, decode, engine, pipeline, limiting, tuple(sorted(known)), found, error))
     return predictions
 
 
@@ -252,12 +243,6 @@ def _by_number_of_labels(models: Sequence[Path], engines: Sequence[Engine]) -> d
 
 
 # ---- report ---------------------------------------------------------------------------------------------------------
-
-
-def plan_as_json(predictions: Sequence[Prediction], cost: LabelCost | None) -> dict[str, Any]:
-    """Rates in photos per second, times in seconds per photo."""
-    cores = [asdict(row) | {"relative_error": row.relative_error} for row in predictions]
-    return {"cores": cores, "labels": cost}
 
 
 def print_plan(predictions: Sequence[Prediction], cost: LabelCost | None, console: Console) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 from mlzsl.cli.errors import FailureError, MlzslError, UsageError
 from mlzsl.cli.progress import progress
 from mlzsl.engines.engine import available_cpus
-from mlzsl.imaging import Preprocessing
 from mlzsl.runtime.bench.load import Clock, Spread, ratios, spread
 from mlzsl.runtime.tagging.pipeline import ReadableBatches
 from mlzsl.runtime.tagging.tagger import Tagger
@@ -108,8 +107,7 @@ class StageBench:
         return decode, engine, pipeline
 
     def _decoder(self, paths: Sequence[str]) -> ReadableBatches:
-        preprocessing = Preprocessing.from_json(self._tagger.manifest.preprocessing)
-        return ReadableBatches(paths, preprocessing, self._tagger.batch_size, self._tagger.threads)
+        return ReadableBatches(paths, self._tagger.manifest, self._tagger.batch_size, self._tagger.threads)
 
 
 def _consume(results: Iterable[object]) -> None:

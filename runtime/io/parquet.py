@@ -12,24 +12,26 @@ ROWS_READ = 4096
 ROWS_WRITTEN = 50_000  # a row group
 
 
-def check_pyarrow(path: str) -> None:
-    """Check that pyarrow, which reads or writes `path`, is installed.
+def import_pyarrow(path: str) -> Any:
+    """pyarrow, which reads or writes `path`.
 
     Raises:
-        UsageError: it is not; the sentence names the extra.
+        UsageError: it is not installed; the sentence names the extra.
     """
-    _import_pyarrow(path)
+    missing = f"{path}: Parquet needs pyarrow; run `pip install 'mlzsl[parquet]'`."
+    import_optional("pyarrow.parquet", missing)
+    return import_optional("pyarrow", missing)
 
 
 def read_column_names(path: str) -> list[str]:
     """The names of a file's columns."""
-    names: list[str] = _import_pyarrow(path).parquet.read_schema(path).names
+    names: list[str] = import_pyarrow(path).parquet.read_schema(path).names
     return names
 
 
 def read_column(path: str, column: str) -> Iterator[str | None]:
     """A column's values as text, a row group at a time; None where a row has none."""
-    pyarrow = _import_pyarrow(path)
+    pyarrow = import_pyarrow(path)
     with pyarrow.parquet.ParquetFile(path) as file:
         if column not in file.schema_arrow.names:
             raise ValueError(f"there is no column {column}")
@@ -50,7 +52,7 @@ def write_rows(records: Iterable[dict[str, Any]], target: Path) -> None:
         records: path, and tags or error, as in a line of JSONL.
         target: the file.
     """
-    pyarrow = _import_pyarrow(os.fspath(target))
+    pyarrow = import_pyarrow(os.fspath(target))
     tag = {"label": pyarrow.string(), "score": pyarrow.float32(), "seen": pyarrow.bool_()}
     tags, text = pyarrow.list_(pyarrow.struct(list(tag.items()))), pyarrow.string()
     columns = {"path": text, "path_bytes": pyarrow.binary(), "tags": tags, "error": text}
@@ -67,7 +69,7 @@ def read_rows(path: str) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: the file is not Parquet, or lacks the columns.
     """
-    pyarrow = _import_pyarrow(path)
+    pyarrow = import_pyarrow(path)
     with pyarrow.parquet.ParquetFile(path) as file:
         missing = {"path", "path_bytes", "tags", "error"} - set(file.schema_arrow.names)
         if missing:
@@ -82,9 +84,3 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     name = os.fsencode(record["path"])
     text = name.decode("utf-8", "backslashreplace")
     return record | {"path": text, "path_bytes": None if text.encode() == name else name}
-
-
-def _import_pyarrow(path: str) -> Any:
-    missing = f"{path}: Parquet needs pyarrow; run `pip install 'mlzsl[parquet]'`."
-    import_optional("pyarrow.parquet", missing)
-    return import_optional("pyarrow", missing)

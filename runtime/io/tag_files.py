@@ -19,7 +19,7 @@ from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.cli.json_decoding import convert_json, decode_json
 from mlzsl.cli.outputs import check_target, written_atomically
 from mlzsl.engines.artifact.manifest import Manifest
-from mlzsl.runtime.io.parquet import check_pyarrow, read_rows, write_rows
+from mlzsl.runtime.io.parquet import import_pyarrow, read_rows, write_rows
 from mlzsl.runtime.tags import Tagged
 
 STANDARD_OUTPUT = "-"
@@ -182,7 +182,7 @@ def check_tags(path: Path) -> None:
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"{path}: unknown suffix {path.suffix!r} for tags; name a file {', '.join(_FORMATS)}.")
     if path.suffix.lower() == ".parquet":
-        check_pyarrow(str(path))
+        import_pyarrow(str(path))
 
 
 def _read_json_lines(path: Path, _: Collection[str]) -> Iterator[Tagged]:

@@ -61,14 +61,11 @@ class TaggingResult:
 
     def add(self, photo: Tagged) -> str:
         """Count a photo; returns a note for the progress."""
-        if photo.error is None:
-            self.tagged += 1
-            if len(self.sample) < MAX_SAMPLE:
-                self.sample.append(photo)
-        else:
-            self.unreadable += 1
-            if len(self.errors) < MAX_ERRORS:
-                self.errors.append(photo)
+        self.tagged += photo.error is None
+        self.unreadable += photo.error is not None
+        kept, most = (self.sample, MAX_SAMPLE) if photo.error is None else (self.errors, MAX_ERRORS)
+        if len(kept) < most:
+            kept.append(photo)
         return f"{self.unreadable} unreadable" if self.unreadable else ""
 
 

@@ -11,11 +11,13 @@ import functools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
 from mlzsl.engines.engine import Engine, available_cpus
 from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
@@ -49,8 +51,7 @@ def tag_photos(
     Yields:
         One `Tagged` for each photo, in order. Closing the iterator early stops all threads.
     """
-    preprocessing = Preprocessing.from_json(engine.manifest.preprocessing)
-    with contextlib.closing(_decoded(photos, preprocessing, batch_size, threads)) as decoded:
+    with contextlib.closing(_decoded(photos, engine.manifest, batch_size, threads)) as decoded:
         queue = _Queue(decoded, batch_size)
         while not queue.exhausted:
             with contextlib.closing(engine.run(queue.batches())) as results:
@@ -87,27 +88,25 @@ class ReadableBatches:
     """Batches of the readable photos; `unreadable` holds the indices of the others among the paths."""
 
     def __init__(
-        self, paths: Iterable[str], preprocessing: Preprocessing, batch_size: int, threads: int | None = None
+        self, paths: Iterable[str], manifest: Manifest, batch_size: int = DEFAULT_BATCH_SIZE, threads: int | None = None
     ) -> None:
         self.unreadable: list[int] = []
-        self._paths, self._preprocessing = paths, preprocessing
-        self._batch_size, self._threads = batch_size, threads
+        self._batch_size = batch_size
+        self._decoded = _decoded(paths, manifest, batch_size, threads)
 
     def images(self) -> Iterator[Images]:
-        """Batches as uint8 [n, S, S, 3]."""
-        images: list[Images] = []
-        decoded = _decoded(self._paths, self._preprocessing, self._batch_size, self._threads)
-        with contextlib.closing(decoded):
-            for index, (_, image) in enumerate(decoded):
-                if isinstance(image, UnreadableImage):
-                    self.unreadable.append(index)
-                    continue
-                images.append(image)
-                if len(images) == self._batch_size:
-                    yield np.stack(images)
-                    images = []
-        if images:
-            yield np.stack(images)
+        """Batches as uint8 [n, S, S, 3], once."""
+        with contextlib.closing(self._decoded):
+            readable = self._readable_images()
+            while batch := list(islice(readable, self._batch_size)):
+                yield np.stack(batch)
+
+    def _readable_images(self) -> Iterator[Images]:
+        for index, (_, image) in enumerate(self._decoded):
+            if isinstance(image, UnreadableImage):
+                self.unreadable.append(index)
+            else:
+                yield image
 
     def readable(self, paths: Sequence[str]) -> list[str]:
         """The paths of the readable photos, once all are decoded."""
@@ -151,12 +150,12 @@ def map_ahead(
 
 
 def _decoded(
-    photos: Iterable[str | Photo], preprocessing: Preprocessing, batch_size: int, threads: int | None
+    photos: Iterable[str | Photo], manifest: Manifest, batch_size: int, threads: int | None
 ) -> Generator[tuple[str, Decoded]]:
     """Each photo's path with its image, in order, a few batches ahead."""
     items = (Photo(photo) if isinstance(photo, str) else photo for photo in photos)
     ahead = BATCHES_DECODED_AHEAD * batch_size
-    decode = functools.partial(_decode, preprocessing=preprocessing)
+    decode = functools.partial(_decode, preprocessing=Preprocessing.from_json(manifest.preprocessing))
     with contextlib.closing(map_ahead(decode, items, threads, ahead, lambda photo: len(photo.content or b""))) as found:
         for photo, image in found:
             yield photo.path, image
@@ -179,19 +178,20 @@ class _Queue:
         self._decoded = decoded
         self._ends = BatchEnds(batch_size)
         self._images: list[Images] = []  # of the batch that is being filled
-        self._waiting: deque[tuple[str, UnreadableImage | None]] = deque()
+        self._waiting: deque[str | Tagged] = deque()  # paths of readable photos, and unreadable photos
         self._errors = 0  # among those waiting
 
     def batches(self) -> Iterator[Images]:
         """Batches, uint8 [n, S, S, 3]; ends early if too many errors wait for photos before them."""
         for path, image in self._decoded:
-            error = image if isinstance(image, UnreadableImage) else None
-            self._waiting.append((path, error))
+            readable = not isinstance(image, UnreadableImage)
             if isinstance(image, UnreadableImage):
+                self._waiting.append(Tagged(path, error=str(image)))
                 self._errors += 1
             else:
+                self._waiting.append(path)
                 self._images.append(image)
-            if self._ends.add(error is None):
+            if self._ends.add(readable):
                 yield self._batch()
             if self._errors >= MAX_WAITING_ERRORS:
                 return
@@ -207,12 +207,11 @@ class _Queue:
         """The photos of one batch, and the unreadable ones before and between them."""
         for row in scores:
             yield from self.leading_errors()
-            path, _ = self._waiting.popleft()
-            yield Tagged(path, select_tags(row, engine.manifest, selection))
+            yield Tagged(str(self._waiting.popleft()), select_tags(row, engine.manifest, selection))
 
     def leading_errors(self) -> Iterator[Tagged]:
         """The unreadable photos at the head of the queue."""
-        while self._waiting and (error := self._waiting[0][1]) is not None:
-            path, _ = self._waiting.popleft()
+        while self._waiting and isinstance(first := self._waiting[0], Tagged):
+            self._waiting.popleft()
             self._errors -= 1
-            yield Tagged(path, error=str(error))
+            yield first

@@ -12,7 +12,6 @@ from mlzsl.engines.artifact.modelfile import Scores
 from mlzsl.engines.engine import Engine
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_similarity
-from mlzsl.imaging import Preprocessing
 from mlzsl.runtime.labelled import LabelledPhotos
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE, ReadableBatches
 from mlzsl.runtime.thresholds.operating_point import (
@@ -103,7 +102,7 @@ def learn_thresholds(
         FailureError: not one photo could be read, a score is NaN, or too few labels have enough photos to predict the
             others from.
     """
-    batches = ReadableBatches(photos.paths, Preprocessing.from_json(engine.manifest.preprocessing), batch_size, threads)
+    batches = ReadableBatches(photos.paths, engine.manifest, batch_size, threads)
     parts = []
     with progress("scoring", len(photos.paths), "photos", quiet) as bar:
         for rows in engine.run(batches.images()):

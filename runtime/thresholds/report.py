@@ -52,14 +52,33 @@ def macro_averages(learned: LearnedThresholds) -> dict[str, MacroAverage]:
 
 def as_json(learned: LearnedThresholds) -> dict[str, Any]:
     """Every number."""
+    validation = learned.validation
+    prediction = validation and {
+        "method": str(validation.method),
+        "overlap": validation.overlap,
+        "interval": COVERAGE,
+        "coverage": validation.coverage,
+        "overlaps_of_methods": {str(method): value for method, value in validation.overlaps.items()},
+    }
     return {
         "goal": str(learned.goal),
         "photos": learned.photos,
         "unreadable": learned.unreadable,
         "min_photos": learned.min_photos,
         "averages": macro_averages(learned),
-        "prediction": learned.validation and _prediction(learned.validation),
-        "labels": [_label(found) for found in learned.labels],
+        "prediction": prediction,
+        "labels": [
+            {
+                "label": found.label.name,
+                "seen": found.label.seen,
+                "predicted": found.predicted,
+                "low": found.low,
+                "high": found.high,
+                "positives": found.positives,
+            }
+            | asdict(found.point)
+            for found in learned.labels
+        ],
     }
 
 
@@ -121,24 +140,3 @@ def _notes(learned: LearnedThresholds) -> list[str]:
         f"{learned.unreadable:,} photos could not be read and were skipped": learned.unreadable,
     }
     return [note for note, applies in notes.items() if applies]
-
-
-def _prediction(validation: CrossValidation) -> dict[str, Any]:
-    return {
-        "method": str(validation.method),
-        "overlap": validation.overlap,
-        "interval": COVERAGE,
-        "coverage": validation.coverage,
-        "overlaps_of_methods": {str(method): value for method, value in validation.overlaps.items()},
-    }
-
-
-def _label(found: LabelThreshold) -> dict[str, Any]:
-    return {
-        "label": found.label.name,
-        "seen": found.label.seen,
-        "predicted": found.predicted,
-        "low": found.low,
-        "high": found.high,
-        "positives": found.positives,
-    } | asdict(found.point)

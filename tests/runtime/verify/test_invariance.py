@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from mlzsl.engines.opening import BACKENDS, open_engine
-from mlzsl.runtime.verify.invariance import variations
-from mlzsl.runtime.verify.verify import verify
+from mlzsl.runtime.verify.verify import variations, verify
 
 THRESHOLDS = np.full(6, 0.5, np.float32)
 OFF = np.float32(1e-3)
