@@ -226,8 +226,8 @@ def run_once(job: Job, fold: Fold, graph: ClassGraph, backbone: Backbone, quiet:
     key = sha256_of_bytes(
         json.dumps(settings | {"torch": torch.__version__}, sort_keys=True).encode(),
         source_sha256(SOURCE_PACKAGES).encode(),
-        *_bytes_of(training_graph),
-        *_bytes_of(test_graph),
+        *(each.tobytes() for each in (graph.embeddings, graph.adjacency, graph.external_logits, graph.seen)),
+        json.dumps(graph.target_synsets).encode(),
         data.key().encode(),
         test.features.tobytes(),
         test.logits.tobytes(),
@@ -263,10 +263,6 @@ def _resume(
         log(f"note: {error} The run is repeated from the start.", quiet)
         return False
     return True
-
-
-def _bytes_of(graph: GraphTensors) -> list[bytes]:
-    return [each.numpy().tobytes() for each in (graph.embeddings, graph.edges, graph.external_logits, graph.is_a)]
 
 
 def source_sha256(packages: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """Backdrops of the scene types: areas, planks or tiles in typical colours."""
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,52 +22,42 @@ CONCRETE = Palette((0.7, 0.85), (0.08, 0.3), (0.45, 0.75))
 
 
 def draw_backdrop(name: str, size: int, generator: Generator) -> Pixels:
-    """Draw a random backdrop of a name of BACKDROP_NAMES."""
-    return BACKDROPS[name](size, generator)
+    """Draw a random backdrop of a name of BACKDROPS."""
+    pattern, *palettes = BACKDROPS[name]
+    return pattern(size, generator, *palettes)
 
 
-def _horizon(above: Palette, below: Palette) -> Callable[[int, Generator], Pixels]:
+def _horizon(size: int, generator: Generator, above: Palette, below: Palette) -> Pixels:
     """Two areas with a slightly tilted border."""
-
-    def draw(size: int, generator: Generator) -> Pixels:
-        height = generator.uniform(0.3, 0.7) + generator.normal(0, 0.04) * np.linspace(-1, 1, size)
-        is_below = np.linspace(0, 1, size)[:, None] > height[None, :]
-        return np.where(is_below[..., None], below.colour(generator), above.colour(generator))
-
-    return draw
+    height = generator.uniform(0.3, 0.7) + generator.normal(0, 0.04) * np.linspace(-1, 1, size)
+    is_below = np.linspace(0, 1, size)[:, None] > height[None, :]
+    return np.where(is_below[..., None], below.colour(generator), above.colour(generator))
 
 
-def _planks(palette: Palette) -> Callable[[int, Generator], Pixels]:
+def _planks(size: int, generator: Generator, palette: Palette) -> Pixels:
     """Planks of different shades."""
-
-    def draw(size: int, generator: Generator) -> Pixels:
-        boards = int(generator.integers(4, 9))
-        shades = generator.normal(0, 14, boards)[np.arange(size) * boards // size]
-        return palette.colour(generator) + np.broadcast_to(shades[:, None], (size, size))[..., None]
-
-    return draw
+    count = int(generator.integers(4, 9))
+    shades = generator.normal(0, 14, count)[np.arange(size) * count // size]
+    return palette.colour(generator) + np.broadcast_to(shades[:, None], (size, size))[..., None]
 
 
-def _grid(palette: Palette) -> Callable[[int, Generator], Pixels]:
+def _tiles(size: int, generator: Generator, palette: Palette) -> Pixels:
     """Tiles with dark joints."""
-
-    def draw(size: int, generator: Generator) -> Pixels:
-        side = size / generator.uniform(4, 7)
-        joints = (np.arange(size) + generator.uniform(0, side)) % side < max(1.0, size / 64)
-        dark = np.where(joints[:, None] | joints[None, :], -45.0, 0.0)
-        return palette.colour(generator) + dark[..., None]
-
-    return draw
+    side = size / generator.uniform(4, 7)
+    joints = (np.arange(size) + generator.uniform(0, side)) % side < max(1.0, size / 64)
+    dark = np.where(joints[:, None] | joints[None, :], -45.0, 0.0)
+    return palette.colour(generator) + dark[..., None]
 
 
-BACKDROPS: dict[str, Callable[[int, Generator], Pixels]] = {
-    "street": _horizon(SKY, ASPHALT),
-    "meadow": _horizon(SKY, GRASS),
-    "water": _horizon(SKY, SEA),
-    "table": _planks(WOOD),
-    "room": _horizon(WALL, CARPET),
-    "desk": _planks(PALE),
-    "tiles": _grid(TILE),
-    "hall": _grid(CONCRETE),
+# The pattern of each scene type and its palettes.
+BACKDROPS: dict[str, tuple[Any, ...]] = {
+    "street": (_horizon, SKY, ASPHALT),
+    "meadow": (_horizon, SKY, GRASS),
+    "water": (_horizon, SKY, SEA),
+    "table": (_planks, WOOD),
+    "room": (_horizon, WALL, CARPET),
+    "desk": (_planks, PALE),
+    "tiles": (_tiles, TILE),
+    "hall": (_tiles, CONCRETE),
 }
 BACKDROP_NAMES = tuple(BACKDROPS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mlzsl.cli.errors import FailureError
-from mlzsl.train.datasets.synthetic.shapes import draw_shape
+from mlzsl.train.datasets.synthetic.shapes import SHAPES, draw_shape, ellipse, line
 
 PACKAGE = "qtawesome"  # only its font files are read; it is not imported, as that needs Qt
 FONTS = {"mdi": "materialdesignicons6-webfont", "fa": "fontawesome6-solid-webfont", "ph": "phosphor", "ri": "remixicon"}
@@ -26,10 +26,10 @@ def mask_of(drawing: str) -> Image.Image:
     """
     plain, _, variant = drawing.partition("/")
     if variant:
-        return VARIANTS[variant](mask_of(plain))
+        return draw_shape(VARIANTS[variant], mask_of(plain).copy())
     family, _, name = drawing.partition(":")
     if family == "shape":
-        return draw_shape(name, MASK_SIZE)
+        return draw_shape(SHAPES[name], Image.new("L", (MASK_SIZE, MASK_SIZE)))
     glyphs = _glyphs(family)
     if name not in glyphs:
         raise FailureError(f"the icon font {FONTS[family]} has no glyph {name!r}; install qtawesome 1.4 or later.")
@@ -40,26 +40,15 @@ def mask_of(drawing: str) -> Image.Image:
     return _fitted(canvas)
 
 
-def _striped(mask: Image.Image) -> Image.Image:
-    """Erase three thin diagonals."""
-    erased = mask.copy()
-    draw = ImageDraw.Draw(erased)
-    for start in (-MASK_SIZE // 2, 0, MASK_SIZE // 2):
-        draw.line((start, 0, start + MASK_SIZE, MASK_SIZE), fill=0, width=9)
-    return erased
-
-
-def _dotted(mask: Image.Image) -> Image.Image:
-    """Erase nine round holes."""
-    erased = mask.copy()
-    draw = ImageDraw.Draw(erased)
-    for x in (0.25, 0.5, 0.75):
-        for y in (0.25, 0.5, 0.75):
-            draw.circle((x * MASK_SIZE, y * MASK_SIZE), 9, fill=0)
-    return erased
-
-
-VARIANTS = {"striped": _striped, "dotted": _dotted}
+# What a variant of a drawing erases: three thin diagonals, or nine round holes.
+VARIANTS = {
+    "striped": [line((start, 0), (start + 100, 100), width=9 / 1.92, ink=False) for start in (-50, 0, 50)],
+    "dotted": [
+        ellipse(x - 9 / 1.92, y - 9 / 1.92, x + 9 / 1.92, y + 9 / 1.92, ink=False)
+        for x in (25, 50, 75)
+        for y in (25, 50, 75)
+    ],
+}
 
 
 def _fitted(canvas: Image.Image) -> Image.Image:

@@ -106,7 +106,7 @@ def generate_single_objects(count: int, seed: int, size: int) -> tuple[Pixels, n
         generator = np.random.default_rng([SCENES_VERSION, seed, number, 1])
         classes[number] = generator.integers(len(external_classes()))
         index = external_classes()[classes[number]]
-        item = SceneObject(imagenet.synsets[index], EXTERNALS[imagenet.labels[index]].split())
+        item = imagenet.synsets[index], EXTERNALS[imagenet.labels[index]].split()
         named = generator.integers(len(BACKDROP_NAMES)) if generator.random() < BACKDROP_PROBABILITY else None
         backdrop = None if named is None else BACKDROP_NAMES[named]
         images[number] = _render([item], size, (0.5, 0.95), generator, backdrop)
@@ -151,14 +151,6 @@ def _read_settings(folder: Path) -> object:
         return None
 
 
-@dataclass(frozen=True)
-class SceneObject:
-    """An object to draw: its synset, which decides its appearance, and the drawings to choose from."""
-
-    synset: str
-    drawings: list[str]
-
-
 def _scene(number: int, settings: SceneSettings) -> tuple[Pixels, set[str]]:
     """Draw one scene; return it with its labels."""
     generator = np.random.default_rng([settings.version, settings.seed, number, 0])
@@ -171,22 +163,29 @@ def _scene(number: int, settings: SceneSettings) -> tuple[Pixels, set[str]]:
         labels.append(str(generator.choice(choices)).replace("_", " "))
     scale = (0.42, 0.62) if count <= 2 else (0.34, 0.5)
     coco = load_label_set("coco80")
-    objects = [SceneObject(coco.synsets[coco.labels.index(each)], TARGETS[each].split()) for each in labels]
+    objects = [(coco.synsets[coco.labels.index(each)], TARGETS[each].split()) for each in labels]
     return _render(objects, settings.size, scale, generator, backdrop), set(labels)
 
 
 def _render(
-    objects: list[SceneObject], size: int, scale: tuple[float, float], generator: Generator, backdrop: str | None
+    objects: list[tuple[str, list[str]]],
+    size: int,
+    scale: tuple[float, float],
+    generator: Generator,
+    backdrop: str | None,
 ) -> Pixels:
-    """Draw the background, clutter, the objects back to front and clutter before them; add blur and noise."""
+    """Draw the background, clutter, the objects back to front and clutter before them; add blur and noise.
+
+    An object is its synset, which decides its appearance, and the drawings to choose from.
+    """
     canvas, background = _background(size, generator, backdrop)
     for _ in range(generator.integers(1, 6)):
         _clutter(canvas, background, generator)
     corners = generator.permutation(4)
-    for index, item in enumerate(objects):
+    for index, (synset, drawings) in enumerate(objects):
         corner = None if len(objects) == 1 else int(corners[index % 4])
-        drawing = str(generator.choice(item.drawings))
-        _paste_object(canvas, drawing, appearance_of(item.synset), background, scale, corner, generator)
+        drawing = str(generator.choice(drawings))
+        _paste_object(canvas, drawing, appearance_of(synset), background, scale, corner, generator)
     if generator.random() < 0.3:
         _clutter(canvas, background, generator)
     if generator.random() < 0.3:

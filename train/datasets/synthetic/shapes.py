@@ -3,7 +3,7 @@
 Coordinates run from 0 to 100, right and down. `ink=False` erases. Masks are uint8, mode L: 255 inside, 0 outside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from PIL import Image, ImageDraw
 
@@ -286,9 +286,9 @@ SHAPES: dict[str, list[Primitive]] = {
 }
 
 
-def draw_shape(name: str, size: int) -> Image.Image:
-    """Draw a silhouette of SHAPES as a mask, uint8 L, size × size."""
-    mask = Image.new("L", (size, size))
-    for primitive in SHAPES[name]:
-        primitive(ImageDraw.Draw(mask), size / 100)
+def draw_shape(primitives: Iterable[Primitive], mask: Image.Image) -> Image.Image:
+    """Draw primitives in order on a square mask, in place, and return it."""
+    draw, scale = ImageDraw.Draw(mask), mask.width / 100
+    for primitive in primitives:
+        primitive(draw, scale)
     return mask
