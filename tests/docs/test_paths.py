@@ -11,7 +11,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in
 FOLDERS = [*sorted(link.name for link in (ROOT / "src" / "mlzsl").iterdir()), "tests", "tools", "benchmarks", "docs"]
 NAMED = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+?)/?`")
 DOTTED = re.compile(r"\bmlzsl(?:\.\w+)+")
-METADATA_KEYS = {"mlzsl.manifest", "mlzsl.seal", "mlzsl.golden"}  # of a model file
+METADATA_KEYS = {"mlzsl.manifest", "mlzsl.checksum", "mlzsl.seal", "mlzsl.golden"}  # of a model file
 
 
 @pytest.mark.parametrize("page", PAGES)
