@@ -42,15 +42,22 @@ class Taxonomy:
     folder: Path = field(default=DATA, repr=False)  # of glosses and plurals, which are read on first use
 
     @staticmethod
+    @functools.cache  # the data never changes, and many callers use it
     def shipped() -> "Taxonomy":
         """All 82,115 noun synsets of WordNet 3.0, read once from the package's data."""
-        return _shipped()
+        with np.load(DATA / "hierarchy.npz", allow_pickle=False) as arrays:
+            counts = arrays["hypernym_counts"]
+            return Taxonomy(
+                offsets=np.cumsum(arrays["offset_steps"], dtype=np.int32),
+                hypernym_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+                hypernyms=arrays["hypernyms"],
+                hyponym_counts=arrays["hyponym_counts"],
+                lemma_lines=_lines(DATA / "lemmas.txt.xz"),
+                lemma_senses=arrays["senses"],
+            )
 
     def __len__(self) -> int:
         return len(self.offsets)
-
-    def __contains__(self, synset: str) -> bool:
-        return synset in self.indices
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -198,20 +205,6 @@ def similar_words(word: str, words: Iterable[str], count: int, cutoff: float = 0
     # Only words of the same first letter and a similar length are compared: 117,000 lemmas would take seconds.
     candidates = [other for other in words if other[:1] == word[:1] and abs(len(other) - len(word)) <= 3]
     return difflib.get_close_matches(word, candidates, count, cutoff)
-
-
-@functools.cache  # the data never changes, and many callers use it
-def _shipped() -> Taxonomy:
-    with np.load(DATA / "hierarchy.npz", allow_pickle=False) as arrays:
-        counts = arrays["hypernym_counts"]
-        return Taxonomy(
-            offsets=np.cumsum(arrays["offset_steps"], dtype=np.int32),
-            hypernym_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
-            hypernyms=arrays["hypernyms"],
-            hyponym_counts=arrays["hyponym_counts"],
-            lemma_lines=_lines(DATA / "lemmas.txt.xz"),
-            lemma_senses=arrays["senses"],
-        )
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -13,12 +13,13 @@ one written is the lowest. Rows are computed in blocks, so memory is the result 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlzsl.graph.taxonomy import Taxonomy
+
+_Members = tuple[NDArray[np.intp], NDArray[np.uint16]]
 
 PAIRS_AT_ONCE = 2**21  # pairs in a block of rows, 2 bytes each: fits a CPU's cache
 
@@ -34,7 +35,8 @@ def wup_similarity(taxonomy: Taxonomy, a: Sequence[str], b: Sequence[str] | None
     Raises:
         UnknownSynsetError: a name that the taxonomy does not have.
     """
-    rows, columns = _indices(taxonomy, a), _indices(taxonomy, a if b is None else b)
+    rows = [taxonomy.index(synset) for synset in a]
+    columns = rows if b is None else [taxonomy.index(synset) for synset in b]
     similarities = np.empty((len(rows), len(columns)))
     values = _values_of_codes(taxonomy)
     for start, codes in _code_blocks(taxonomy, rows, columns):
@@ -50,24 +52,12 @@ def wup_adjacency(taxonomy: Taxonomy, synsets: Sequence[str], threshold: float) 
     Raises:
         UnknownSynsetError: a name that the taxonomy does not have.
     """
-    indices = _indices(taxonomy, synsets)
+    indices = [taxonomy.index(synset) for synset in synsets]
     adjacency = np.empty((len(indices), len(indices)), np.bool_)
     above = _values_of_codes(taxonomy) > threshold
     for start, codes in _code_blocks(taxonomy, indices, indices):
         above.take(codes, out=adjacency[start : start + len(codes)], mode="clip")
     return adjacency
-
-
-@dataclass(frozen=True)
-class _Members:
-    """The nodes below an ancestor and their steps up to it, both [n]."""
-
-    nodes: NDArray[np.intp]
-    steps: NDArray[np.uint16]
-
-
-def _indices(taxonomy: Taxonomy, synsets: Sequence[str]) -> list[int]:
-    return [taxonomy.index(synset) for synset in synsets]
 
 
 def _code_blocks(taxonomy: Taxonomy, rows: list[int], columns: list[int]) -> Iterator[tuple[int, NDArray[np.uint16]]]:
@@ -82,16 +72,16 @@ def _code_blocks(taxonomy: Taxonomy, rows: list[int], columns: list[int]) -> Ite
         codes = np.zeros((len(block), len(columns)), np.uint16)
         row_members = _members(block, steps_up)
         for ancestor in sorted(row_members.keys() & column_members.keys(), key=rank.__getitem__):
-            left, right = row_members[ancestor], column_members[ancestor]
-            path = (left.steps + np.uint16(bases[ancestor]))[:, None] + right.steps[None, :]
-            if len(right.nodes) == len(columns):
-                codes[left.nodes] = path
+            (left, left_steps), (right, right_steps) = row_members[ancestor], column_members[ancestor]
+            path = (left_steps + np.uint16(bases[ancestor]))[:, None] + right_steps[None, :]
+            if len(right) == len(columns):
+                codes[left] = path
             else:
-                codes[np.ix_(left.nodes, right.nodes)] = path
+                codes[np.ix_(left, right)] = path
         for row, index in enumerate(block):
             if index in column_members and _is_own_lowest(taxonomy, index, steps_up[index]):
-                own = column_members[index]
-                codes[row, own.nodes] = np.uint16(bases[index]) + own.steps
+                nodes, steps = column_members[index]
+                codes[row, nodes] = np.uint16(bases[index]) + steps
         yield start, codes
 
 
@@ -104,17 +94,14 @@ def _steps_up(taxonomy: Taxonomy, index: int) -> dict[int, int]:
 
 
 def _members(indices: list[int], steps_up: dict[int, dict[int, int]]) -> dict[int, _Members]:
-    """The nodes below each ancestor, from the steps of each node up to its ancestors."""
+    """The nodes below each ancestor and their steps up to it, [n] each."""
     nodes: dict[int, list[int]] = {}
     steps: dict[int, list[int]] = {}
     for node, index in enumerate(indices):
         for ancestor, count in steps_up[index].items():
             nodes.setdefault(ancestor, []).append(node)
             steps.setdefault(ancestor, []).append(count)
-    return {
-        ancestor: _Members(np.array(nodes[ancestor], np.intp), np.array(steps[ancestor], np.uint16))
-        for ancestor in nodes
-    }
+    return {ancestor: (np.array(nodes[ancestor], np.intp), np.array(steps[ancestor], np.uint16)) for ancestor in nodes}
 
 
 def _depth_ranks(taxonomy: Taxonomy, indices: set[int]) -> dict[int, int]:

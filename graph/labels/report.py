@@ -8,9 +8,8 @@ from pathlib import Path
 from mlzsl.graph.classgraph import THRESHOLD, ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.source import Embeddings, Origin
 from mlzsl.graph.embeddings.taxonomy import TaxonomyEmbeddings
-from mlzsl.graph.labels.files import read_label_file
 from mlzsl.graph.labels.linking import LinkedLabel
-from mlzsl.graph.labels.sets import NAMED_SETS, LabelSet, link_label_file, load_label_set
+from mlzsl.graph.labels.sets import NAMED_SETS, LabelSet, link_label_file, load_label_set, read_label_file
 from mlzsl.graph.taxonomy import Taxonomy
 
 

@@ -1,18 +1,23 @@
-"""Label sets: labels with their synsets, by name (coco80, nuswide81, voc20, imagenet1k) or from a text file."""
+"""Label sets: labels with their synsets, by name (coco80, nuswide81, voc20, imagenet1k) or from a text file.
+
+A text file has one label a line, optionally `label<TAB>synset`, where the synset is `dog.n.01` or `n02084071`.
+"""
 
 import difflib
 import functools
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.outputs import sha256_of_bytes
-from mlzsl.graph.labels.files import LabelFile, read_label_file
 from mlzsl.graph.labels.linking import LinkedLabel, link_label
 from mlzsl.graph.taxonomy import DATA, Taxonomy
 
 NAMED_SETS = ("coco80", "nuswide81", "voc20", "imagenet1k")
+MAX_BYTES = 8 * 2**20  # of a text file; 22,000 labels take less than one million
+MAX_LABEL_LENGTH = 200  # characters
 HAND_LINKED_SETS = ("coco80", "nuswide81", "voc20")  # the first that has a name decides its synset
 
 # The unseen classes of the paper, section 4.1, in each set's own order.
@@ -45,6 +50,24 @@ class LabelSet:
         return sha256_of_bytes("\n".join(self.labels).encode(), "\n".join(self.synsets).encode())
 
 
+@dataclass(frozen=True)
+class LabelLine:
+    """One label as it is written in the file."""
+
+    line: int  # from 1
+    label: str
+    synset: str | None  # the text after the tab
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """The labels of a file in its order, and a sentence for each invalid line."""
+
+    path: str
+    lines: tuple[LabelLine, ...]
+    problems: tuple[tuple[int, str], ...]  # line, sentence
+
+
 def load_label_set(name_or_path: str | Path) -> LabelSet:
     """Return a named label set (`coco80`, `nuswide81`, `voc20`, `imagenet1k`), or read a text file of labels.
 
@@ -70,6 +93,31 @@ def load_label_set(name_or_path: str | Path) -> LabelSet:
         more = f" There {'is' if count == 1 else 'are'} {count} more; `mlzsl-labels {name}` lists all." if count else ""
         raise UsageError(problems[0] + more)
     return LabelSet(name, tuple(line.label for line in file.lines), tuple(link.synset for link in linked if link))
+
+
+def read_label_file(path: str | Path) -> LabelFile:
+    """Read a file of labels; invalid lines (blank, repeated, malformed) become sentences in `problems`.
+
+    Raises:
+        UsageError: the file is not readable text: missing, a folder, too large, not UTF-8, or empty.
+    """
+    text = _read_text(Path(path))
+    lines: list[LabelLine] = []
+    problems: list[tuple[int, str]] = []
+    first_lines: dict[str, int] = {}
+    for number, row in enumerate(text.splitlines(), start=1):
+        before, tab, after = row.partition("\t")
+        label, synset = " ".join(before.split()), after.strip()
+        key = label.casefold().replace("_", " ")
+        problem = _problem(row, label, bool(tab), synset)
+        if problem is None and key in first_lines:
+            problem = f"{label!r} is already on line {first_lines[key]}; remove one of them."
+        if problem is None:
+            first_lines[key] = number
+            lines.append(LabelLine(number, label, synset or None))
+        else:
+            problems.append((number, f"{path}, line {number}: {problem}"))
+    return LabelFile(str(path), tuple(lines), tuple(problems))
 
 
 def link_label_file(file: LabelFile) -> tuple[list[LinkedLabel | None], list[str]]:
@@ -101,3 +149,41 @@ def known_names() -> Mapping[str, str]:
 def _named(name: str) -> LabelSet:
     rows = [row.split("\t") for row in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()]
     return LabelSet(name, tuple(label for label, _ in rows), tuple(synset for _, synset in rows))
+
+
+def _read_text(path: Path) -> str:
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name a text file of labels, one a line.")
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({reason_of(error)}); name a text file of labels.") from error
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; a file of labels has one name a line.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise UsageError(f"{path}, line {line}: the byte 0x{byte:02x} is not UTF-8; save the file as UTF-8.") from error
+    if not text.strip():
+        raise UsageError(f"{path}: has no labels; write one a line.")
+    return text
+
+
+def _problem(row: str, label: str, has_tab: bool, synset: str) -> str | None:
+    """What is wrong with a line, as the end of a sentence; None if nothing is."""
+    if not row.strip():
+        return "is blank; remove the line."
+    if not label:
+        return "has no label before the tab; write label<TAB>synset."
+    if "\t" in synset:
+        return "has more than one tab; write label<TAB>synset."
+    if has_tab and not synset:
+        return f"has no synset after the tab of {label!r}; write one such as dog.n.01, or remove the tab."
+    if len(label) > MAX_LABEL_LENGTH:
+        return f"has a label of {len(label)} characters; the limit is {MAX_LABEL_LENGTH}."
+    if any(unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs", "Cn"} for character in label):
+        return f"has a character that cannot be printed in {label!r}; remove it."
+    return None

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.graph.embeddings import vectorfile
+from mlzsl.graph.embeddings import text
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import EmbeddedLabels, Origin
-from mlzsl.graph.embeddings.vectorfile import read_vectors
+from mlzsl.graph.embeddings.text import read_vectors
 from mlzsl.graph.labels.linking import UnlinkedLabelError
 from mlzsl.graph.labels.sets import NAMED_SETS, LabelSet, load_label_set
 
@@ -136,7 +136,7 @@ def test_a_damaged_vector_file_is_one_sentence_with_its_line(tmp_path: Path, con
 
 
 def test_an_endless_line_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectorfile, "MAX_LINE", 1000)
+    monkeypatch.setattr(text, "MAX_LINE", 1000)
     path = tmp_path / "endless.txt"
     path.write_bytes(b"dog " + b"1 " * 10_000)
     with pytest.raises(UsageError, match=r"line 1: is over 1,000 bytes long"):

@@ -8,7 +8,7 @@ import pytest
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.graph.labels import files as labelfile
+from mlzsl.graph.labels import sets
 from mlzsl.graph.labels.linking import UnlinkedLabelError, link_label
 from mlzsl.graph.labels.sets import NAMED_SETS, UNSEEN, LabelSet, known_names, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
@@ -153,7 +153,7 @@ def test_an_invalid_label_file_is_one_sentence_with_its_line(
 
 
 def test_a_label_file_over_the_limit_is_refused(write: WriteLabels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelfile, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(sets, "MAX_BYTES", 2**20)
     with pytest.raises(UsageError, match="is larger than 1 MiB"):
         load_label_set(write(b"dog\n" * 2**19))
 
