@@ -1,4 +1,4 @@
-"""Which labels become tags: what was asked for, best first."""
+"""Selection of tags: the requested labels, best first."""
 
 import numpy as np
 import pytest
@@ -21,11 +21,11 @@ def test_without_thresholds_the_best_five_best_first_ties_in_label_order():
     assert names(PLAIN) == ["cat", "café", "dog", "zebra", "snowboard"]
 
 
-def test_the_models_own_thresholds_hold_where_it_has_them():
+def test_the_models_own_thresholds_apply_if_it_has_them():
     assert names(OWN) == ["cat", "café", "dog", "zebra"]
 
 
-def test_what_is_asked_for_holds_alone():
+def test_flags_replace_the_default_selection():
     assert names(OWN, top_k=6) == ["cat", "café", "dog", "zebra", "snowboard", "traffic light"]
     assert names(OWN, threshold=0.7) == ["cat", "café"]
     assert names(PLAIN, threshold=0.5) == ["cat", "café", "dog", "zebra"]
@@ -34,7 +34,7 @@ def test_what_is_asked_for_holds_alone():
     assert names(PLAIN, top_k=100) == names(OWN, top_k=6)
 
 
-def test_thresholds_that_only_some_labels_have_are_not_mixed_with_none():
+def test_thresholds_of_only_some_labels_are_ignored():
     some = manifest(labels=(Label("dog", "dog.n.01", True, 0.99), *LABELS[1:]))
     assert names(some) == names(PLAIN)
 
@@ -51,5 +51,5 @@ def test_impossible_rules_are_refused(asked):
         choose_selection(PLAIN, **asked)
 
 
-def test_a_name_is_fit_for_a_terminal():
+def test_a_name_is_escaped_for_a_terminal():
     assert Tagged("a\x1b[31m\nb\udce9é.jpg").name == r"a\x1b[31m\nb\udce9é.jpg"

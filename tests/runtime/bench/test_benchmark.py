@@ -75,10 +75,10 @@ def test_percentiles_are_the_sorted_latencies_interpolated(seconds):
     ordered = sorted(seconds)
 
     def naive(share: float) -> float:
-        place = share * (len(ordered) - 1)
-        low = math.floor(place)
+        index = share * (len(ordered) - 1)
+        low = math.floor(index)
         high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+        return ordered[low] + (index - low) * (ordered[high] - ordered[low])
 
     found = latency(seconds)
     assert found.batches == len(seconds)
@@ -169,7 +169,7 @@ def test_unreadable_photos_alone_are_refused(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (("--batch-sizes", "1,zero"), "'1,zero' is not a list of whole numbers"),
         (("--in-flight", "0"), "'0' is not a list of whole numbers"),
@@ -182,8 +182,8 @@ def test_unreadable_photos_alone_are_refused(tiny_model, tmp_path):
         (("--engine", "other.onnx"), "--engine other.onnx: MODEL"),
     ],
 )
-def test_wrong_flags_are_answered_in_one_sentence(tiny_model, arguments, words):
-    assert words in refused(tiny_model.path, *arguments)
+def test_invalid_flags_are_refused_in_one_sentence(tiny_model, arguments, message):
+    assert message in refused(tiny_model.path, *arguments)
 
 
 def test_a_missing_model_is_named(tmp_path):

@@ -15,7 +15,7 @@ from mlzsl.runtime.bench.cli import main
 from mlzsl.runtime.bench.compare import Baseline, Comparison, Skipped, compare, open_baselines
 from mlzsl.runtime.bench.load import Spread
 
-PICTURES = random_images(2)
+IMAGES = random_images(2)
 
 
 def run(*arguments: object):
@@ -58,9 +58,9 @@ def test_speedups_are_ratios_within_a_repeat():
         time.baseline("ONNX Runtime fp32, Pillow", 0.5, 0.25),
         time.baseline("slowest", 1.0, 0.5),
     ]
-    paths = [f"{place}.jpg" for place in range(10)]
+    paths = [f"{index}.jpg" for index in range(10)]
     skipped = [Skipped("TensorRT", "none")]
-    found = compare(baselines, skipped, paths, PICTURES, batch_size=4, repeats=3, quiet=True, clock=time.clock)
+    found = compare(baselines, skipped, paths, IMAGES, batch_size=4, repeats=3, quiet=True, clock=time.clock)
     assert [each.speedup for each in found.baselines] == [Spread(1, 1, 1), Spread(4, 4, 4), Spread(8, 8, 8)]
     assert found.baselines[0].photos_per_second.low < found.baselines[0].photos_per_second.high
     assert found.reference == "ONNX Runtime fp32, Pillow"
@@ -71,7 +71,7 @@ def test_speedups_are_ratios_within_a_repeat():
     assert time.runs[3:] == 3 * [(name, 10) for name, _ in warm_up]
 
 
-def test_what_is_installed_runs_and_the_rest_is_listed_with_its_reason(tiny_model, images):
+def test_installed_baselines_run_and_the_others_are_listed_with_the_reason(tiny_model, images):
     result = run(
         "compare", tiny_model.path, "--photos", images, "--count", 6, "--batch-size", 2, "--repeats", 2,
         "--threads", 1, "--json",
@@ -106,17 +106,17 @@ def test_other_models_and_missing_libraries(tiny_model, tmp_path, images, monkey
     assert "TensorRT" not in reasons
 
 
-def test_a_table_is_printed_with_what_did_not_run(tiny_model, images):
+def test_the_report_lists_skipped_baselines(tiny_model, images):
     result = run("compare", tiny_model.path, "--photos", images, "--count", 3, "--repeats", 1, "--threads", 1, "-q")
     assert result.exit_code == 0, result.output
     assert "ONNX Runtime fp32, Pillow" in result.stdout
     assert "skipped: TensorRT:" in result.stdout
 
 
-def test_wrong_use_is_answered_in_one_sentence(tiny_model, tmp_path, images):
+def test_usage_errors_are_one_sentence(tiny_model, tmp_path, images):
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"other")
-    for arguments, words in (
+    for arguments, message in (
         ((), "--photos: is missing"),
         (("--photos", images, "--checkpoint", other), "was exported from a checkpoint with"),
         (("--photos", images, "--checkpoint", tmp_path / "none"), "no such file"),
@@ -127,12 +127,12 @@ def test_wrong_use_is_answered_in_one_sentence(tiny_model, tmp_path, images):
     ):
         result = run("compare", tiny_model.path, *arguments)
         assert result.exit_code == 2, result.output
-        assert words in result.stderr
+        assert message in result.stderr
         assert "Traceback" not in result.output
 
 
 @pytest.mark.slow
-def test_pytorch_runs_from_the_checkpoint_beside_the_model(tmp_path, images):
+def test_pytorch_runs_from_the_checkpoint(tmp_path, images):
     model = write_resnet18_model(tmp_path, image_size=32)
     result = run(
         "compare", model, "--checkpoint", tmp_path / "checkpoint.safetensors", "--photos", images, "--count", 6,

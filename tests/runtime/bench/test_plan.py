@@ -1,4 +1,4 @@
-"""`mlzsl-bench --plan`: predictions on rates whose answer is known, and a real run on fewer cores."""
+"""`mlzsl-bench plan`: predictions from rates with known answers, and a real run on fewer cores."""
 
 import json
 import os
@@ -58,14 +58,14 @@ def test_what_was_measured_is_predicted_from_fewer_cores():
     assert eight.limiting == ENGINE
 
 
-def test_a_gpu_runs_beside_the_decoding_and_does_not_grow_with_the_cores():
+def test_a_gpu_runs_in_parallel_with_decoding_and_does_not_scale_with_the_cores():
     measured = {1: stages(100, 900, 90, on_cpu=False), 2: stages(200, 1000, 190, on_cpu=False)}
     few, many = plan(measured, (4, 16), on_cpu=False)[2:]
     assert (few.pipeline, few.limiting) == (pytest.approx(400), DECODE)
     assert (many.pipeline, many.limiting) == (pytest.approx(1000), ENGINE)
 
 
-def test_more_labels_slow_the_engine_only_and_leave_nothing_to_compare_with():
+def test_more_labels_slow_only_the_engine():
     [one] = plan({1: stages(100, 50, 30)}, (1,), on_cpu=True, slowdown=2.0)
     assert (one.decode, one.engine) == (100, 25)
     assert one.measured is None
@@ -100,8 +100,8 @@ def test_one_core_half_and_all_are_measured():
 
 @limits_cores
 def test_a_real_run_on_fewer_cores_with_other_labels(tiny_model, tmp_path):
-    for place, image in enumerate(random_images(4)):
-        Image.fromarray(image).save(tmp_path / f"{place}.png")
+    for index, image in enumerate(random_images(4)):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
     (tmp_path / "broken.jpg").write_bytes(b"")
     few, images = tmp_path / "few.onnx", random_images(3)
     scores = reference_scores(images)[:, :2].astype(np.float32)
@@ -119,7 +119,7 @@ def test_a_real_run_on_fewer_cores_with_other_labels(tiny_model, tmp_path):
 
 
 @limits_cores
-def test_a_plan_is_printed_beside_what_was_measured(tiny_model, tmp_path):
+def test_a_plan_is_printed_with_the_measurements(tiny_model, tmp_path):
     Image.fromarray(random_images(1)[0]).save(tmp_path / "a.png")
     result = run("plan", tiny_model.path, "--photos", tmp_path, "--count", 4, "--repeats", 1, "--quiet")
     assert result.exit_code == 0, result.output
@@ -128,12 +128,12 @@ def test_a_plan_is_printed_beside_what_was_measured(tiny_model, tmp_path):
 
 
 @limits_cores
-def test_wrong_use_is_answered_in_one_sentence(tiny_model, tmp_path):
+def test_usage_errors_are_one_sentence(tiny_model, tmp_path):
     Image.fromarray(random_images(1)[0]).save(tmp_path / "a.png")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/b.jpg").write_bytes(b"")
     good = ("--photos", tmp_path / "a.png", "--count", 1)
-    for code, arguments, words in (
+    for code, arguments, message in (
         (2, ("plan", tiny_model.path), "--photos: is missing"),
         (2, ("plan", tiny_model.path, *good, "--threads", 1), "--threads: no such option"),
         (2, ("plan", tiny_model.path, *good, "--seconds", 1), "--seconds: has no effect without --labels"),
@@ -146,5 +146,5 @@ def test_wrong_use_is_answered_in_one_sentence(tiny_model, tmp_path):
     ):
         result = run(*arguments)
         assert result.exit_code == code, result.output
-        assert words in result.stderr
+        assert message in result.stderr
         assert "Traceback" not in result.output

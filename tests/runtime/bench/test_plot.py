@@ -56,8 +56,8 @@ def bench(name: str, precision: str, rate: float, *certificates: Certificate) ->
 
 
 @pytest.fixture
-def words_drawn(tmp_path, monkeypatch):
-    """Draws models as SVG with its text as text, and gives all of it."""
+def text_drawn(tmp_path, monkeypatch):
+    """Draws models as SVG and returns all text in it."""
     import matplotlib
 
     monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
@@ -70,20 +70,20 @@ def words_drawn(tmp_path, monkeypatch):
     return draw
 
 
-def test_one_line_for_each_model_and_number_in_flight(words_drawn):
-    words = words_drawn(bench("model.onnx", "fp32", 10), bench("model.int8.onnx", "int8", 40))
-    assert {"model.onnx, openvino fp32, 2 in flight", "model.int8.onnx, openvino int8, 2 in flight"} <= words
-    assert {"batch size", "photos/s", "1", "8"} <= words
-    assert "mAP, points" not in words  # nothing is certified
+def test_one_line_for_each_model_and_number_in_flight(text_drawn):
+    text = text_drawn(bench("model.onnx", "fp32", 10), bench("model.int8.onnx", "int8", 40))
+    assert {"model.onnx, openvino fp32, 2 in flight", "model.int8.onnx, openvino int8, 2 in flight"} <= text
+    assert {"batch size", "photos/s", "1", "8"} <= text
+    assert "mAP, points" not in text  # nothing is certified
 
 
-def test_accuracy_is_drawn_against_the_best_rate_for_what_is_certified(words_drawn):
+def test_accuracy_of_certified_models_is_drawn_against_the_best_rate(text_drawn):
     fp32 = bench("model.onnx", "fp32", 10, certificate("fp32", ranked(60, 30)))
     int8 = bench("model.int8.onnx", "int8", 40, certificate("int8", ranked(59.5, 29)))
-    words = words_drawn(fp32, int8, bench("model.bf16.onnx", "bf16", 20))
-    assert {"mAP, points", "seen mAP", "unseen mAP", "fp32", "int8"} <= words
-    assert "bf16" not in words
-    assert "Accuracy on 540 photos against rate" in words
+    text = text_drawn(fp32, int8, bench("model.bf16.onnx", "bf16", 20))
+    assert {"mAP, points", "seen mAP", "unseen mAP", "fp32", "int8"} <= text
+    assert "bf16" not in text
+    assert "Accuracy on 540 photos against rate" in text
     assert int8.fastest.load.batch_size == 8
 
 
@@ -95,13 +95,13 @@ def test_accuracy_is_that_of_the_engine_that_ran():
     assert accuracy_of(bench("a.onnx", "int8", 1, *both)) is None
 
 
-def test_accuracy_is_read_where_verify_has_written_it(tmp_path):
+def test_accuracy_is_read_from_the_certificate_of_verify(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx").path
-    pictures = random_images(24, seed=3)
+    images = random_images(24, seed=3)
     targets = {}
-    for place, (picture, scores) in enumerate(zip(pictures, reference_scores(pictures), strict=True)):
-        Image.fromarray(picture).save(tmp_path / f"{place:02}.png")
-        targets[f"{place:02}.png"] = [label.name for label, score in zip(LABELS, scores, strict=True) if score > 0.6]
+    for index, (image, scores) in enumerate(zip(images, reference_scores(images), strict=True)):
+        Image.fromarray(image).save(tmp_path / f"{index:02}.png")
+        targets[f"{index:02}.png"] = [label.name for label, score in zip(LABELS, scores, strict=True) if score > 0.6]
     (tmp_path / "labels.json").write_text(json.dumps(targets))
     arguments = ["--against", str(model), "--photos", str(tmp_path), "--labels-json", str(tmp_path / "labels.json")]
     result = CliRunner().invoke(verify, [str(model), *arguments, "--certify", "--backend", "onnxruntime"])
@@ -114,14 +114,14 @@ def test_accuracy_is_read_where_verify_has_written_it(tmp_path):
     assert accuracy_of(bench_model(model, settings, quiet=True, threads=1)) is None  # OpenVINO was not certified
 
 
-def test_the_command_draws_a_picture_and_says_what_is_not_certified(tiny_model, tmp_path):
+def test_the_command_draws_a_plot_and_names_uncertified_models(tiny_model, tmp_path):
     arguments = ["--batch-sizes", "1,2", "--repeats", "1", "--seconds", "0.01", "--threads", "1"]
-    picture = tmp_path / "bench.png"
-    result = CliRunner().invoke(main, [str(tiny_model.path), str(tiny_model.path), *arguments, "--plot", str(picture)])
+    image = tmp_path / "bench.png"
+    result = CliRunner().invoke(main, [str(tiny_model.path), str(tiny_model.path), *arguments, "--plot", str(image)])
     assert result.exit_code == 0, result.output
     assert "has no certificate with mAP" in result.stderr
-    assert f"wrote {picture}" in result.stdout
-    with Image.open(picture) as drawn:
+    assert f"wrote {image}" in result.stdout
+    with Image.open(image) as drawn:
         assert drawn.format == "PNG"
         assert len(drawn.convert("L").getcolors()) > 10
 

@@ -1,4 +1,4 @@
-"""The picture of tagged photos: every photo and tag has its place, whatever their shapes and names."""
+"""The contact sheet shows every photo and tag, whatever their shapes and names."""
 
 import numpy as np
 import pytest
@@ -19,24 +19,24 @@ def photo(folder, name: str, size: tuple[int, int], colour: str = "#20c040") -> 
 
 def drawn(target, photos) -> np.ndarray:
     draw_contact_sheet(photos, target, manifest())
-    with Image.open(target) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(target) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 @pytest.mark.parametrize("count", [1, 3, 12, 30])
 def test_any_number_of_photos(tmp_path, count):
-    photos = [photo(tmp_path, f"{place}.png", (40 + place, 30)) for place in range(count)]
+    photos = [photo(tmp_path, f"{index}.png", (40 + index, 30)) for index in range(count)]
     pixels = drawn(tmp_path / "tagged.png", photos)
     green = (pixels == (0x20, 0xC0, 0x40)).all(axis=2)
     shown = min(count, 12)
     assert green.sum() == pytest.approx(shown * THUMBNAIL_WIDTH * THUMBNAIL_HEIGHT, rel=0.2)
 
 
-def test_thumbnails_keep_their_proportions_and_stand_upright(tmp_path):
+def test_thumbnails_keep_their_proportions_and_orientation(tmp_path):
     photo(tmp_path, "wide.png", (400, 100))
     assert _thumbnail(str(tmp_path / "wide.png")).size == (THUMBNAIL_WIDTH, THUMBNAIL_WIDTH // 4)
     exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its side
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.new("RGB", (400, 100)).save(tmp_path / "tall.jpg", exif=exif)
     assert _thumbnail(str(tmp_path / "tall.jpg")).size == (round(THUMBNAIL_HEIGHT / 4), THUMBNAIL_HEIGHT)
     photo(tmp_path, "thread.png", (2000, 1))
@@ -60,12 +60,12 @@ def test_odd_names_and_no_tags_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tagged.gif", "tagged", "folder.png"])
-def test_a_picture_that_cannot_be_written_is_refused(tmp_path, name):
+def test_a_contact_sheet_that_cannot_be_written_is_refused(tmp_path, name):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UsageError, match="--picture"):
         draw_contact_sheet([], tmp_path / name, manifest())
 
 
-def test_a_photo_that_is_gone_is_named(tmp_path):
+def test_a_missing_photo_is_named(tmp_path):
     with pytest.raises(FailureError, match=r"gone.jpg: was tagged, but can no longer be read"):
         draw_contact_sheet([Tagged("gone.jpg", TAGS)], tmp_path / "tagged.png", manifest())

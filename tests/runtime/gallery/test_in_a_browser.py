@@ -1,4 +1,4 @@
-"""The gallery as its user sees it, in headless Chromium: filters, marks, hostile names, ten thousand photos.
+"""The gallery in headless Chromium: filters, marks, hostile names, ten thousand photos.
 
 Without Chromium these tests are skipped; with MLZSL_BROWSER set, as in CI, that is a failure.
 """
@@ -123,12 +123,12 @@ def page(browser, tmp_path) -> Page:
     return page_of(browser, tmp_path, PHOTOS)
 
 
-def test_a_tagged_folder_opens_from_disk_with_its_pictures_and_certificate(browser, tmp_path, monkeypatch):
+def test_a_tagged_folder_opens_from_disk_with_its_photos_and_certificate(browser, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tiny_model(tmp_path / "model.onnx")
     (tmp_path / "images").mkdir()
-    for place, image in enumerate(random_images(3)):
-        Image.fromarray(image).resize((64, 48)).save(tmp_path / f"images/{place}.png")
+    for index, image in enumerate(random_images(3)):
+        Image.fromarray(image).resize((64, 48)).save(tmp_path / f"images/{index}.png")
     command = CliRunner()
     assert command.invoke(infer, ["images", "--report", "without.html"]).exit_code == 0
     assert command.invoke(verify, ["model.onnx", "--certify"]).exit_code == 0
@@ -180,7 +180,7 @@ def test_filters_by_score_name_and_unseen(page):
     assert page.names() == ["in/zebra.jpg"]
 
 
-def test_orders_by_the_score_of_the_chosen_label(page):
+def test_sorts_by_the_score_of_the_selected_label(page):
     page.choose("cat")
     assert page.names() == ["in/dog.jpg", "in/cat.jpg"]
     page.type("#order", "best score first")
@@ -192,7 +192,7 @@ def test_finds_a_label_among_many(page):
     assert [button.text.split("\n") for button in page.all("#labels button")] == [["zebra *", "1"]]
 
 
-def test_unseen_labels_are_marked_to_the_eye_and_to_the_ear(page):
+def test_unseen_labels_are_marked_for_eyes_and_screen_readers(page):
     tags = {line.text.split("\n")[0]: line for line in page.all("#grid .card .tag")}
     assert {"dog", "cat", "zebra *"} == set(tags)
     seen, unseen = (tags[name].find_element(By.CSS_SELECTOR, ".label") for name in ("dog", "zebra *"))
@@ -200,7 +200,7 @@ def test_unseen_labels_are_marked_to_the_eye_and_to_the_ear(page):
     assert unseen.get_attribute("title") == "never seen in training"
 
 
-def test_unreadable_files_are_listed_with_their_reasons(page):
+def test_unreadable_files_are_listed_with_their_errors(page):
     page.all("#views button")[1].click()
     assert page.status == "1 file could not be read"
     assert page.one("#grid .row").text.split("\n") == ["in/broken.jpg", "the file is empty"]
@@ -243,7 +243,7 @@ HOSTILE = [
 ESCAPED = {"\u2028 \u2029": "\\u2028 \\u2029", "\u202egpj.exe": "\\u202egpj.exe", "\udcff\udc80": "\\udcff\\udc80"}
 
 
-def test_hostile_names_are_text_and_nothing_of_them_runs(browser, tmp_path):
+def test_hostile_names_are_text_and_never_run(browser, tmp_path):
     names = {name: name for name in HOSTILE} | ESCAPED
     photos = [{"path": name, "tags": [tag(name, 0.5)]} for name in names]
     photos += [{"path": name, "error": name} for name in names]
@@ -264,7 +264,7 @@ def test_hostile_names_are_text_and_nothing_of_them_runs(browser, tmp_path):
     assert page.complaints == []
 
 
-def test_what_would_get_through_all_the_same_is_stopped_by_the_policy(page):
+def test_an_injected_script_is_stopped_by_the_policy(page):
     page.script(
         """const script = document.createElement('script'); script.textContent = "document.title = 'broken'";
         document.body.append(script);
@@ -277,7 +277,7 @@ def test_what_would_get_through_all_the_same_is_stopped_by_the_policy(page):
 
 
 @pytest.mark.slow
-def test_ten_thousand_photos_stay_few_nodes(browser, tmp_path):
+def test_ten_thousand_photos_take_few_nodes(browser, tmp_path):
     Image.radial_gradient("L").save(tmp_path / "photo.jpg")
     labels = [f"label {n}." for n in range(400)]
     photos = [

@@ -76,7 +76,7 @@ def test_every_photo_is_on_the_page_with_its_tags(here, output):
     ):
         assert thumbnail
         assert not missing
-        shown = [(about["labels"][place][0], score) for place, score in zip(pairs[::2], pairs[1::2], strict=True)]
+        shown = [(about["labels"][index][0], score) for index, score in zip(pairs[::2], pairs[1::2], strict=True)]
         assert shown == [(tag["label"], pytest.approx(tag["score"], abs=1e-4)) for tag in line["tags"]]
 
 
@@ -103,7 +103,7 @@ def test_the_page_shows_the_record_of_the_run(here):
     assert (run_of["labels"], run_of["unseen"]) == (6, 2)
 
 
-def test_it_can_be_made_afterwards_and_is_the_same(here):
+def test_a_page_written_later_is_the_same(here):
     assert run(infer, "images", "--report", "gallery.html").exit_code == 0
     result = run(gallery_command, "--output", "later.html", "--json")
     assert result.exit_code == 0, result.output
@@ -161,8 +161,8 @@ def test_thumbnails_stay_small_whatever_the_photo(tmp_path):
     for name, size in (("noise", (THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)), ("thread", (THUMBNAIL_WIDTH, 1))):
         encoded = thumbnail_jpeg(str(tmp_path / f"{name}.png"), THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, THUMBNAIL_BYTES)
         assert len(encoded) <= THUMBNAIL_BYTES
-        with Image.open(io.BytesIO(encoded)) as picture:
-            assert picture.size == size
+        with Image.open(io.BytesIO(encoded)) as image:
+            assert image.size == size
     tiny = thumbnail_jpeg(str(tmp_path / "noise.png"), THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, 1000)
     assert len(tiny) <= 1000
 
@@ -180,8 +180,8 @@ def test_thumbnails_carry_no_metadata(tmp_path):
 def test_more_photos_than_a_page_holds_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "MAX_PHOTOS", 600)
     monkeypatch.setattr(gallery, "MAX_UNREADABLE", 300)
-    photos = [{"path": f"{place}.jpg", "tags": []} for place in range(700)]
-    photos += [{"path": f"{place}.jpg", "error": "gone"} for place in range(400)]
+    photos = [{"path": f"{index}.jpg", "tags": []} for index in range(700)]
+    photos += [{"path": f"{index}.jpg", "error": "gone"} for index in range(400)]
     counts = write_gallery(tags_file(tmp_path / "tags.jsonl", photos), tmp_path / "gallery.html", quiet=True)
     assert counts == gallery.GalleryCounts(700, 400, 600, 300)
     assert [photo[0] for photo in entries(tmp_path / "gallery.html", "photos")] == [f"{n}.jpg" for n in range(600)]

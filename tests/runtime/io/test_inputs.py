@@ -1,4 +1,4 @@
-"""Photos in tar shards and tables: each in its place, none lost, and no archive, however odd, does harm."""
+"""Photos in tar shards and tables: in order, none lost, and no archive exhausts memory."""
 
 import gzip
 import io
@@ -56,7 +56,7 @@ FOUND = [
 
 
 @pytest.mark.parametrize(("name", "mode"), [("s.tar", "w"), ("s.TAR", "w"), ("s.tar.gz", "w:gz"), ("s.tgz", "w:gz")])
-def test_a_shard_stands_for_its_images_in_their_order(tmp_path, name, mode):
+def test_a_shard_gives_its_images_in_order(tmp_path, name, mode):
     (tmp_path / name).write_bytes(shard(MEMBERS, mode))
     others = Counter()
     found = list(find_photos([tmp_path / name], skipped=others))
@@ -65,8 +65,8 @@ def test_a_shard_stands_for_its_images_in_their_order(tmp_path, name, mode):
 
 
 def test_shards_by_pattern_and_among_files(tmp_path):
-    for place in range(3):
-        (tmp_path / f"{place}.tar").write_bytes(shard({f"{place}.jpg": b"x"}))
+    for index in range(3):
+        (tmp_path / f"{index}.tar").write_bytes(shard({f"{index}.jpg": b"x"}))
     (tmp_path / "z.jpg").write_bytes(b"z")
     found = find_photos([tmp_path / "z.jpg", str(tmp_path / "*.tar")])
     assert [os.path.relpath(photo.path, tmp_path) for photo in found] == [
@@ -77,7 +77,7 @@ def test_shards_by_pattern_and_among_files(tmp_path):
     ]
 
 
-def test_members_that_are_no_files_have_their_reason(tmp_path):
+def test_members_that_are_not_files_have_a_problem(tmp_path):
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for name, kind in {
@@ -99,8 +99,8 @@ def test_members_that_are_no_files_have_their_reason(tmp_path):
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.4, 0.7, 0.95])
-def test_a_shard_that_is_cut_short_says_so(tmp_path, mode, share):
-    whole = shard({f"{place}.jpg": bytes([place]) * 700 for place in range(20)}, "w")
+def test_a_truncated_shard_has_a_problem(tmp_path, mode, share):
+    whole = shard({f"{index}.jpg": bytes([index]) * 700 for index in range(20)}, "w")
     whole = whole[: 20 * 1536]  # no end mark
     cut = whole[: int(len(whole) * share)]
     (tmp_path / "s.tar").write_bytes(cut) if mode == "w" else (tmp_path / "s.tar.gz").write_bytes(gzip.compress(cut))
@@ -108,19 +108,19 @@ def test_a_shard_that_is_cut_short_says_so(tmp_path, mode, share):
     *images, last = find_photos([path])
     assert last.path == str(path)
     assert "the archive cannot be read beyond its first" in last.problem
-    assert [image.content for image in images] == [bytes([place]) * 700 for place in range(len(images))]
+    assert [image.content for image in images] == [bytes([index]) * 700 for index in range(len(images))]
     assert len(images) >= int(20 * share) - 1
 
 
-def test_a_shard_without_its_end_mark_is_not_taken_for_whole(tmp_path):
+def test_a_shard_without_its_end_mark_has_a_problem(tmp_path):
     (tmp_path / "s.tar").write_bytes(shard({"a.jpg": b"x" * 512})[:1024])
     *images, last = find_photos([tmp_path / "s.tar"])
     assert [image.content for image in images] == [b"x" * 512]
     assert "ends without an end mark" in last.problem
 
 
-def test_a_damaged_header_does_not_end_a_shard_in_silence(tmp_path):
-    content = bytearray(shard({f"{place}.jpg": b"x" * 512 for place in range(4)}))
+def test_a_damaged_header_is_reported(tmp_path):
+    content = bytearray(shard({f"{index}.jpg": b"x" * 512 for index in range(4)}))
     content[2 * 1024 + 100] ^= 0xFF
     (tmp_path / "s.tar").write_bytes(content)
     found = list(find_photos([tmp_path / "s.tar"]))
@@ -128,7 +128,7 @@ def test_a_damaged_header_does_not_end_a_shard_in_silence(tmp_path):
     assert "first 2 images: a damaged header" in found[2].problem
 
 
-def test_what_is_no_shard_has_its_reason(tmp_path):
+def test_a_file_that_is_not_a_shard_has_a_problem(tmp_path):
     for name, content in {
         "a.tar": b"",
         "b.tar": b"no archive" * 100,
@@ -143,7 +143,7 @@ def test_what_is_no_shard_has_its_reason(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
 @pytest.mark.parametrize("name", ["s.tar", "s.tar.gz", "s.csv", "s.parquet"])
-def test_a_pipe_or_a_missing_file_in_a_list_is_not_waited_for(tmp_path, tiny_model, name):
+def test_a_pipe_or_a_missing_file_in_a_list_does_not_block(tmp_path, tiny_model, name):
     os.mkfifo(tmp_path / name)
     listed = io.BytesIO(os.fsencode(tmp_path / name) + b"\nmissing-" + name.encode())
     with Tagger.open(tiny_model.path, threads=1) as tagger:
@@ -152,7 +152,7 @@ def test_a_pipe_or_a_missing_file_in_a_list_is_not_waited_for(tmp_path, tiny_mod
 
 
 def header(name: bytes, size: int, kind: bytes) -> bytes:
-    """A ustar header with any size, in base 256 where octal digits do not do."""
+    """A ustar header with any size, in base 256 if it has too many octal digits."""
     digits = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
     owner = (b"644\0", b"0\0", b"0\0")
     rest = (b"0\0", b" " * 8, kind, b"", b"ustar\0", b"00")
@@ -191,8 +191,8 @@ def test_a_member_beyond_the_limit_is_refused_and_the_next_is_read(tmp_path, mon
 
 def test_memory_does_not_grow_with_the_members(tmp_path):
     with tarfile.open(tmp_path / "s.tar", "w") as archive:
-        for place in range(12_000):
-            archive.addfile(tarfile.TarInfo(f"{place:06}.jpg"))
+        for index in range(12_000):
+            archive.addfile(tarfile.TarInfo(f"{index:06}.jpg"))
     tracemalloc.start()
     found = find_photos([tmp_path / "s.tar"])
     for _ in range(2000):
@@ -204,32 +204,32 @@ def test_memory_does_not_grow_with_the_members(tmp_path):
     assert late < early + 200_000
 
 
-def test_every_mutation_of_a_shard_gives_whole_members_or_a_reason(tmp_path):
-    whole = shard({f"{place}.jpg": bytes([65 + place]) * 600 for place in range(3)})
-    contents = {bytes([65 + place]) * 600 for place in range(3)}
+def test_every_mutation_of_a_shard_gives_complete_members_or_a_problem(tmp_path):
+    whole = shard({f"{index}.jpg": bytes([65 + index]) * 600 for index in range(3)})
+    contents = {bytes([65 + index]) * 600 for index in range(3)}
     path = tmp_path / "s.tar"
-    for place in range(0, 3 * 1536, 7):
-        if place % 1536 >= 512:  # within a photo's bytes
+    for index in range(0, 3 * 1536, 7):
+        if index % 1536 >= 512:  # within a photo's bytes
             continue
         damaged = bytearray(whole)
-        damaged[place] ^= 0x55
+        damaged[index] ^= 0x55
         path.write_bytes(damaged)
         found = list(find_photos([path]))
         assert sum(photo.content in contents for photo in found) == 3 or found[-1].problem
 
 
 def test_photos_of_a_shard_are_tagged_like_files(tmp_path, tiny_model):
-    pictures = {f"{place}.png": png(place) for place in range(5)}
-    for name, content in pictures.items():
+    images = {f"{index}.png": png(index) for index in range(5)}
+    for name, content in images.items():
         (tmp_path / name).write_bytes(content)
-    (tmp_path / "s.tar").write_bytes(shard(pictures | {"5.jpg": b"no picture"}))
+    (tmp_path / "s.tar").write_bytes(shard(images | {"5.jpg": b"not an image"}))
     with Tagger.open(tiny_model.path, threads=1) as tagger:
         files = list(tagger.tag(sorted(tmp_path.glob("*.png"))))
         *members, broken = tagger.tag(tmp_path / "s.tar")
     assert [photo.tags for photo in members] == [photo.tags for photo in files]
-    assert [os.path.relpath(photo.path, tmp_path) for photo in members] == [f"s.tar/{name}" for name in pictures]
+    assert [os.path.relpath(photo.path, tmp_path) for photo in members] == [f"s.tar/{name}" for name in images]
     assert "not an image" in broken.error
-    assert [read_member(photo.path) for photo in members] == list(pictures.values())
+    assert [read_member(photo.path) for photo in members] == list(images.values())
     assert read_member(files[0].path) is None
     assert read_member(str(tmp_path / "s.tar/9.png")) is None
 
@@ -243,14 +243,14 @@ def write_table(path: Path, column: str = "path") -> None:
         parquet.write_table(pyarrow.table({"id": [1, 2, 3, 4], column: pyarrow.array(values, pyarrow.binary())}), path)
         return
     between = "," if path.suffix == ".csv" else "\t"
-    rows = [f'{place}{between}"{name}"\n' for place, name in enumerate(NAMES)]
+    rows = [f'{index}{between}"{name}"\n' for index, name in enumerate(NAMES)]
     text = f"id{between}{column}\n" + "".join(rows)
     path.write_bytes(b"\xef\xbb\xbf" + os.fsencode(text))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
 @pytest.mark.parametrize("column", ["path", "photo file"])
-def test_a_table_stands_for_the_files_its_column_names(tmp_path, suffix, column):
+def test_a_table_gives_the_files_in_its_column(tmp_path, suffix, column):
     path = tmp_path / f"photos{suffix}"
     write_table(path, column)
     assert list(find_photos([path], path_column=column)) == [Photo(name) for name in NAMES]
@@ -260,7 +260,7 @@ def test_a_table_stands_for_the_files_its_column_names(tmp_path, suffix, column)
         find_photos([path], path_column="file")
 
 
-def test_a_row_without_a_path_is_no_silence(tmp_path):
+def test_a_row_without_a_path_is_reported(tmp_path):
     (tmp_path / "a.csv").write_text("path,size\na.jpg,1\n,2\n\nb.jpg,3\n")
     found = list(find_photos([tmp_path / "a.csv"]))
     assert [photo.problem for photo in found] == [None, "row 2 names no photo", None]
@@ -268,7 +268,7 @@ def test_a_row_without_a_path_is_no_silence(tmp_path):
     assert [photo.problem for photo in find_photos([tmp_path / "b.parquet"])] == [None, "row 2 names no photo"]
 
 
-def test_tables_that_cannot_be_read_are_said_at_once(tmp_path):
+def test_tables_that_cannot_be_read_are_refused_at_once(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     (tmp_path / "b.csv").write_bytes(b"")
     with pytest.raises(UsageError, match=r"a.parquet: cannot be read as a table"):
@@ -277,14 +277,14 @@ def test_tables_that_cannot_be_read_are_said_at_once(tmp_path):
         find_photos([tmp_path / "b.csv"])
 
 
-def test_a_table_that_is_damaged_further_down_says_so(tmp_path):
+def test_a_table_damaged_further_down_has_a_problem(tmp_path):
     (tmp_path / "a.csv").write_text("path\na.jpg\n" + "x" * 200_000 + "\n")
     first, last = find_photos([tmp_path / "a.csv"])
     assert first == Photo("a.jpg")
     assert "cannot be read beyond row 1: field larger than" in last.problem
 
 
-def test_a_column_of_numbers_is_not_taken_for_paths(tmp_path):
+def test_a_column_of_numbers_is_refused(tmp_path):
     parquet.write_table(pyarrow.table({"path": [1, 2]}), tmp_path / "a.parquet")
     (photo,) = find_photos([tmp_path / "a.parquet"])
     assert "the column path holds int, not text" in photo.problem

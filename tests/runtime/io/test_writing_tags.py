@@ -1,4 +1,4 @@
-"""What stands in the output: readable by others, every name recoverable, the old file kept when writing fails."""
+"""Files of tags: readable by other tools, every name recoverable, the old file kept if writing fails."""
 
 import csv
 import json

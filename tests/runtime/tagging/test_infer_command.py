@@ -1,4 +1,4 @@
-"""`mlzsl-infer` as it is typed: what it writes, prints and answers, for good input and bad."""
+"""`mlzsl-infer`: what it writes and prints, for valid and invalid input."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def infer(*arguments: str, stdin: bytes | None = None):
 
 
 def refused(exit_code: int, *arguments: str) -> str:
-    """The one sentence with which a command ends."""
+    """The error message of a command that fails."""
     result = infer(*arguments)
     assert result.exit_code == exit_code, result.output
     last = result.stderr.strip().splitlines()[-1]
@@ -50,7 +50,7 @@ def records(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_with_no_other_flag_it_tags_a_folder(here):
+def test_without_flags_it_tags_a_folder(here):
     result = infer("images")
     assert result.exit_code == 0, result.output
     tagged = records(here / "tags.jsonl")
@@ -61,7 +61,7 @@ def test_with_no_other_flag_it_tags_a_folder(here):
     assert "tags" not in tagged[2]
     scores = reference_scores(random_images(5))
     for record, expected in zip((r for r in tagged if "tags" in r), scores, strict=True):
-        best = [LABELS[place].name for place in np.argsort(-expected)[:5]]
+        best = [LABELS[index].name for index in np.argsort(-expected)[:5]]
         assert [tag["label"] for tag in record["tags"]] == best
     assert "openvino" in result.stderr
     assert "fp32" in result.stderr
@@ -86,7 +86,7 @@ def test_the_record_of_the_run_states_engine_and_selection(here, tiny_model):
     assert record["mlzsl"]
 
 
-def test_the_thresholds_of_the_model_hold_where_it_has_them(here):
+def test_the_thresholds_of_the_model_apply_if_it_has_them(here):
     labels = tuple(Label(x.name, x.synset, x.seen, 0.4) for x in LABELS)
     write_tiny_model(here / "own.onnx", labels=labels)
     assert infer("images", "--engine", "own.onnx").exit_code == 0
@@ -132,7 +132,7 @@ def test_quiet_is_quiet(here):
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_the_same_tags_whatever_the_batch_the_threads_and_the_backend(here):
+def test_tags_do_not_depend_on_batch_size_threads_or_backend(here):
     found = []
     for flags in (["--batch-size", "1"], ["--batch-size", "4", "--threads", "1"], ["--backend", "onnxruntime"]):
         assert infer("images", "--top-k", "6", *flags).exit_code == 0
@@ -147,8 +147,8 @@ def test_a_contact_sheet(here):
     result = infer("images", "--picture", "tagged.png")
     assert result.exit_code == 0, result.output
     assert "and tagged.png" in result.stdout
-    with Image.open(here / "tagged.png") as picture:
-        assert picture.width > 1000
+    with Image.open(here / "tagged.png") as image:
+        assert image.width > 1000
 
 
 def test_a_shard_in_and_parquet_out(here):
@@ -193,7 +193,7 @@ def test_a_table_of_paths(here):
         (["images", "--device", "cuda", "--backend", "openvino"], "--backend openvino: runs with --device cpu"),
     ],
 )
-def test_what_cannot_be_carried_out_is_one_sentence_and_exit_code_2(here, tiny_model, arguments, expected):
+def test_usage_errors_are_one_sentence_and_exit_code_2(here, tiny_model, arguments, expected):
     (here / "empty").mkdir()
     (here / "plain.onnx").write_bytes(network())
     whole = tiny_model.path.read_bytes()
@@ -218,10 +218,10 @@ def test_a_backend_that_is_not_installed(here, monkeypatch):
     assert "OpenVINO is not installed; run `pip install 'mlzsl[cpu]'`" in refused(2, "images")
 
 
-def test_no_readable_image_is_a_failure_with_its_reasons_on_record(here):
+def test_no_readable_image_is_a_failure_and_errors_are_recorded(here):
     (here / "broken").mkdir()
     for name in ("x.jpg", "y.png"):
-        (here / "broken" / name).write_bytes(b"no picture")
+        (here / "broken" / name).write_bytes(b"not an image")
     sentence = refused(1, "broken")
     assert "none of the 2 images could be read (first: broken/x.jpg: " in sentence
     assert [set(record) for record in records(here / "tags.jsonl")] == [{"path", "error"}] * 2
@@ -244,7 +244,7 @@ main(sys.argv[1:])
 
 
 @pytest.mark.skipif(sys.platform == "win32" or not hasattr(resource, "RLIMIT_FSIZE"), reason="file size limits")
-def test_when_the_tags_do_not_fit_on_the_disk_the_old_ones_survive(here):
+def test_on_a_full_disk_the_old_tags_survive(here):
     (here / "tags.jsonl").write_text("old\n")
     result = subprocess.run(
         [sys.executable, "-c", LIMITED, "images", "--quiet"], cwd=here, capture_output=True, text=True, timeout=120
@@ -279,11 +279,11 @@ assert not heavy, heavy
 """
 
 
-def test_the_commands_import_nothing_heavy_until_an_engine_opens():
+def test_commands_import_heavy_libraries_only_to_open_an_engine():
     subprocess.run([sys.executable, "-c", LIGHT], check=True, timeout=120)
 
 
-def test_it_says_whether_the_engine_is_certified(here):
+def test_it_prints_whether_the_engine_is_certified(here):
     result = infer("images", "--backend", "onnxruntime")
     assert "model.onnx: no certificate for this engine; check it with `mlzsl-verify model.onnx" in result.stderr
     assert json.loads((here / "tags.jsonl.run.json").read_text())["certificate"] is None
@@ -301,7 +301,7 @@ def test_it_says_whether_the_engine_is_certified(here):
     assert infer("images", "--backend", "openvino", "--quiet").stderr == ""
 
 
-def test_files_of_other_kinds_in_a_folder_are_counted_not_passed_over_in_silence(here):
+def test_files_of_other_kinds_in_a_folder_are_skipped_and_counted(here):
     for name in ("one.heic", "two.HEIC", "notes.txt"):
         (here / "images" / name).write_bytes(b"x")
     result = infer("images")
@@ -309,6 +309,6 @@ def test_files_of_other_kinds_in_a_folder_are_counted_not_passed_over_in_silence
     assert json.loads((here / "tags.jsonl.run.json").read_text())["photos"]["skipped"] == 3
 
 
-def test_a_named_heic_file_gets_its_reason(here):
+def test_a_named_heic_file_has_an_error(here):
     (here / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
     assert "photo.heic: a HEIF image or video, which is not supported; convert it to JPEG" in refused(1, "photo.heic")

@@ -1,4 +1,4 @@
-"""A folder of everything that goes wrong with photos: each one is tagged, or has its reason, and nothing is lost."""
+"""A folder of odd and broken photos: each is tagged or has an error, and none is lost."""
 
 import io
 import json
@@ -23,12 +23,12 @@ from mlzsl.runtime.tagging.cli import main
 # pytest shows warnings whatever filters a module sets.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::RuntimeWarning:PIL")
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
 
 
-def encoded(picture: Image.Image = PICTURE, image_format: str = "JPEG", **options: object) -> bytes:
+def encoded(image: Image.Image = IMAGE, image_format: str = "JPEG", **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, image_format, **options)
+    image.save(stream, image_format, **options)
     return stream.getvalue()
 
 
@@ -39,11 +39,11 @@ def turned(orientation: int) -> bytes:
 
 
 def frames(image_format: str) -> bytes:
-    return encoded(PICTURE, image_format, save_all=True, append_images=[PICTURE.rotate(90), PICTURE.rotate(180)])
+    return encoded(IMAGE, image_format, save_all=True, append_images=[IMAGE.rotate(90), IMAGE.rotate(180)])
 
 
 def png_that_claims(width: int, height: int) -> bytes:
-    """A PNG of that size by its header, with next to no data."""
+    """A PNG whose header states this size, with almost no data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -56,18 +56,18 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 def jpeg_that_claims(width: int, height: int) -> bytes:
     content = bytearray(encoded())
-    place = content.index(b"\xff\xc0")
-    content[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    index = content.index(b"\xff\xc0")
+    content[index + 5 : index + 9] = struct.pack(">HH", height, width)
     return bytes(content)
 
 
 JPEG, PNG = encoded(), encoded(image_format="PNG")
 TAGGED = {
     **{f"turned {orientation}.jpg": turned(orientation) for orientation in (0, 1, 3, 6, 8, 9, 65535)},
-    **{f"{mode}.png": encoded(PICTURE.convert(mode), "PNG") for mode in ("1", "L", "LA", "P", "RGBA")},
-    **{f"{mode}.tif": encoded(PICTURE.convert(mode), "TIFF") for mode in ("CMYK", "YCbCr", "F", "I")},
-    "cmyk.jpg": encoded(PICTURE.convert("CMYK")),
-    "gray.jpg": encoded(PICTURE.convert("L")),
+    **{f"{mode}.png": encoded(IMAGE.convert(mode), "PNG") for mode in ("1", "L", "LA", "P", "RGBA")},
+    **{f"{mode}.tif": encoded(IMAGE.convert(mode), "TIFF") for mode in ("CMYK", "YCbCr", "F", "I")},
+    "cmyk.jpg": encoded(IMAGE.convert("CMYK")),
+    "gray.jpg": encoded(IMAGE.convert("L")),
     "16 bit.png": encoded(Image.fromarray(np.arange(4800, dtype=np.uint16).reshape(60, 80) * 13), "PNG"),
     "progressive.jpg": encoded(progressive=True),
     "restart marks.jpg": encoded(restart_marker_blocks=1),
@@ -96,7 +96,7 @@ REFUSED = {
     "empty.jpg": (b"", "the file is empty"),
     "one byte.jpg": (b"\xff", "not an image"),
     "marker.jpg": (b"\xff\xd8\xff", "not an image"),
-    "text.jpg": (b"no picture", "not an image"),
+    "text.jpg": (b"not an image", "not an image"),
     "zeros.png": (bytes(5000), "not an image"),
     "svg.png": (b"<svg xmlns='http://www.w3.org/2000/svg' width='1' height='1'/>", "not an image"),
     "pdf.jpg": (b"%PDF-1.7\n", "not an image"),
@@ -116,7 +116,7 @@ REFUSED = {
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, tiny_model):
-    """A folder with model.onnx and odd/, which holds all of the above, and files of other kinds with photos' names."""
+    """A folder with model.onnx and odd/, which has all of the above and files of other kinds named like photos."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.onnx").symlink_to(tiny_model.path)
     odd = tmp_path / "odd"
@@ -127,7 +127,7 @@ def here(tmp_path, monkeypatch, tiny_model):
 
 
 def outcomes(*arguments: str) -> dict[str, str | None]:
-    """Each photo's reason, None for those that were tagged; each must appear once."""
+    """The error of each photo, None for tagged ones; each must appear once."""
     result = CliRunner().invoke(main, [*arguments, "--quiet"])
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     records = [json.loads(line) for line in Path("tags.jsonl").read_bytes().splitlines()]
@@ -137,7 +137,7 @@ def outcomes(*arguments: str) -> dict[str, str | None]:
     return found
 
 
-def test_each_is_tagged_or_has_its_reason(here, capfd):
+def test_each_photo_is_tagged_or_has_an_error(here, capfd):
     found = outcomes("odd", "--batch-size", "3")
     assert set(found) == {f"odd/{name}" for name in (*TAGGED, *REFUSED)}
     for name in TAGGED:
@@ -147,8 +147,8 @@ def test_each_is_tagged_or_has_its_reason(here, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_every_one_gets_the_tags_it_gets_alone(here):
-    """No picture is tagged in another's place, whatever stands around it."""
+def test_every_photo_gets_the_tags_that_it_gets_alone(here):
+    """No photo gets the tags of another, whatever its neighbours."""
     names = [f"odd/{name}" for name in TAGGED]
     with Tagger.open("model.onnx", threads=2, batch_size=4) as tagger:
         together = {photo.path: photo for photo in tagger.tag(sorted(str(path) for path in Path("odd").iterdir()))}
@@ -160,7 +160,7 @@ def test_every_one_gets_the_tags_it_gets_alone(here):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kinds of files that POSIX has")
-def test_what_is_no_file_but_is_named_like_a_photo(here):
+def test_things_named_like_photos_that_are_not_files(here):
     odd = here / "kinds"
     odd.mkdir()
     (odd / "good.jpg").write_bytes(JPEG)
@@ -188,7 +188,7 @@ def test_what_is_no_file_but_is_named_like_a_photo(here):
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="permissions")
-def test_a_photo_that_may_not_be_read_has_its_reason(tiny_model):
+def test_a_photo_without_read_permission_has_an_error(tiny_model):
     with tempfile.TemporaryDirectory() as folder, Tagger.open(tiny_model.path, threads=1) as tagger:
         os.chmod(folder, 0o755)
         for name in ("a.jpg", "b.jpg"):
@@ -206,7 +206,7 @@ def test_a_photo_that_may_not_be_read_has_its_reason(tiny_model):
 
 
 @pytest.mark.kit
-def test_the_kits_odd_photos_file_by_file(kit, here):
+def test_the_odd_photos_of_the_kit(kit, here):
     files = sorted(str(path) for path in (kit / "odd_images").iterdir() if path.suffix != ".md")
     found = outcomes(*files)
     assert list(found) == files

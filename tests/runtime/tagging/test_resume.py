@@ -64,10 +64,10 @@ def here(tmp_path, monkeypatch, tiny_model):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.onnx").symlink_to(tiny_model.path)
     (tmp_path / "images").mkdir()
-    for place, image in enumerate(random_images(COUNT)):
-        path = tmp_path / f"images/{place:03}.png"
-        if place in BROKEN:
-            path.write_bytes(b"no picture")
+    for index, image in enumerate(random_images(COUNT)):
+        path = tmp_path / f"images/{index:03}.png"
+        if index in BROKEN:
+            path.write_bytes(b"not an image")
         else:
             Image.fromarray(image).save(path)
     return tmp_path
@@ -151,7 +151,7 @@ def test_another_job_is_not_resumed(here):
     assert "has another number of files (45, now 44)" in refused()
 
 
-def test_a_list_that_is_another_is_refused(here):
+def test_a_different_list_is_refused(here):
     names = sorted(f"images/{name}" for name in os.listdir("images"))
     flags = ["-", *FLAGS[1:], "-o", "tags.jsonl"]
     program = [sys.executable, "-c", KILLED, "a line", "30", *flags]

@@ -1,4 +1,4 @@
-"""Photos in, tags out: every photo accounted for, in order, whatever the batch, and none tagged for another."""
+"""The tagging pipeline: every photo gets its own tags or error, in order, for any batch size."""
 
 import gc
 import os
@@ -22,20 +22,20 @@ from mlzsl.runtime.tags import choose_selection
 
 
 def write_photos(folder, count: int, broken: Iterable[int] = (), seed: int = 0) -> np.ndarray:
-    """Write `count` PNGs 000.png, 001.png, …; those in `broken` hold no picture. Returns all pictures."""
+    """Write `count` PNGs 000.png, 001.png, …; those in `broken` are not images. Returns all images."""
     images = random_images(count, seed=seed)
     folder.mkdir(exist_ok=True)
-    for place, image in enumerate(images):
-        path = folder / f"{place:03}.png"
-        if place in broken:
-            path.write_bytes(b"no picture")
+    for index, image in enumerate(images):
+        path = folder / f"{index:03}.png"
+        if index in broken:
+            path.write_bytes(b"not an image")
         else:
             Image.fromarray(image).save(path)
     return images
 
 
 class CountingEngine:
-    """Scores a picture by its first pixel; no library behind it, to see what the pipeline itself does."""
+    """Scores an image by its first pixel, without a library, to test the pipeline itself."""
 
     execution = ExecutionInfo("counting", "1", "none", "none", "fp32")
     in_flight = 2
@@ -64,27 +64,25 @@ class CountingEngine:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_every_photo_gets_its_own_tags_in_order_and_unreadable_ones_their_reason(
-    tmp_path, tiny_model, backend, batch_size
-):
+def test_every_photo_gets_its_own_tags_or_error_in_order(tmp_path, tiny_model, backend, batch_size):
     broken = {0, 4, 5, 6, 16}
     images = write_photos(tmp_path / "photos", 17, broken)
     scores = reference_scores(images)
     with Tagger.open(tiny_model.path, backend=backend, batch_size=batch_size, threads=2, top_k=6) as tagger:
         tagged = list(tagger.tag(tmp_path / "photos"))
-    assert [photo.path for photo in tagged] == [str(tmp_path / f"photos/{place:03}.png") for place in range(17)]
-    for place, photo in enumerate(tagged):
-        if place in broken:
+    assert [photo.path for photo in tagged] == [str(tmp_path / f"photos/{index:03}.png") for index in range(17)]
+    for index, photo in enumerate(tagged):
+        if index in broken:
             assert photo.tags == ()
             assert "not an image" in photo.error
         else:
             assert photo.error is None
-            expected = dict(zip((x.name for x in tiny_model.manifest.labels), scores[place], strict=True))
+            expected = dict(zip((x.name for x in tiny_model.manifest.labels), scores[index], strict=True))
             assert {tag.label: tag.score for tag in photo.tags} == pytest.approx(expected, abs=3e-6)
             assert [tag.score for tag in photo.tags] == sorted((tag.score for tag in photo.tags), reverse=True)
 
 
-def test_unreadable_photos_take_no_place_in_a_batch(tmp_path, tiny_model):
+def test_unreadable_photos_are_in_no_batch(tmp_path, tiny_model):
     write_photos(tmp_path / "photos", 20, broken=range(0, 20, 2))
     engine = CountingEngine(tiny_model)
     selection = choose_selection(engine.manifest)
@@ -102,10 +100,10 @@ def test_batches_are_filled_across_folders(tmp_path, tiny_model):
     assert engine.batches == [8, 4]
 
 
-def test_more_unreadable_photos_than_are_held_back(tmp_path, tiny_model):
-    """The first photo waits for its batch to fill, and thousands of errors behind it must not pile up."""
+def test_more_unreadable_photos_than_may_wait(tmp_path, tiny_model):
+    """The first photo waits for its batch to fill, while thousands of errors behind it must not accumulate."""
     images = write_photos(tmp_path / "photos", 2)
-    good, last = (str(tmp_path / f"photos/{place:03}.png") for place in range(2))
+    good, last = (str(tmp_path / f"photos/{index:03}.png") for index in range(2))
     missing = [str(tmp_path / f"missing{i}.jpg") for i in range(2 * MAX_WAITING_ERRORS + 7)]
     paths = [*missing[:10], good, *missing[10:], last]
     engine = CountingEngine(tiny_model)
@@ -125,13 +123,13 @@ def test_more_unreadable_photos_than_are_held_back(tmp_path, tiny_model):
     assert [photo.path for photo in result] == paths
     assert furthest <= MAX_WAITING_ERRORS + 64
     by_path = {photo.path: photo for photo in result}
-    for place, path in enumerate((good, last)):
+    for index, path in enumerate((good, last)):
         scores = {tag.label: tag.score for tag in by_path[path].tags}
-        assert scores["dog"] == pytest.approx(images[place, 0, 0, 0] / 255, abs=1e-6)
+        assert scores["dog"] == pytest.approx(images[index, 0, 0, 0] / 255, abs=1e-6)
 
 
 def test_where_batches_end_depends_on_the_photos_alone(tmp_path, tiny_model):
-    """Resuming relies on it: from the start of any batch on, the batches are the same."""
+    """Resuming relies on it: restarted at any batch, the later batches are the same."""
     write_photos(tmp_path / "photos", 2)
     good, missing = str(tmp_path / "photos/000.png"), str(tmp_path / "missing.jpg")
     runs = [(missing, 10), (good, 1), (missing, 1500), (good, 9), (missing, 700), (good, 1), (missing, 700), (good, 3)]
@@ -145,9 +143,9 @@ def test_where_batches_end_depends_on_the_photos_alone(tmp_path, tiny_model):
     whole = batches(paths)
     assert whole == [1, 4, 4, 2, 3]  # too many errors have ended two of them early
     ends, starts = BatchEnds(4), []
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         if ends.add(path == good):
-            starts.append(place + 1)
+            starts.append(index + 1)
     assert len(starts) in (len(whole), len(whole) - 1)
     for number, start in enumerate(starts, 1):
         assert batches(paths[start:]) == whole[number:]
@@ -160,15 +158,15 @@ def test_a_slow_photo_reorders_nothing(tmp_path, tiny_model, monkeypatch, backen
     decode = pipeline.load_image
 
     def slow(source, preprocessing):
-        place = int(source.stem)
-        time.sleep({0: 0.3, 9: 0.5, 10: 0.2}.get(place, 0.002 * (place % 3)))
+        index = int(source.stem)
+        time.sleep({0: 0.3, 9: 0.5, 10: 0.2}.get(index, 0.002 * (index % 3)))
         return decode(source, preprocessing)
 
     monkeypatch.setattr(pipeline, "load_image", slow)
     with Tagger.open(tiny_model.path, backend=backend, batch_size=3, threads=4, top_k=1) as tagger:
         tagged = list(tagger.tag(tmp_path / "photos"))
     assert [int(os.path.basename(photo.path)[:3]) for photo in tagged] == list(range(40))
-    best = [tiny_model.manifest.labels[place].name for place in scores.argmax(axis=1)]
+    best = [tiny_model.manifest.labels[index].name for index in scores.argmax(axis=1)]
     assert [photo.tags[0].label for photo in tagged if photo.tags] == [name for i, name in enumerate(best) if i != 7]
 
 
@@ -182,13 +180,13 @@ def test_bytes_ahead_are_bounded(tmp_path, tiny_model, monkeypatch):
 
         def photos():
             nonlocal given
-            for place in range(50):
+            for index in range(50):
                 given += 1
-                yield Photo(str(place), content)
+                yield Photo(str(index), content)
 
-        for place, photo in enumerate(tag_photos(engine, photos(), choose_selection(engine.manifest), batch_size=4)):
-            assert photo.path == str(place)
-            furthest = max(furthest, given - place - 1)
+        for index, photo in enumerate(tag_photos(engine, photos(), choose_selection(engine.manifest), batch_size=4)):
+            assert photo.path == str(index)
+            furthest = max(furthest, given - index - 1)
         return furthest
 
     assert furthest_ahead() > 7
@@ -230,7 +228,7 @@ def test_stopping_early_ends_the_threads(tmp_path, tiny_model):
 
 def test_memory_does_not_grow_with_the_number_of_photos(tmp_path, tiny_model):
     write_photos(tmp_path / "photos", 3)
-    paths = [str(tmp_path / f"photos/{place:03}.png") for place in range(3)]
+    paths = [str(tmp_path / f"photos/{index:03}.png") for index in range(3)]
     engine = CountingEngine(tiny_model)
     selection = choose_selection(engine.manifest)
 
@@ -244,8 +242,8 @@ def test_memory_does_not_grow_with_the_number_of_photos(tmp_path, tiny_model):
         return highest
 
     peak(200)
-    pictures = (1500 - 400) * engine.manifest.image_size**2 * 3  # bytes, were they kept
-    assert peak(1500) - peak(400) < pictures / 10  # what Python keeps of freed objects also grows at first
+    images = (1500 - 400) * engine.manifest.image_size**2 * 3  # bytes, were they kept
+    assert peak(1500) - peak(400) < images / 10  # what Python keeps of freed objects also grows at first
 
 
 def test_one_file_one_folder_or_an_iterable(tmp_path, tiny_model):
@@ -274,7 +272,7 @@ def test_a_named_pipe_in_a_folder_does_not_hang_the_job(tmp_path, tiny_model):
     assert [photo.error is None for photo in tagged] == [True, False]
 
 
-def test_pictures_reach_the_engine_at_its_size(tmp_path, tiny_model):
+def test_images_reach_the_engine_at_its_size(tmp_path, tiny_model):
     Image.new("RGB", (3 * SIZE, 2 * SIZE), (10, 200, 30)).save(tmp_path / "large.png")
     flat = np.full((1, SIZE, SIZE, 3), (10, 200, 30), np.uint8)
     with Tagger.open(tiny_model.path, top_k=6, threads=1) as tagger:

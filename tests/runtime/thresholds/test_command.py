@@ -38,11 +38,11 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tiny_model(tmp_path / "model.onnx", labels=ONE_UNSEEN)
     (tmp_path / "photos").mkdir()
-    for place, image in enumerate(PHOTOS):
-        Image.fromarray(image).save(tmp_path / f"photos/{place:02}.png")
+    for index, image in enumerate(PHOTOS):
+        Image.fromarray(image).save(tmp_path / f"photos/{index:02}.png")
     targets = {
-        f"{place:02}.png": [name for name, true in zip(NAMES, row, strict=True) if true]
-        for place, row in enumerate(TRUTHS)
+        f"{index:02}.png": [name for name, true in zip(NAMES, row, strict=True) if true]
+        for index, row in enumerate(TRUTHS)
     }
     (tmp_path / "photos/labels.json").write_text(json.dumps(targets))
     return tmp_path
@@ -56,13 +56,13 @@ def test_thresholds_are_written_and_tagging_uses_them(here):
     labelled = TRUTHS.any(axis=1)  # photos without a label are left out
     assert report["photos"] == labelled.sum()
     written = {label.name: label.threshold for label in read_manifest("model.onnx").labels}
-    for place, entry in enumerate(report["labels"]):
+    for index, entry in enumerate(report["labels"]):
         assert written[entry["label"]] == entry["threshold"]
         if entry["label"] == "zebra":
             assert entry["predicted"] == UNSEEN
             assert entry["low"] <= entry["threshold"] <= entry["high"]
         else:
-            chosen = choose_operating_point(SCORES[labelled, place], TRUTHS[labelled, place], Goal(BEST_F1))
+            chosen = choose_operating_point(SCORES[labelled, index], TRUTHS[labelled, index], Goal(BEST_F1))
             assert entry["threshold"] == pytest.approx(chosen.threshold, abs=1e-5)
             assert entry["f1"] == pytest.approx(chosen.f1)
             assert entry["predicted"] is None
@@ -88,7 +88,7 @@ def test_the_report_states_how_good_predictions_are(here):
     assert "wrote the thresholds of 6 labels into model.onnx" in result.stderr
 
 
-def test_certificates_of_other_thresholds_are_dropped(here):
+def test_certificates_of_other_thresholds_are_removed(here):
     assert run(verify, "model.onnx", "--certify").exit_code == 0
     assert read_manifest("model.onnx").certificates
     result = run(thresholds, "model.onnx", "--photos", "photos")
@@ -119,7 +119,7 @@ def test_an_engine_that_exceeds_its_tolerances_gets_no_thresholds(here):
         (("--photos", "photos", "--labels-json", "nowhere.json"), 2, "nowhere.json: cannot be read"),
     ],
 )
-def test_what_cannot_be_done_is_refused_and_changes_nothing(here, arguments, code, what):
+def test_errors_change_nothing(here, arguments, code, what):
     before = (here / "model.onnx").read_bytes()
     result = run(thresholds, "model.onnx", *arguments)
     assert result.exit_code == code, result.output
@@ -128,7 +128,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(here, arguments, cod
     assert (here / "model.onnx").read_bytes() == before
 
 
-def test_labels_none_of_which_the_model_knows_are_refused(here):
+def test_labels_that_the_model_does_not_have_are_refused(here):
     (here / "photos/labels.json").write_text(json.dumps({"00.png": ["unicorn"]}))
     result = run(thresholds, "model.onnx", "--photos", "photos")
     assert result.exit_code == 2
@@ -153,7 +153,7 @@ def test_a_seen_label_with_too_few_photos_is_predicted_and_an_unseen_one_always(
     assert of_zebra.point.f1 != turned.point.f1
 
 
-def test_a_plan_takes_thresholds_in_its_manifest(tmp_path):
+def test_the_thresholds_of_a_plan_are_in_its_manifest(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx")
     plan = tmp_path / "model.plan"
     write_plan(plan, b"native code", model.manifest, RECORD, golden_sample(model.path))
@@ -162,7 +162,7 @@ def test_a_plan_takes_thresholds_in_its_manifest(tmp_path):
     assert plan.read_bytes() == b"native code"
 
 
-def test_a_file_that_was_replaced_meanwhile_keeps_its_thresholds(tmp_path):
+def test_a_replaced_file_keeps_its_thresholds(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx")
     before = model.path.read_bytes()
     with pytest.raises(FailureError, match="was replaced by another network while it was measured"):

@@ -93,7 +93,7 @@ def test_a_precision_out_of_reach_is_marked():
     assert choose_operating_point(scores, targets, Goal(PRECISION, 0.6)).reached
 
 
-def test_a_label_that_no_photo_has_has_no_threshold_of_its_own():
+def test_a_label_without_photos_has_no_threshold():
     scores, targets = np.array([0.9, 0.1], np.float32), np.array([False, False])
     with pytest.raises(ValueError, match="no photo has the label"):
         choose_operating_point(scores, targets, Goal(BEST_F1))
@@ -112,7 +112,7 @@ def test_a_threshold_that_no_photo_reaches_has_no_precision():
     ("text", "goal"),
     [("best-f1", Goal(BEST_F1)), ("precision=0.9", Goal(PRECISION, 0.9)), ("recall=1", Goal(RECALL, 1.0))],
 )
-def test_goals_are_read_as_they_are_written(text, goal):
+def test_goals_are_parsed_and_printed_alike(text, goal):
     assert parse_goal(text) == goal
     assert str(goal) == text
 

@@ -73,7 +73,7 @@ def test_every_scale_converts_a_threshold_there_and_back(scale, seed):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_scores_that_are_all_alike_break_nothing(scale):
+def test_constant_scores_are_handled(scale):
     known = drawn()
     flat = np.stack([np.zeros(PHOTOS), np.ones(PHOTOS), np.full(PHOTOS, 0.3)], axis=1).astype(np.float32)
     predicted = predict(known, flat, np.full((3, LABELS), 0.5), Method(scale, 4.0))
@@ -83,7 +83,7 @@ def test_scores_that_are_all_alike_break_nothing(scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_interval_holds_the_prediction_it_is_about(scale):
+def test_the_interval_contains_the_prediction(scale):
     known = drawn()
     predicted = predict(known, drawn(3).scores, known.similarities, Method(scale, 4.0))
     assert (predicted.low <= predicted.high).all()
@@ -133,6 +133,6 @@ def test_similar_labels_weigh_more_where_they_predict_better():
     assert found.overlap > 0.95
 
 
-def test_intervals_hold_about_as_often_as_they_say():
+def test_intervals_have_about_the_stated_coverage():
     covered = [cross_validate(drawn(seed, labels=50)).coverage for seed in range(2)]
     assert abs(np.mean(covered) - COVERAGE) < 0.1

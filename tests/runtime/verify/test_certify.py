@@ -32,7 +32,7 @@ def distorted_network(by):
 
 
 def derive(source, path, by, **changes):
-    """A file made from another as calibration makes one: another network, the golden sample that of the source."""
+    """A file made as by calibration: another network, with the golden sample of the source."""
     images = random_images(3, seed=5)
     made = replace(source.manifest, sources={"model": source.manifest.network_sha256}, **changes)
     return write_model_file(path, distorted_network(by), made, images, reference_scores(images).astype(np.float32))
@@ -45,12 +45,12 @@ def here(tmp_path, monkeypatch):
     source = write_tiny_model(tmp_path / "model.onnx")
     derive(source, tmp_path / "derived.onnx", by=0.01)
     (tmp_path / "photos").mkdir()
-    for place, image in enumerate(PHOTOS):
-        Image.fromarray(image).save(tmp_path / f"photos/{place:02}.png")
+    for index, image in enumerate(PHOTOS):
+        Image.fromarray(image).save(tmp_path / f"photos/{index:02}.png")
     scores = reference_scores(PHOTOS)
     targets = {
-        f"{place:02}.png": [label.name for label, score in zip(LABELS, row, strict=True) if score > 0.6] + ["unicorn"]
-        for place, row in enumerate(scores)
+        f"{index:02}.png": [label.name for label, score in zip(LABELS, row, strict=True) if score > 0.6] + ["unicorn"]
+        for index, row in enumerate(scores)
     }
     (tmp_path / "labels.json").write_text(json.dumps(targets))
     return tmp_path
@@ -110,7 +110,7 @@ def test_an_engine_that_exceeds_its_tolerances_gets_none(here):
         (("--max-drop", "0.1"), "true labels: seen mAP lost"),
     ],
 )
-def test_every_limit_can_be_tightened(here, tighter, measured):
+def test_every_tolerance_can_be_tightened(here, tighter, measured):
     derive(TinyModel(here / "model.onnx", read_manifest("model.onnx"), PHOTOS), here / "distorted.onnx", by=2)
     loose = dict(zip(LOOSE[::2], LOOSE[1::2], strict=True))
     labelled = (*ON_PHOTOS, "--labels-json", "labels.json", "--backend", "onnxruntime")
@@ -121,7 +121,7 @@ def test_every_limit_can_be_tightened(here, tighter, measured):
     assert f"{measured} is " in result.stderr
 
 
-def test_the_drop_of_map_is_measured_on_labelled_photos(here):
+def test_the_map_drop_is_measured_on_labelled_photos(here):
     result = verify("derived.onnx", *ON_PHOTOS, *LOOSE, "--labels-json", "labels.json", "--json")
     assert result.exit_code == 0, result.output
     check = json.loads(result.stdout)["checks"][3]

@@ -79,7 +79,7 @@ def test_tags_that_change_are_counted(engine, tiny_model):
     assert found["run"].flipped == found["run"].decisions == 3 * 3 * 6
 
 
-def test_nan_is_not_taken_for_the_same(engine, tiny_model):
+def test_nan_is_not_equal(engine, tiny_model):
     altered = Altered(engine, lambda images, call, crowd: np.nan if len(images) == 1 else 0)
     found = {one.changed: one for one in variations(altered, tiny_model.images, THRESHOLDS)}
     assert np.isnan(found["batch size"].largest)

@@ -24,13 +24,13 @@ def verify(*arguments):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """model.onnx exported from checkpoint.safetensors, and photos/ with 20 pictures and a broken one."""
+    """model.onnx exported from checkpoint.safetensors, and photos/ with 20 photos and a broken one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoint.safetensors").write_bytes(b"weights")
     write_tiny_model(tmp_path / "model.onnx", sources={"checkpoint": hashlib.sha256(b"weights").hexdigest()})
     (tmp_path / "photos").mkdir()
-    for place, image in enumerate(random_images(20)):
-        Image.fromarray(image).save(tmp_path / f"photos/{place:02}.png")
+    for index, image in enumerate(random_images(20)):
+        Image.fromarray(image).save(tmp_path / f"photos/{index:02}.png")
     (tmp_path / "photos/broken.jpg").write_bytes(b"")
     return tmp_path
 
@@ -64,7 +64,7 @@ def test_a_correct_engine_passes_with_no_photos_and_no_pytorch(here, backend):
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_an_engine_with_other_scores_fails_and_says_by_how_much(here):
+def test_an_engine_with_other_scores_fails_with_the_difference(here):
     images = random_images(3, seed=5)
     wrong = np.clip(reference_scores(images) + 0.001, 0, 1).astype(np.float32)
     write_model_file(here / "wrong.onnx", network(), manifest(), images, wrong)
@@ -78,7 +78,7 @@ def test_an_engine_with_other_scores_fails_and_says_by_how_much(here):
     assert verify("wrong.onnx", "--tolerance", "0.01", "--mean-tolerance", "0.01").exit_code == 0
 
 
-def test_json_holds_every_number(here):
+def test_json_has_every_number(here):
     report = json.loads(verify("--json").stdout)
     assert report["passed"] is True
     assert report["execution"]["backend"] == "openvino"
@@ -95,7 +95,7 @@ def test_json_holds_every_number(here):
     assert sorted(entry["label"] for entry in report["labels"]) == sorted(label.name for label in LABELS)
 
 
-def test_quiet_leaves_the_exit_code(here):
+def test_quiet_prints_nothing(here):
     result = verify("--quiet")
     assert (result.exit_code, result.output) == (0, "")
 
@@ -111,13 +111,13 @@ def test_against_a_checkpoint_on_photos(here, pytorch):
     assert pytorch.calls == [(Path("checkpoint.safetensors"), 6, None)]
 
 
-def test_the_hash_of_the_photos_is_that_of_their_pixels_whatever_the_batch(here, pytorch):
+def test_the_hash_of_the_photos_is_that_of_their_pixels_for_any_batch_size(here, pytorch):
     expected = hashlib.sha256(random_images(20).tobytes()).hexdigest()
     report = json.loads(verify("--against", "checkpoint.safetensors", "--photos", "photos", "--json").stdout)
     assert report["checks"][2]["data_sha256"] == expected
 
 
-def test_against_a_checkpoint_that_scores_otherwise(here, pytorch):
+def test_against_a_checkpoint_with_other_scores(here, pytorch):
     pytorch.off = 0.01
     result = verify("--against", "checkpoint.safetensors", "--photos", "photos")
     assert result.exit_code == 1
@@ -159,7 +159,7 @@ def test_nan_never_passes(here, pytorch):
         (["--against", "checkpoint.safetensors", "--photos", "nowhere"], "nowhere: no such file or folder"),
     ],
 )
-def test_what_cannot_be_carried_out_is_one_sentence_and_exit_code_2(here, pytorch, arguments, expected):
+def test_usage_errors_are_one_sentence_and_exit_code_2(here, pytorch, arguments, expected):
     (here / "other.safetensors").write_bytes(b"other weights")
     result = verify(*arguments)
     assert result.exit_code == 2, result.output
