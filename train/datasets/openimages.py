@@ -71,12 +71,13 @@ def _load_split(root: Path, split: str, classes: dict[str, str | None], quiet: b
     _, header = next(rows, (1, [""]))
     if missing := [column for column in COLUMNS if column not in header]:
         raise UsageError(f"{path}: no column {missing[0]}; expected ImageID,Source,LabelName,Confidence.")
+    columns = [header.index(column) for column in COLUMNS]
     for number, row in rows:
         if len(row) != len(header):
             raise UsageError(
                 f"{path}, line {number}: {len(row)} columns, but its header has {len(header)}; fetch it again."
             )
-        image, class_id, confidence = (row[header.index(column)] for column in COLUMNS)
+        image, class_id, confidence = (row[column] for column in columns)
         if class_id not in classes:
             raise UsageError(
                 f"{path}, line {number}: class {class_id[:40]!r} has no description; expected the descriptions of the "

@@ -77,7 +77,7 @@ def coco(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_coco_photos_carry_the_categories_of_their_instances(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_coco_labels_are_the_categories_of_the_instances(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = load(f"coco:{coco}")
     assert as_dict(source.training) == {
         "COCO_train2014_000000000009.jpg": {"dog", "toothbrush"},
@@ -121,21 +121,21 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         (lambda c: c.update(annotations=[]), "no photo with a label is left"),
     ],
 )
-def test_unfit_coco_annotations_are_refused(coco: Path, change: Callable[[Any], Any], sentence: str) -> None:
+def test_invalid_coco_annotations_are_refused(coco: Path, change: Callable[[Any], Any], sentence: str) -> None:
     edit(coco / "annotations/instances_train2014.json", change)
     with pytest.raises(UsageError, match=sentence):
         load(f"coco:{coco}")
 
 
-@pytest.mark.parametrize("broken", ["cut short", "[" * 100_000, "[]", "\x00"])
-def test_coco_annotations_that_are_no_such_json_are_refused(coco: Path, broken: str) -> None:
+@pytest.mark.parametrize("content", ["truncated", "[" * 100_000, "[]", "\x00"])
+def test_invalid_coco_json_is_refused(coco: Path, content: str) -> None:
     path = coco / "annotations/instances_train2014.json"
-    path.write_text(path.read_text()[:-40] if broken == "cut short" else broken)
+    path.write_text(path.read_text()[:-40] if content == "truncated" else content)
     with pytest.raises(UsageError, match=r"instances_train2014\.json: (is not JSON|Expected `object`)"):
         load(f"coco:{coco}")
 
 
-def test_coco_photos_that_are_not_unpacked_are_named(coco: Path) -> None:
+def test_missing_coco_folders_are_reported(coco: Path) -> None:
     for photo in (coco / "val2014").iterdir():
         photo.unlink()
     (coco / "val2014").rmdir()
@@ -158,11 +158,11 @@ def nuswide(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     for name, listed in (("Train", TRAIN), ("Test", TEST), ("", [TEST[0], *TRAIN, TEST[1]])):
         write(tmp_path / f"ImageList/{name}Imagelist.txt", *listed)
     write(tmp_path / "ConceptsList/Concepts81.txt", *CONCEPTS)
-    carried = {"sky": {TRAIN[0], TRAIN[2], TEST[0]}, "zebra": {TEST[0]}, "airport": {TRAIN[0]}}
+    labels = {"sky": {TRAIN[0], TRAIN[2], TEST[0]}, "zebra": {TEST[0]}, "airport": {TRAIN[0]}}
     for concept in CONCEPTS:
         for name, listed in (("_Train", TRAIN), ("_Test", TEST), ("", [TEST[0], *TRAIN, TEST[1]])):
             if bool(name) == (request.param == "TrainTestLabels"):
-                values = ["1" if photo in carried.get(concept, ()) else "0" for photo in listed]
+                values = ["1" if photo in labels.get(concept, ()) else "0" for photo in listed]
                 write(tmp_path / f"Groundtruth/{request.param}/Labels_{concept}{name}.txt", *values)
     return tmp_path
 
@@ -175,9 +175,9 @@ def test_nuswide_in_both_layouts(nuswide: Path, capsys: pytest.CaptureFixture[st
     source = load(f"nuswide:{nuswide}")
     assert as_dict(source.training) == {"0001_2124494179.jpg": {"sky", "airport"}}
     assert as_dict(source.held_out) == {"0004_2.jpg": {"sky", "zebra"}}
-    said = capsys.readouterr().err
-    assert "NUS-WIDE Train: 1 photos; skipped: 1 of the list's photos not in" in said
-    assert "NUS-WIDE Test: 1 photos; skipped: 1 photos without a label" in said
+    logged = capsys.readouterr().err
+    assert "NUS-WIDE Train: 1 photos; skipped: 1 of the list's photos not in" in logged
+    assert "NUS-WIDE Test: 1 photos; skipped: 1 photos without a label" in logged
 
 
 def test_nuswide_lists_and_targets_of_different_length_are_refused(nuswide: Path) -> None:
@@ -196,13 +196,13 @@ def test_nuswide_lists_and_targets_of_different_length_are_refused(nuswide: Path
         ("ConceptsList/Concepts81.txt", ["unicorn"], "no targets found; expected .*Labels_unicorn"),
     ],
 )
-def test_unfit_nuswide_lists_are_refused(nuswide: Path, name: str, lines: list[str], sentence: str) -> None:
+def test_invalid_nuswide_lists_are_refused(nuswide: Path, name: str, lines: list[str], sentence: str) -> None:
     write(nuswide / name, *lines)
     with pytest.raises(UsageError, match=sentence):
         load(f"nuswide:{nuswide}")
 
 
-def test_unfit_nuswide_files_are_refused(nuswide: Path) -> None:
+def test_invalid_nuswide_files_are_refused(nuswide: Path) -> None:
     path = labels_file(nuswide, "zebra")
     path.write_text(path.read_text().replace("0\n", "2\n", 1))
     with pytest.raises(UsageError, match="found '2'; expected a line of 0 or 1"):
@@ -239,14 +239,16 @@ def voc(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("below", ["", "VOCdevkit/VOC2007"])
-def test_voc_photos_carry_the_classes_of_the_challenge(
+def test_voc_labels_are_those_of_the_classification_task(
     voc: Path, below: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = load(f"voc:{voc / below}")
     assert as_dict(source.training) == {"000007.jpg": {"dog", "car"}}
     assert as_dict(source.held_out) == {"000001.jpg": {"sofa"}}
-    said = capsys.readouterr().err
-    assert "VOC2007 trainval: 1 photos; skipped: 1 labels of difficult instances only, 2 photos without a label" in said
+    logged = capsys.readouterr().err
+    assert (
+        "VOC2007 trainval: 1 photos; skipped: 1 labels of difficult instances only, 2 photos without a label" in logged
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,7 @@ def test_voc_photos_carry_the_classes_of_the_challenge(
         ("trainval.txt", ["../000005"], "leads out of the folder"),
     ],
 )
-def test_unfit_voc_lists_are_refused(voc: Path, name: str, lines: list[str], sentence: str) -> None:
+def test_invalid_voc_lists_are_refused(voc: Path, name: str, lines: list[str], sentence: str) -> None:
     write(voc / "VOCdevkit/VOC2007/ImageSets/Main" / name, *lines)
     with pytest.raises(UsageError, match=sentence):
         load(f"voc:{voc}")
@@ -299,13 +301,13 @@ def test_open_images_labels_by_name_and_confidence(open_images: Path, capsys: py
     source = load(f"openimages:{open_images}", PETS)
     assert as_dict(source.training) == {"000026e7ee790996.jpg": {"dog"}, "000062a39995e348.jpg": {"stop sign"}}
     assert as_dict(source.held_out) == {"000c4d66ce89aa69.jpg": {"dog"}}
-    said = capsys.readouterr().err
-    assert "has no class for 1 labels: yak" in said
+    logged = capsys.readouterr().err
+    assert "has no class for 1 labels: yak" in logged
     for reason in (
         "2 rows with a confidence below 0.5", "1 rows of classes that are not in the label set",
         "1 rows of photos not in", "1 photos without a label",
     ):  # fmt: skip
-        assert reason in said
+        assert reason in logged
 
 
 @pytest.mark.parametrize(
@@ -319,14 +321,14 @@ def test_open_images_labels_by_name_and_confidence(open_images: Path, capsys: py
         ("x" * 200_000, "not a CSV file"),
     ],
 )
-def test_unfit_open_images_rows_are_refused(open_images: Path, line: str, sentence: str) -> None:
+def test_invalid_open_images_rows_are_refused(open_images: Path, line: str, sentence: str) -> None:
     path = write(open_images / "oidv7-train-annotations-human-imagelabels.csv", HEADER, line)
     with pytest.raises(UsageError, match=sentence) as refusal:
         load(f"openimages:{open_images}", PETS)
     assert str(refusal.value).startswith(str(path))
 
 
-def test_unfit_open_images_folders_are_refused(open_images: Path) -> None:
+def test_invalid_open_images_folders_are_refused(open_images: Path) -> None:
     write(open_images / "train-annotations-machine-imagelabels.csv", HEADER)
     with pytest.raises(UsageError, match=r"expected one file .*, found oidv7-train.*, train-annotations-machine"):
         load(f"openimages:{open_images}", PETS)
@@ -343,7 +345,7 @@ def test_unfit_open_images_folders_are_refused(open_images: Path) -> None:
 # The value of --data
 
 
-def test_a_path_alone_is_a_folder_of_ours(tmp_path: Path) -> None:
+def test_a_path_alone_is_a_labelled_folder(tmp_path: Path) -> None:
     write_photos(tmp_path, "photos:1/a.jpg")
     write(tmp_path / "photos:1/labels.json", '{"a.jpg": ["dog"]}')
     for spec in (f"{tmp_path}/photos:1", f"folder:{tmp_path}/photos:1"):
@@ -352,11 +354,11 @@ def test_a_path_alone_is_a_folder_of_ours(tmp_path: Path) -> None:
         assert source.held_out is None
 
 
-def test_a_dataset_that_is_not_named_as_such_is_recognized(coco: Path) -> None:
+def test_a_dataset_given_as_a_folder_is_recognized(coco: Path) -> None:
     with pytest.raises(UsageError, match=rf"use --data coco:{coco}"):
         load(str(coco))
 
 
-def test_an_unknown_format_is_named(coco: Path) -> None:
+def test_an_unknown_format_is_reported(coco: Path) -> None:
     with pytest.raises(UsageError, match="'mscoco' is not a format; expected one of folder, coco, nuswide, voc"):
         load(f"mscoco:{coco}")

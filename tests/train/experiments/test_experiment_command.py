@@ -178,26 +178,26 @@ def test_an_interrupted_experiment_resumes(photos: Path, work: Path, monkeypatch
     assert rows_of(work / "results/table1.csv") == uninterrupted
 
 
-@pytest.mark.parametrize("damage", ["cut short", "other bytes", "state cut short", "state of another run"])
+@pytest.mark.parametrize("damage", ["truncated", "changed bytes", "truncated state", "another run's state"])
 def test_damaged_runs_and_states_are_repeated(photos: Path, work: Path, damage: str) -> None:
     flags = ("table1", "--models", "visual-semantic", "--seeds", 1)
     assert call(photos, work, *flags).exit_code == 0
     expected = rows_of(work / "results/table1.csv")
     (run,) = cached_runs(work)
-    whole = run.read_bytes()
+    content = run.read_bytes()
     state = run.with_suffix(".training.safetensors")
-    if damage == "cut short":
-        run.write_bytes(whole[:-7])
-    elif damage == "other bytes":
-        run.write_bytes(whole[:-4] + b"\0\0\0\0")
+    if damage == "truncated":
+        run.write_bytes(content[:-7])
+    elif damage == "changed bytes":
+        run.write_bytes(content[:-4] + b"\0\0\0\0")
     else:
         run.unlink()
-        state.write_bytes(whole[:-7] if damage == "state cut short" else whole)
+        state.write_bytes(content[:-7] if damage == "truncated state" else content)
     result = call(photos, work, *flags)
     assert result.exit_code == 0, result.output
     notes = [line for line in result.stderr.splitlines() if line.startswith("note:")]
     assert len(notes) == 1
-    assert str(state if damage.startswith("state") else run) in notes[0]
+    assert str(state if "state" in damage else run) in notes[0]
     assert rows_of(work / "results/table1.csv") == expected
     assert cached_runs(work) == [run]
     assert not state.exists()
@@ -281,9 +281,9 @@ def test_threshold_makes_figure_3b_with_edge_counts(photos: Path, work: Path) ->
 
 
 def is_a_plot(path: Path) -> bool:
-    with Image.open(path) as picture:
-        colours = picture.convert("RGB").getcolors(1 << 24)
-        return picture.format == "PNG" and min(picture.size) >= 300 and colours is not None and len(colours) > 20
+    with Image.open(path) as image:
+        colours = image.convert("RGB").getcolors(1 << 24)
+        return image.format == "PNG" and min(image.size) >= 300 and colours is not None and len(colours) > 20
 
 
 @pytest.mark.parametrize(

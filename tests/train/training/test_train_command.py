@@ -15,21 +15,21 @@ from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Generated scenes as MS-COCO 2014 lays photos out, 8 to train on and 6 to test on; weights of a ResNet-18."""
+    """Generated scenes in the layout of MS-COCO 2014, 8 for training and 6 held out; weights of a ResNet-18."""
     root = tmp_path_factory.mktemp("coco")
     names = load_label_set("coco80").labels
     for split, count in (("train", 8), ("val", 6)):
         generate_scenes(root / f"scenes-{split}", count, seed=count, size=64, quiet=True)
         (root / f"scenes-{split}/images").rename(root / f"{split}2014")
-        labels_of = json.loads((root / f"scenes-{split}/labels.json").read_text())
+        labels_of_photos = json.loads((root / f"scenes-{split}/labels.json").read_text())
         content = {
-            "images": [{"id": place, "file_name": name} for place, name in enumerate(labels_of)],
+            "images": [{"id": number, "file_name": name} for number, name in enumerate(labels_of_photos)],
             "annotations": [
-                {"image_id": place, "category_id": 1 + names.index(label)}
-                for place, labels in enumerate(labels_of.values())
+                {"image_id": number, "category_id": 1 + names.index(label)}
+                for number, labels in enumerate(labels_of_photos.values())
                 for label in labels
             ],
-            "categories": [{"id": 1 + place, "name": name} for place, name in enumerate(names)],
+            "categories": [{"id": 1 + index, "name": name} for index, name in enumerate(names)],
         }
         (root / "annotations").mkdir(exist_ok=True)
         (root / f"annotations/instances_{split}2014.json").write_text(json.dumps(content))
@@ -61,12 +61,12 @@ def test_a_model_is_trained_on_the_split_of_the_dataset(
     result = train(coco, *flags, "-o", output, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
-    labels_of = json.loads((coco / "scenes-train/labels.json").read_text()).values()
+    labels_of_photos = json.loads((coco / "scenes-train/labels.json").read_text()).values()
     assert record["data"] == {
         "name": f"coco:{coco}",
         "labels": "coco80",
         "training_photos": 8,
-        "trained_on": sum(bool(set(labels) - set(UNSEEN["coco80"])) for labels in labels_of),
+        "trained_on": sum(bool(set(labels) - set(UNSEEN["coco80"])) for labels in labels_of_photos),
         "held_out": 6,
     }
     assert len(record["history"]) == epochs
@@ -113,7 +113,7 @@ def test_invalid_flags_are_refused_in_one_sentence(coco: Path, flags: tuple[obje
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--embeddings", "broken.txt"), "broken.txt, line 2: "),
+        (("--embeddings", "damaged.txt"), "damaged.txt, line 2: "),
         (("--embeddings", "lacking.txt"), "lacking.txt: has no vector for the target label(s)"),
         (("--embeddings", "missing.txt"), "missing.txt: no such file"),
         (("--labels", "missing.txt"), "missing.txt"),
@@ -133,9 +133,9 @@ def test_files_and_flags_are_checked_before_anything_is_generated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("broken.txt").write_text("dog 1 2 3\ncat 1 2\n")
+    Path("damaged.txt").write_text("dog 1 2 3\ncat 1 2\n")
     Path("lacking.txt").write_text("xyzzy 1 2 3\n")
     result = CliRunner().invoke(main, [*command, *map(str, flags)])
     assert result.exit_code == 2, result.output
     assert sentence in result.stderr.strip().splitlines()[-1]
-    assert {path.name for path in tmp_path.iterdir()} == {"broken.txt", "lacking.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"damaged.txt", "lacking.txt"}

@@ -155,12 +155,12 @@ def _fetch_rest(url: str, target: Path, size: int | None, checked: bool, bar: Pr
                     f"from {start:,} on; download from elsewhere with --from."
                 )
             length = found[1]
-        whole = int(length) if length.isdecimal() else size
-        if whole is None:
+        total = int(length) if length.isdecimal() else size
+        if total is None:
             raise FailureError(f"{url}: the server sends no length; download from elsewhere with --from.")
-        if size not in (None, whole):
+        if size not in (None, total):
             raise FailureError(
-                f"{url}: has {whole:,} bytes, expected {size:,}; the file has changed or the server holds another: "
+                f"{url}: has {total:,} bytes, expected {size:,}; the file has changed or the server holds another: "
                 "download from elsewhere with --from."
             )
         if start == 0:
@@ -170,17 +170,17 @@ def _fetch_rest(url: str, target: Path, size: int | None, checked: bool, bar: Pr
         with written_atomically(_version_file(target)) as temporary:
             temporary.write_bytes(msgspec.json.encode(_Version(url, sent or (validator if start else ""))))
         with _part(target).open("ab" if start else "wb") as file:
-            _copy(response, file, start, whole, bar)
+            _copy(response, file, start, total, bar)
 
 
-def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, whole: int, bar: Progress) -> None:
-    while done < whole:
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int, bar: Progress) -> None:
+    while done < total:
         try:
-            block = response.read(min(BLOCK, whole - done))
+            block = response.read(min(BLOCK, total - done))
         except (OSError, http.client.HTTPException) as error:
             raise _TransientError(f"the connection failed ({reason_of(error)})") from error
         if not block:
-            raise _TransientError(f"the connection ended after {done:,} of {whole:,} bytes")
+            raise _TransientError(f"the connection ended after {done:,} of {total:,} bytes")
         file.write(block)
         bar.advance((done + len(block)) // MB - done // MB)
         done += len(block)

@@ -1,13 +1,15 @@
-"""The appearance of drawn objects: colours and surface by WordNet hypernym, as similar classes look similar in photos.
+"""The appearance of objects and of the backdrops behind them.
 
-An unseen bicycle is painted metal like other vehicles, a fork is steel like other tools. In photos, shared appearance
-is what lets a classifier trained on some labels say anything about others.
+Colours and surface of an object follow from its WordNet hypernyms, as similar classes look similar in photos: an unseen
+bicycle is painted metal like other vehicles, a fork is steel like other tools. This lets a classifier trained on some
+labels say anything about others.
 """
 
 import colorsys
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +52,16 @@ ANY = Palette()
 STEEL = Palette((0.55, 0.65), (0, 0.15), (0.55, 0.95))
 WHITE = Palette((0, 1), (0, 0.08), (0.85, 1))
 BLACK = Palette((0.6, 0.7), (0, 0.2), (0.05, 0.25))
+SKY = Palette((0.53, 0.62), (0.2, 0.6), (0.7, 1))
+ASPHALT = Palette((0.55, 0.7), (0, 0.12), (0.3, 0.55))
+GRASS = Palette((0.22, 0.36), (0.4, 0.8), (0.35, 0.7))
+SEA = Palette((0.5, 0.62), (0.5, 0.9), (0.35, 0.75))
+WOOD = Palette((0.05, 0.1), (0.4, 0.7), (0.45, 0.75))
+WALL = Palette((0.08, 0.18), (0.08, 0.35), (0.75, 0.98))
+CARPET = Palette((0.9, 1.05), (0.2, 0.6), (0.25, 0.55))
+PALE = Palette((0.1, 0.16), (0.15, 0.35), (0.8, 0.98))
+TILE = Palette((0.45, 0.55), (0.05, 0.3), (0.75, 0.95))
+CONCRETE = Palette((0.7, 0.85), (0.08, 0.3), (0.45, 0.75))
 
 # A class takes the appearance of the first entry that lists one of its hypernyms.
 APPEARANCES: tuple[tuple[tuple[str, ...], Appearance], ...] = (
@@ -158,4 +170,45 @@ SURFACES: dict[str, Callable[[int, int, Generator], Shade]] = {
     "glossy": _glossy,
     "grained": _grained,
     "mottled": _mottled,
+}
+
+
+def draw_backdrop(name: str, size: int, generator: Generator) -> Paint:
+    """Draw a random backdrop of a name of BACKDROPS."""
+    pattern, *palettes = BACKDROPS[name]
+    return pattern(size, generator, *palettes)
+
+
+def _horizon(size: int, generator: Generator, above: Palette, below: Palette) -> Paint:
+    """Two areas with a slightly tilted border."""
+    height = generator.uniform(0.3, 0.7) + generator.normal(0, 0.04) * np.linspace(-1, 1, size)
+    is_below = np.linspace(0, 1, size)[:, None] > height[None, :]
+    return np.where(is_below[..., None], below.colour(generator), above.colour(generator))
+
+
+def _planks(size: int, generator: Generator, palette: Palette) -> Paint:
+    """Planks of different shades."""
+    count = int(generator.integers(4, 9))
+    shades = generator.normal(0, 14, count)[np.arange(size) * count // size]
+    return palette.colour(generator) + np.broadcast_to(shades[:, None], (size, size))[..., None]
+
+
+def _tiles(size: int, generator: Generator, palette: Palette) -> Paint:
+    """Tiles with dark joints."""
+    side = size / generator.uniform(4, 7)
+    joints = (np.arange(size) + generator.uniform(0, side)) % side < max(1.0, size / 64)
+    dark = np.where(joints[:, None] | joints[None, :], -45.0, 0.0)
+    return palette.colour(generator) + dark[..., None]
+
+
+# The pattern of each scene type and its palettes.
+BACKDROPS: dict[str, tuple[Any, ...]] = {
+    "street": (_horizon, SKY, ASPHALT),
+    "meadow": (_horizon, SKY, GRASS),
+    "water": (_horizon, SKY, SEA),
+    "table": (_planks, WOOD),
+    "room": (_horizon, WALL, CARPET),
+    "desk": (_planks, PALE),
+    "tiles": (_tiles, TILE),
+    "hall": (_tiles, CONCRETE),
 }

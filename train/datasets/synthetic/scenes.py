@@ -19,8 +19,15 @@ from mlzsl.cli.progress import progress
 from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.imaging.labelled_folder import IMAGES, LABELS, load_folder
 from mlzsl.imaging.photoset import PhotoSet
-from mlzsl.train.datasets.synthetic.appearance import Appearance, Generator, Palette, appearance_of, paint
-from mlzsl.train.datasets.synthetic.backdrops import BACKDROP_NAMES, draw_backdrop
+from mlzsl.train.datasets.synthetic.appearance import (
+    BACKDROPS,
+    Appearance,
+    Generator,
+    Palette,
+    appearance_of,
+    draw_backdrop,
+    paint,
+)
 from mlzsl.train.datasets.synthetic.drawings import EXTERNALS, TARGETS
 from mlzsl.train.datasets.synthetic.icons import mask_of
 
@@ -107,8 +114,8 @@ def generate_single_objects(count: int, seed: int, size: int) -> tuple[Pixels, n
         classes[number] = generator.integers(len(external_classes()))
         index = external_classes()[classes[number]]
         item = imagenet.synsets[index], EXTERNALS[imagenet.labels[index]].split()
-        named = generator.integers(len(BACKDROP_NAMES)) if generator.random() < BACKDROP_PROBABILITY else None
-        backdrop = None if named is None else BACKDROP_NAMES[named]
+        has_backdrop = generator.random() < BACKDROP_PROBABILITY
+        backdrop = list(BACKDROPS)[generator.integers(len(BACKDROPS))] if has_backdrop else None
         images[number] = _render([item], size, (0.5, 0.95), generator, backdrop)
     return images, classes
 

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from mlzsl.graph.labels.sets import load_label_set
-from mlzsl.train.datasets.synthetic.appearance import ANY, APPEARANCES, SURFACES, Appearance, appearance_of, paint
-from mlzsl.train.datasets.synthetic.backdrops import BACKDROP_NAMES, draw_backdrop
+from mlzsl.train.datasets.synthetic.appearance import (
+    ANY,
+    APPEARANCES,
+    BACKDROPS,
+    SURFACES,
+    Appearance,
+    appearance_of,
+    draw_backdrop,
+    paint,
+)
 from mlzsl.train.datasets.synthetic.drawings import EXTERNALS, TARGETS
 from mlzsl.train.datasets.synthetic.scenes import SCENE_TYPES
 
@@ -49,7 +57,7 @@ def test_a_surface_has_any_size(surface: str) -> None:
         assert SURFACES[surface](height, width, np.random.default_rng(1)).shape == (height, width)
 
 
-@pytest.mark.parametrize("name", BACKDROP_NAMES)
+@pytest.mark.parametrize("name", BACKDROPS)
 def test_a_backdrop_depends_on_the_seed_alone(name: str) -> None:
     one, same, other = (draw_backdrop(name, 40, np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert one.shape == (40, 40, 3)
@@ -58,5 +66,5 @@ def test_a_backdrop_depends_on_the_seed_alone(name: str) -> None:
 
 
 def test_every_scene_type_has_a_backdrop_and_known_labels() -> None:
-    assert {name for name, _ in SCENE_TYPES} == set(BACKDROP_NAMES)
+    assert {name for name, _ in SCENE_TYPES} == set(BACKDROPS)
     assert {label.replace("_", " ") for _, labels in SCENE_TYPES for label in labels.split()} <= set(TARGETS)
