@@ -22,8 +22,6 @@ from mlzsl.engines.engine import Engine
 from mlzsl.engines.opening import open_engine
 from mlzsl.metrics.average_precision import evaluate
 
-PARTS = ("seen", "unseen")
-
 
 @dataclass(frozen=True)
 class AccuracyDrop:
@@ -92,7 +90,7 @@ def accuracy_drop(
         return AccuracyDrop(agreement, {})
     seen = np.array([label.seen for label in manifest.labels])
     before, after = evaluate(reference, targets, seen), evaluate(scores, targets, seen)
-    mAP = {part: (before[part].mAP, after[part].mAP) for part in PARTS if before[part].classes}
+    mAP = {part: (before[part].mAP, after[part].mAP) for part in ("seen", "unseen") if before[part].classes}
     return AccuracyDrop(agreement, mAP)
 
 

@@ -24,8 +24,7 @@ from mlzsl.calibration.mixed_precision import (
 from mlzsl.calibration.network import Network, load_network, write_network
 from mlzsl.calibration.photos import Sample, sample_photos
 from mlzsl.calibration.qdq import LARGEST, QDQ_SCHEMES, insert_qdq, layers_of, quantized_tensors, scaled_weights
-from mlzsl.calibration.ranges import collect_ranges
-from mlzsl.calibration.record import SUFFIX, Record, check_record, read_record, write_record
+from mlzsl.calibration.ranges import SUFFIX, Record, check_record, collect_ranges, read_record, write_record
 from mlzsl.calibration.settings import QUANTIZED, Settings, check_settings, default_output
 from mlzsl.calibration.weight_rounding import Floats, Rounded, gptq_weights
 from mlzsl.cli.errors import UsageError
@@ -104,6 +103,7 @@ def calibrate(
     manifest = read_manifest(model)
     output = output or default_output(model, settings)
     check_settings(model, manifest, output, photos, settings, check, record)
+    earlier = None if record is None else read_record(record)
     network = load_network(model)
     sample = None
     if photos:
@@ -111,13 +111,13 @@ def calibrate(
         sample = sample_photos(
             photos, check, manifest, count, settings.check_count, settings.seed, settings.threads, quiet
         )
-    job = _Job(started, model, manifest, network, sample, settings, output, record, quiet)
+    job = _Job(started, model, manifest, network, sample, settings, output, record, earlier, quiet)
     return _quantize(job) if settings.precision in QUANTIZED else _convert(job)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The arguments of `calibrate`, read; `sample` is None without photos."""
+    """The arguments of `calibrate`, read; `sample` is None without photos, `earlier` without a record."""
 
     started: float
     model: Path
@@ -127,6 +127,7 @@ class _Job:
     settings: Settings
     output: Path
     record: Path | None
+    earlier: Record | None
     quiet: bool
 
     def evaluator(self, sample: Sample) -> Evaluator:
@@ -197,13 +198,12 @@ def _ranges(job: _Job, layers: Sequence[str]) -> Record:
     tensors = sorted({
         source for scheme in QDQ_SCHEMES.values() for source in quantized_tensors(network, layers, scheme).values()
     })  # fmt: skip
-    if job.record is not None:
-        found = read_record(job.record)
+    if job.record is not None and job.earlier is not None:
         asked: dict[str, object] = {"method": settings.method}
         if job.sample is not None:
             asked |= {"photos": len(job.sample.calibration), "data_sha256": job.sample.calibration.sha256()}
-        check_record(job.record, found, job.model, job.manifest, asked, tensors)
-        return found
+        check_record(job.record, job.earlier, job.model, job.manifest, asked, tensors)
+        return job.earlier
     assert job.sample is not None
     photos = job.sample.calibration
     runs = len(photos) * (1 if settings.method == "minmax" else 2)
@@ -212,7 +212,7 @@ def _ranges(job: _Job, layers: Sequence[str]) -> Record:
     return Record(
         model_sha256=job.manifest.network_sha256,
         preprocessing=job.manifest.preprocessing,
-        method=settings.method,  # type: ignore[arg-type]
+        method=settings.method,
         photos=len(photos),
         seed=settings.seed,
         data_sha256=photos.sha256(),

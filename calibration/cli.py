@@ -15,6 +15,7 @@ from mlzsl.cli.options import FiniteFloat, json_option, model_file, quiet_option
 
 if TYPE_CHECKING:
     from mlzsl.calibration.calibrate import Calibrated
+    from mlzsl.calibration.ranges import Method
 
 SHOWN = 10  # of the ranked layers
 
@@ -90,7 +91,7 @@ def main(
     photos: tuple[str, ...],
     precision: str,
     target: str | None,
-    method: str,
+    method: Method,
     count: int,
     check: str | None,
     check_count: int,

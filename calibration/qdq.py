@@ -13,7 +13,8 @@ Weights are int8 with a scale per output channel and zero point 0. From the glob
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 
 import numpy as np
@@ -24,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mlzsl.calibration.network import Network, Node, reading, rebuilt
 from mlzsl.calibration.weight_rounding import Rounded, round_preserving_sums
 
+_Part = tuple[list[Node], list[onnx.TensorProto]]  # new nodes and their constants
 Range = tuple[float, float]  # lowest and highest value of a tensor; values outside are clipped
 
 SMALLEST_SCALE = 2.0**-100
@@ -118,22 +120,17 @@ def insert_qdq(
     tensors = quantized_tensors(network, layers, scheme)
     scales = {name: _Scale.of(ranges[source], scheme.activations) for name, source in tensors.items()}
     residuals = _residuals(network, layers)
-    constants = list(network.model.graph.initializer)
-    nodes: list[Node] = []
+    parts: list[_Part] = [([], list(network.model.graph.initializer))]
     for node in network.nodes:
         if node.name in layers:
             input_range = ranges[tensors[node.input[0]]]
-            made = _convolution(network, node, input_range, scheme, weights.get(node.name))
-        elif scheme.after_operators:
-            made = _Made([_reading(node, tensors)])
+            parts += _convolution(network, node, input_range, scheme, weights.get(node.name))
         else:
-            made = _Made([_reading(node, {residuals.get(node.output[0], "")})])
-        for output in node.output:
-            if output in scales:
-                made += _pair(output, scales[output])
-        nodes += made.nodes
-        constants += made.constants
-    return rebuilt(network, nodes, constants)
+            read = tensors if scheme.after_operators else {residuals.get(node.output[0], "")}
+            parts.append(([_reading(node, read)], []))
+        parts += [_pair(output, scales[output]) for output in node.output if output in scales]
+    nodes, constants = zip(*parts, strict=True)
+    return rebuilt(network, chain.from_iterable(nodes), chain.from_iterable(constants))
 
 
 @dataclass(frozen=True)
@@ -163,21 +160,10 @@ class _Scale:
         ]
 
 
-@dataclass(frozen=True)
-class _Made:
-    """New nodes and their constants."""
-
-    nodes: list[Node]
-    constants: list[onnx.TensorProto] = field(default_factory=list)
-
-    def __add__(self, other: "_Made") -> "_Made":
-        return _Made(self.nodes + other.nodes, self.constants + other.constants)
-
-
-def _pair(tensor: str, scale: _Scale) -> _Made:
+def _pair(tensor: str, scale: _Scale) -> _Part:
     inputs = [tensor, f"{tensor}/scale", f"{tensor}/zero_point"]
     quantize = helper.make_node("QuantizeLinear", inputs, [f"{tensor}/quantized"], f"{tensor}/quantize")
-    return _Made([quantize, _dequantize(tensor)], scale.constants(tensor))
+    return [quantize, _dequantize(tensor)], scale.constants(tensor)
 
 
 def _dequantize(tensor: str) -> Node:
@@ -217,27 +203,29 @@ def scaled_weights(
     return values / scale.reshape((-1,) + (1,) * (values.ndim - 1)), scale
 
 
-def _convolution(network: Network, node: Node, input_range: Range, scheme: QDQScheme, rounded: Rounded | None) -> _Made:
+def _convolution(
+    network: Network, node: Node, input_range: Range, scheme: QDQScheme, rounded: Rounded | None
+) -> list[_Part]:
     """A convolution with quantized weights that reads a quantized tensor."""
     biases = list(node.input[2:])
     scaled, scale = scaled_weights(network, node, input_range, scheme)
     if rounded is None and scheme.integer_weights:
         rounded = round_preserving_sums(scaled, LARGEST[scheme.weights])
     weight_scale = _Scale(scale, 0, scheme.weights)
-    made = _constant(f"{node.name}/weight", scaled if rounded is None else rounded, weight_scale)
+    parts = [_constant(f"{node.name}/weight", scaled if rounded is None else rounded, weight_scale)]
     reads = [dequantized(node.input[0]), dequantized(f"{node.name}/weight"), *biases]
     if biases and scheme.integer_bias:
         bias = network.array(biases[0]).astype(np.float64)
         input_scale = _Scale.of(input_range, scheme.activations).scale
         bias_scale = _Scale((input_scale * scale).astype(np.float32), 0, TensorProto.INT32)
-        made += _constant(f"{node.name}/bias", bias / bias_scale.scale, bias_scale)
+        parts.append(_constant(f"{node.name}/bias", bias / bias_scale.scale, bias_scale))
         reads[2] = dequantized(f"{node.name}/bias")
-    return made + _Made([reading(node, reads)])
+    return [*parts, ([reading(node, reads)], [])]
 
 
-def _constant(name: str, scaled: npt.NDArray[np.floating], scale: _Scale) -> _Made:
+def _constant(name: str, scaled: npt.NDArray[np.floating], scale: _Scale) -> _Part:
     """A constant as its quantized values and a DequantizeLinear along axis 0."""
     limit = LARGEST[scale.kind]
     rounded = scaled if scale.kind == TensorProto.FLOAT8E4M3FN else np.rint(scaled)
     values = np.clip(rounded, -limit, limit).astype(helper.tensor_dtype_to_np_dtype(scale.kind))
-    return _Made([_dequantize(name)], [numpy_helper.from_array(values, f"{name}/quantized"), *scale.constants(name)])
+    return [_dequantize(name)], [numpy_helper.from_array(values, f"{name}/quantized"), *scale.constants(name)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlzsl.calibration.conversion import HALF_PRECISIONS
 from mlzsl.calibration.qdq import QDQ_SCHEMES
-from mlzsl.calibration.ranges import METHODS
+from mlzsl.calibration.ranges import METHODS, Method
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.manifest import QUANTIZED_FOR, Manifest
 
@@ -33,7 +33,7 @@ class Settings:
 
     precision: str = "int8"
     target: str | None = None
-    method: str = METHODS[0]
+    method: Method = "mse"
     count: int = 256
     check_count: int = 256
     seed: int = 0

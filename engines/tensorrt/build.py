@@ -22,7 +22,7 @@ from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import read_model_file
 from mlzsl.engines.artifact.plan_manifest import SUFFIX, BuildRecord, PlanManifest, write_plan
 from mlzsl.engines.engine import check_signature, signature
-from mlzsl.engines.tensorrt.cuda import Gpu, find_gpu
+from mlzsl.engines.tensorrt.cuda import Gpu, open_cuda
 from mlzsl.engines.tensorrt.library import (
     Layer,
     Library,
@@ -86,7 +86,7 @@ def build_plan(
         )
     library = open_library("tensorrt_rtx" if options.rtx else "tensorrt", "--rtx" if options.rtx else "mlzsl-build")
     check_options(library, options)
-    gpu = None if options.rtx else find_gpu(f"{library} builds a plan on the GPU that runs it, and")
+    gpu = None if options.rtx else open_cuda(f"{library} builds a plan on the GPU that runs it, and").gpu
     started = time.perf_counter()
     ports, plan = _compile(library, model, manifest, options, gpu, quiet)
     seconds = time.perf_counter() - started

@@ -90,8 +90,8 @@ class Cuda(Protocol):
         """Create a stream."""
 
 
-def find_gpu(purpose: str) -> Gpu:
-    """The first GPU of CUDA.
+def open_cuda(purpose: str) -> "CudaCore":
+    """Initialize the first GPU with cuda-core.
 
     Args:
         purpose: what needs a GPU; begins the sentence of an error.
@@ -99,11 +99,6 @@ def find_gpu(purpose: str) -> Gpu:
     Raises:
         UsageError: cuda-core is not installed, or there is no driver or no GPU.
     """
-    return open_cuda(purpose).gpu
-
-
-def open_cuda(purpose: str) -> "CudaCore":
-    """Initialize the first GPU with cuda-core; arguments and errors as `find_gpu`."""
     try:
         core = importlib.import_module("cuda.core")
         system = importlib.import_module("cuda.core.system")

@@ -15,7 +15,7 @@ from tinymodel import network as tiny_network
 from mlzsl.calibration.accuracy import accuracy_drop
 from mlzsl.calibration.calibrate import calibrate
 from mlzsl.calibration.mixed_precision import Candidate, LayerSensitivity, multiply_adds, search_mixed_precision
-from mlzsl.calibration.record import read_record
+from mlzsl.calibration.ranges import read_record
 from mlzsl.calibration.settings import Settings
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_file

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from tinymodel import SIZE, manifest
 
-from mlzsl.calibration.record import Record, check_record, read_record, write_record
+from mlzsl.calibration.ranges import Record, check_record, read_record, write_record
 from mlzsl.cli.errors import UsageError
 from mlzsl.imaging import Preprocessing
 

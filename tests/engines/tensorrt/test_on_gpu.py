@@ -13,7 +13,7 @@ from tinymodel import TinyModel, random_images, reference_scores
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.plan_manifest import BatchProfile
 from mlzsl.engines.tensorrt.build import build_plan
-from mlzsl.engines.tensorrt.cuda import find_gpu
+from mlzsl.engines.tensorrt.cuda import open_cuda
 from mlzsl.engines.tensorrt.engine import PlanEngine, open_plan
 from mlzsl.engines.tensorrt.library import open_library
 from mlzsl.engines.tensorrt.options import BuildOptions, capability_members
@@ -30,7 +30,7 @@ def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     rtx = request.param == "tensorrt_rtx"
     if rtx:
         try:
-            capability_members(open_library(request.param, "a test"), (find_gpu("a test").compute_capability,))
+            capability_members(open_library(request.param, "a test"), (open_cuda("a test").gpu.compute_capability,))
         except UsageError as error:
             pytest.skip(str(error))
     folder = tmp_path_factory.mktemp(request.param)
