@@ -48,7 +48,8 @@ class Group(Command, click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):  # click shortens long summaries
-            formatter.write_dl(list(self.summaries().items()))
+            summaries = self.summaries().items()
+            formatter.write_dl([(name, text + "  [default]" * (name == self.default)) for name, text in summaries])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {*self.summaries(), *ctx.help_option_names, "--version"}

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.inputs import read_bytes
 from mlzsl.cli.text import escape_control_chars
 
 Line = Annotated[
@@ -53,13 +54,7 @@ def read_json(
     Raises:
         UsageError: the file cannot be read, is larger, or does not fit.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(max_bytes + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({reason_of(error)}); {remedy}.") from error
-    if len(text) > max_bytes:
-        raise UsageError(f"{path}: is larger than {max_bytes / 2**20:g} MiB; {remedy}.")
+    text = read_bytes(path, max_bytes, remedy)
     return decode_json(text, kind, str(path), remedy, upgrade, unique_keys)
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.inputs import read_text
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.graph.labels.linking import LinkedLabel, link_label
 from mlzsl.graph.taxonomy import DATA, Taxonomy
@@ -101,7 +102,9 @@ def read_label_file(path: str | Path) -> LabelFile:
     Raises:
         UsageError: the file is not readable text: missing, a folder, too large, not UTF-8, or empty.
     """
-    text = _read_text(Path(path))
+    text = read_text(Path(path), MAX_BYTES, "name a text file of labels, one a line")
+    if not text.strip():
+        raise UsageError(f"{path}: has no labels; write one a line.")
     lines: list[LabelLine] = []
     problems: list[tuple[int, str]] = []
     first_lines: dict[str, int] = {}
@@ -149,27 +152,6 @@ def known_names() -> Mapping[str, str]:
 def _named(name: str) -> LabelSet:
     rows = [row.split("\t") for row in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()]
     return LabelSet(name, tuple(label for label, _ in rows), tuple(synset for _, synset in rows))
-
-
-def _read_text(path: Path) -> str:
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; name a text file of labels, one a line.")
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({reason_of(error)}); name a text file of labels.") from error
-    if len(content) > MAX_BYTES:
-        raise UsageError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; a file of labels has one name a line.")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        raise UsageError(f"{path}, line {line}: the byte 0x{byte:02x} is not UTF-8; save the file as UTF-8.") from error
-    if not text.strip():
-        raise UsageError(f"{path}: has no labels; write one a line.")
-    return text
 
 
 def _problem(row: str, label: str, has_tab: bool, synset: str) -> str | None:

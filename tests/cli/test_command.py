@@ -106,6 +106,7 @@ def test_a_group_runs_its_default_where_no_other_command_is_named(arguments: str
 
 def test_a_group_has_help_version_and_the_errors_of_its_commands() -> None:
     assert "compare  Another one." in invoke(family, "--help").stdout
+    assert "run      The default one.  [default]" in invoke(family, "--help").stdout
     assert invoke(family, "--version").stdout.startswith("mlzsl-family, version ")
     result = invoke(family, "compare", "x")
     assert (result.exit_code, result.stderr) == (2, "mlzsl-family compare: error: x: cannot be compared.\n")

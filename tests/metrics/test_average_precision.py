@@ -125,10 +125,10 @@ def test_nothing_to_measure_is_nan_and_null_in_json(shape: tuple[int, int]) -> N
 
 @pytest.mark.parametrize(("items", "positives"), [(1, 1), (5, 1), (6, 2), (6, 5), (7, 7)])
 def test_chance_is_the_mean_over_all_orders(items: int, positives: int) -> None:
-    placements = list(itertools.combinations(range(items), positives))
-    targets = np.zeros((len(placements), items), bool)
-    for row, places in enumerate(placements):
-        targets[row, list(places)] = True
+    orders = list(itertools.combinations(range(items), positives))
+    targets = np.zeros((len(orders), items), bool)
+    for row, ranks in enumerate(orders):
+        targets[row, list(ranks)] = True
     descending = np.broadcast_to(-np.arange(items, dtype=np.float64), targets.shape)
     expected = average_precisions(descending, targets).mean()
     assert expected_average_precisions(np.array([positives]), items)[0] == pytest.approx(expected, abs=1e-12)

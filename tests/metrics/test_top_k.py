@@ -21,7 +21,7 @@ def scores_targets_seen(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.random((IMAGES, LABELS)), rng.random((IMAGES, LABELS)) < 0.15, np.arange(LABELS) % 3 != 0
 
 
-def naive_levels(scores: np.ndarray, targets: np.ndarray, k: int) -> tuple[float, float, float]:
+def naive_metrics(scores: np.ndarray, targets: np.ndarray, k: int) -> tuple[float, float, float]:
     """Sort each image's labels, take k, count."""
     taken = right = hits = 0
     for row, truth in zip(scores.tolist(), targets.tolist(), strict=True):
@@ -40,7 +40,7 @@ def test_metrics_equal_counting_one_by_one(seed: int, k: int) -> None:
     for way, chosen in (("conventional", ~seen), ("generalized", np.ones(LABELS, bool))):
         at_k = found[way][0]
         assert (at_k.precision, at_k.recall, at_k.F1) == pytest.approx(
-            naive_levels(scores[:, chosen], targets[:, chosen], k), abs=1e-12
+            naive_metrics(scores[:, chosen], targets[:, chosen], k), abs=1e-12
         )
         assert (at_k.k, at_k.images) == (k, targets[:, chosen].any(axis=1).sum())
 

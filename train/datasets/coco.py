@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.inputs import read_bytes
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.imaging.labelled_folder import name_within
 from mlzsl.imaging.photoset import PhotoSet
@@ -99,12 +100,9 @@ def _load_split(root: Path, path: Path, split: str, quiet: bool) -> PhotoSet:
 
 
 def _read(path: Path) -> Instances:
+    content = read_bytes(path, MAX_BYTES, EXPECTED)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_BYTES // 2**20} MiB; {EXPECTED}.")
-        return msgspec.json.decode(path.read_bytes(), type=Instances)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); {EXPECTED}.") from error
+        return msgspec.json.decode(content, type=Instances)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}; {EXPECTED}.") from error
     except (ValueError, RecursionError) as error:

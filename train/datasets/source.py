@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.inputs import read_text
 from mlzsl.cli.progress import log
 from mlzsl.cli.text import first_of
 from mlzsl.imaging.decoding import is_image_name
@@ -63,14 +64,7 @@ def read_lines(path: Path, expected: str) -> list[str]:
     Raises:
         UsageError: it cannot be read, is too large or is not UTF-8.
     """
-    try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_LIST_BYTES // 2**20} MiB; expected {expected}.")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); expected {expected}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 (byte {error.start}); expected {expected}.") from error
+    text = read_text(path, MAX_LIST_BYTES, f"expected {expected}")
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 

@@ -1,0 +1,33 @@
+"""Reading whole input files, of bounded size."""
+
+from pathlib import Path
+
+from mlzsl.cli.errors import UsageError, reason_of
+
+
+def read_bytes(path: Path, max_bytes: int, remedy: str) -> bytes:
+    """Read a file of at most `max_bytes` bytes; `remedy` completes errors, such as "expected a labels.json".
+
+    Raises:
+        UsageError: the file is missing, a folder, unreadable or larger.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; {remedy}.")
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({reason_of(error)}); {remedy}.") from error
+    if len(content) > max_bytes:
+        raise UsageError(f"{path}: is larger than {max_bytes / 2**20:g} MiB; {remedy}.")
+    return content
+
+
+def read_text(path: Path, max_bytes: int, remedy: str) -> str:
+    """Read a UTF-8 file, without its byte-order mark; raises as `read_bytes`, and if it is not UTF-8."""
+    content = read_bytes(path, max_bytes, remedy)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        raise UsageError(f"{path}, line {line}: the byte 0x{byte:02x} is not UTF-8; save the file as UTF-8.") from error
