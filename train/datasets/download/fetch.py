@@ -103,11 +103,10 @@ def _fetch_file(
 
 
 def _is_finished(file: RemoteFile, done: Fetched | None, into: Path) -> bool:
-    if done is None or file.sha256 not in (None, done.sha256):
+    if done is None or not done.made or file.sha256 not in (None, done.sha256):
         return False
-    if not file.unpack and not _has_size(into / file.name, file.size):
-        return False
-    return bool(done.made) and all((into / name).exists() for name in done.made)
+    intact = file.unpack or _has_size(into / file.name, file.size)
+    return intact and all((into / name).exists() for name in done.made)
 
 
 def _has_size(path: Path, size: int | None) -> bool:

@@ -12,7 +12,6 @@ import re
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -144,7 +143,7 @@ def _fetch_rest(url: str, target: Path, size: int | None, checked: bool, bar: Pr
     headers = {"User-Agent": "mlzsl-fetch", "Accept-Encoding": "identity"}
     if start:
         headers |= {"Range": f"bytes={start}-"} | ({"If-Range": validator} if validator else {})
-    with closing(_open(url, headers, target)) as response:
+    with _open(url, headers, target) as response:
         if response.status == 200:
             start, length = 0, response.headers.get("Content-Length", "")
         else:

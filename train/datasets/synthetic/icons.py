@@ -1,7 +1,7 @@
 """Masks of the drawings: glyphs of the icon fonts in the package `qtawesome`, and the silhouettes of `shapes`."""
 
 import functools
-import importlib.metadata
+import importlib.util
 import json
 from pathlib import Path
 
@@ -69,11 +69,9 @@ def _glyphs(family: str) -> dict[str, str]:
 
 
 def _file(family: str, suffix: str) -> Path:
-    try:
-        files = importlib.metadata.files(PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.parent.name == "fonts" and file.name.startswith(FONTS[family]) and file.suffix == suffix:
-            return Path(str(file.locate()))
-    raise FailureError(f"the icon font {FONTS[family]} of {PACKAGE} is not installed; pip install 'mlzsl[train]'.")
+    spec = importlib.util.find_spec(PACKAGE)
+    fonts = Path(spec.origin).parent / "fonts" if spec and spec.origin else Path(PACKAGE)
+    found = next(fonts.glob(f"{FONTS[family]}*{suffix}"), None)
+    if found is None:
+        raise FailureError(f"the icon font {FONTS[family]} of {PACKAGE} is not installed; pip install 'mlzsl[train]'.")
+    return found

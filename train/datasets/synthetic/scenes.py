@@ -254,10 +254,7 @@ def _paste_object(
         mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     width = max(6, round(side * generator.uniform(0.85, 1.15)))
     mask = mask.resize((width, side), Image.Resampling.BILINEAR)
-    centre = (
-        np.array([0.5, 0.5]) if corner is None else np.array([0.28 + 0.44 * (corner % 2), 0.28 + 0.44 * (corner // 2)])
-    )
-    centre = (centre + generator.uniform(-0.1, 0.1, 2)) * canvas.width
-    left, top = round(centre[0] - width / 2), round(centre[1] - side / 2)
+    middle = (0.5, 0.5) if corner is None else (0.28 + 0.44 * (corner % 2), 0.28 + 0.44 * (corner // 2))
+    x, y = (middle + generator.uniform(-0.1, 0.1, 2)) * canvas.width
     surface = paint(side, width, appearance, background, generator)
-    canvas.paste(Image.fromarray(surface.astype(np.uint8)), (left, top), mask)
+    canvas.paste(Image.fromarray(surface.astype(np.uint8)), (round(x - width / 2), round(y - side / 2)), mask)
