@@ -170,7 +170,7 @@ def _quantize(job: _Job) -> Calibrated:
 
     def mixed(kept: Sequence[str]) -> onnx.ModelProto:
         made = quantize([layer for layer in layers if layer not in kept])
-        return convert_layers(Network(made), kept, scheme.kept) if kept and scheme.kept else made
+        return convert_layers(Network(made), kept, scheme.unquantized) if kept and scheme.unquantized else made
 
     candidates: list[Candidate] = []
     ranked: list[LayerSensitivity] = []
@@ -179,7 +179,7 @@ def _quantize(job: _Job) -> Calibrated:
 
         def evaluate(kept: tuple[str, ...]) -> Candidate:
             share = quantized_share(network, [layer for layer in layers if layer not in kept])
-            return Candidate(kept, evaluator.drop(mixed(kept)), share, scheme.kept is not None)
+            return Candidate(kept, evaluator.drop(mixed(kept)), share, scheme.unquantized is not None)
 
         candidates = [evaluate(())]
         if not candidates[0].drop.within(settings):

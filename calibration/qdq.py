@@ -42,14 +42,14 @@ class QDQScheme:
         weights: type of quantized weights.
         after_operators: pairs also follow operators, and every reader reads the quantized tensor.
         integer_bias: biases are int32, in the scale of the products.
-        kept: precision of layers that are not quantized, a key of `conversion.HALF_PRECISIONS`; None for fp32.
+        unquantized: precision of the other layers, a key of `conversion.HALF_PRECISIONS`; None for fp32.
     """
 
     activations: int
     weights: int
     after_operators: bool = False
     integer_bias: bool = False
-    kept: str | None = None
+    unquantized: str | None = None
 
     @property
     def integer_weights(self) -> bool:
@@ -58,10 +58,10 @@ class QDQScheme:
 
 
 QDQ_SCHEMES = {
-    ("int8", "tensorrt"): QDQScheme(TensorProto.INT8, TensorProto.INT8, kept="fp16"),
-    ("int8", "openvino"): QDQScheme(TensorProto.UINT8, TensorProto.INT8, kept="bf16"),
+    ("int8", "tensorrt"): QDQScheme(TensorProto.INT8, TensorProto.INT8, unquantized="fp16"),
+    ("int8", "openvino"): QDQScheme(TensorProto.UINT8, TensorProto.INT8, unquantized="bf16"),
     ("int8", "onnxruntime"): QDQScheme(TensorProto.UINT8, TensorProto.INT8, after_operators=True, integer_bias=True),
-    ("fp8", "tensorrt"): QDQScheme(TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FN, kept="fp16"),
+    ("fp8", "tensorrt"): QDQScheme(TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FN, unquantized="fp16"),
 }
 
 

@@ -1,4 +1,4 @@
-"""A small real network of the kind that is quantized: convolutions, a max pooling, a residual block, a head.
+"""A small network for the tests of calibration: convolutions, a max pooling, a residual block, a head.
 
 uint8 [N, 32, 32, 3] -> [N, 6]. Layers, in the graph's order: stem, first, second, skip, last.
 """
@@ -68,7 +68,7 @@ def residual_network() -> onnx.ModelProto:
 
 
 def scores_of(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
-    """What onnx's own reference evaluator makes of a network, operator by operator; slow and plain."""
+    """The scores of a network by onnx's reference evaluator, operator by operator."""
     from onnx.reference import ReferenceEvaluator
 
     scores: np.ndarray = ReferenceEvaluator(model).run(None, {"images": images})[0]
@@ -76,7 +76,7 @@ def scores_of(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
 
 
 def fragile_network() -> onnx.ModelProto:
-    """The same, but an unused channel of the stem is 500 everywhere: min-max leaves the other channels no steps."""
+    """The same, but an unused channel of the stem is 500 everywhere: min-max leaves the others no resolution."""
     model = residual_network()
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor).copy()
@@ -89,7 +89,7 @@ def fragile_network() -> onnx.ModelProto:
 
 
 def write_residual_model(path: Path, model: onnx.ModelProto | None = None, **changes: object) -> TinyModel:
-    """Write such a network as an fp32 model file; `changes` are fields of its manifest."""
+    """Write the network as an fp32 model file; `changes` are fields of its manifest."""
     images, model = random_images(3, seed=5), model or residual_network()
     write_model_file(path, model.SerializeToString(), manifest(**changes), images, scores_of(model, images))
     return TinyModel(path, read_manifest(path), images)

@@ -1,4 +1,4 @@
-"""A real network in miniature, built with the onnx package: what the tests of engines and runtime run on.
+"""A small network, built with the onnx package, for the tests of engines and runtime.
 
 Uint8 pictures are cast, normalized, convolved (3×3, stride 2), rectified, averaged over space, multiplied with a
 matrix and squashed: [N, 32, 32, 3] -> [N, 6]. `reference_scores` is the same in plain float64 loops.
@@ -34,7 +34,7 @@ SHIFT, SCALE = np.float32(127.5), np.float32(1 / 64)
 
 @dataclass(frozen=True)
 class TinyModel:
-    """A model file, and what it should answer."""
+    """A model file, and its expected scores."""
 
     path: Path
     manifest: Manifest
@@ -60,7 +60,7 @@ def reference_scores(images: np.ndarray) -> np.ndarray:
 
 
 def random_images(count: int, seed: int = 0, size: int = SIZE) -> np.ndarray:
-    """Pictures that differ in colour and contrast, so that their scores differ: uint8 [count, size, size, 3]."""
+    """Images of different colour and contrast, so that their scores differ: uint8 [count, size, size, 3]."""
     rng = np.random.default_rng(seed)
     colours = rng.integers(0, 256, (count, 1, 1, 3))
     contrast = rng.uniform(5, 90, (count, 1, 1, 1))
@@ -103,7 +103,7 @@ def network(output: str = "scores", labels: int = len(LABELS), input_type: int =
 
 
 def manifest(**changes: object) -> Manifest:
-    """The manifest of the tiny network, its hashes still empty."""
+    """The manifest of the tiny network, without its hashes."""
     made = Manifest(
         schema_version=2,
         model="RGCN-PosVAE",

@@ -91,7 +91,7 @@ class Certificate(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         for failed in (found for check in self.checks for found in check.measurements if not found.passed):
-            raise ValueError(f"its {failed.name} is {failed.value:g}, which exceeds its own tolerance")
+            raise ValueError(f"its {failed.name} is {failed.value:g}, outside its tolerance")
 
     @property
     def engine(self) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""A small network, photos of it, and what the tests of calibration read only."""
+"""A small network and photos for the tests of calibration."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> TinyModel:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of COUNT pictures."""
+    """A folder of COUNT random images."""
     folder = tmp_path_factory.mktemp("photos") / "photos"
     folder.mkdir()
     for place, image in enumerate(random_images(COUNT, seed=11)):
@@ -36,7 +36,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def labelled(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same pictures with a labels.json: each has the label of its place, and the next."""
+    """The same images with a labels.json: each has the label of its index, and the next."""
     folder = tmp_path_factory.mktemp("labelled")
     shutil.copytree(photos, folder / "images")
     names = [label.name for label in LABELS]

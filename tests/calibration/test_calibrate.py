@@ -46,7 +46,7 @@ def has_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def test_a_calibrated_file_keeps_labels_and_golden_sample_and_says_what_it_is(model, photos):
+def test_a_calibrated_file_keeps_labels_and_golden_sample_and_states_its_precision(model, photos):
     result = made(model, photos)
     assert result.path == model.path.with_name("model.int8.onnx")
     found = read_manifest(result.path)
@@ -58,7 +58,7 @@ def test_a_calibrated_file_keeps_labels_and_golden_sample_and_says_what_it_is(mo
     np.testing.assert_array_equal(read_golden(result.path).scores, read_golden(model.path).scores)
 
 
-def test_certifying_the_fp32_file_does_not_part_it_from_what_was_made_from_it(model, photos):
+def test_a_certified_fp32_file_is_still_the_reference_of_files_made_from_it(model, photos):
     from mlzsl.engines.artifact.engine_file import certify
 
     result = made(model, photos)
@@ -84,7 +84,7 @@ def test_certifying_the_fp32_file_does_not_part_it_from_what_was_made_from_it(mo
     ],
     ids=str,
 )
-def test_engines_run_every_precision_and_stay_near_fp32(model, photos, changes, name, backends):
+def test_engines_run_every_precision_with_scores_close_to_fp32(model, photos, changes, name, backends):
     if changes.get("precision") == "bf16" and not has_bf16():
         pytest.skip("needs a CPU with bf16 arithmetic")
     result = made(model, photos, **changes)
@@ -101,7 +101,7 @@ def test_engines_run_every_precision_and_stay_near_fp32(model, photos, changes, 
 
 
 def test_openvino_runs_int8_in_one_stream(model, photos):
-    """With several, OpenVINO 2026.4 gave wrong scores for some networks, in one compilation and not in the next."""
+    """With several, OpenVINO 2026.4 compiles some networks to wrong scores, not every time."""
     with closing(open_engine(made(model, photos).path, threads=4)) as engine:
         assert engine.in_flight == 2, "one that runs, one that is put together"
 
@@ -116,7 +116,7 @@ def test_the_head_of_a_bf16_file_computes_in_fp32(model):
     assert {precision for kind, precision in kinds if kind in ("FullyConnected", "MatMul")} == {"f32"}
 
 
-def test_what_a_backend_cannot_run_is_one_sentence(model, photos):
+def test_a_file_that_a_backend_cannot_run_is_refused_in_one_sentence(model, photos):
     fp8, bf16 = made(model, photos, precision="fp8").path, made_unmeasured(model, "bf16")
     with pytest.raises(UsageError, match=r"model\.fp8\.onnx: is a file of precision fp8, and --backend openvino runs"):
         open_engine(fp8)
@@ -142,8 +142,8 @@ def test_the_same_photos_give_the_same_file(model, photos, tmp_path):
     assert made(model, photos, seed=1).path.read_bytes() != first
 
 
-def test_calibration_and_check_share_no_picture(model, photos, tmp_path):
-    """A folder that holds every picture twice has no more pictures than one that holds each once."""
+def test_calibration_and_check_share_no_image(model, photos, tmp_path):
+    """Duplicates in a folder are used once."""
     twice = tmp_path / "twice"
     for copy in ("a", "b"):
         shutil.copytree(photos, twice / copy)
@@ -151,7 +151,7 @@ def test_calibration_and_check_share_no_picture(model, photos, tmp_path):
     assert read_record(result.record).photos + result.drop.agreement.photos == len(list(photos.iterdir()))
 
 
-def test_labels_give_the_drop_of_map(model, labelled, photos):
+def test_labels_add_the_drop_of_map(model, labelled, photos):
     assert made(model, photos).drop.mAP == {}
     assert set(made(model, labelled).drop.mAP) == {"seen", "unseen"}
 
@@ -165,8 +165,8 @@ def test_other_photos_can_measure(model, photos, labelled):
 # The record.
 
 
-def test_a_record_that_fits_gives_the_same_scales_without_photos(model, photos, tmp_path):
-    """Weights are rounded for photos where there are some, so those may differ by a step or two."""
+def test_an_earlier_record_gives_the_same_scales_without_photos(model, photos, tmp_path):
+    """Only the rounded weights differ: GPTQ needs photos."""
     first = made(model, photos)
     again = calibrate(model.path, [], ANYTHING, tmp_path / "again.onnx", record=first.record, quiet=True)
     assert again.drop is None
@@ -177,14 +177,14 @@ def test_a_record_that_fits_gives_the_same_scales_without_photos(model, photos, 
     assert {name for name in before if before[name] != after[name]} == {f"{layer}/weight/quantized" for layer in LAYERS}
 
 
-def test_one_record_serves_every_placement(model, photos):
+def test_one_record_serves_every_backend(model, photos):
     record = made(model, photos).record
     for target in ("tensorrt", "onnxruntime"):
         result = calibrate(model.path, [], settings(target=target), record=record, quiet=True)
         assert result.manifest.quantized_for == target
 
 
-def test_a_record_that_fits_gives_the_same_file_with_its_photos(model, photos, tmp_path):
+def test_an_earlier_record_gives_the_same_file_with_its_photos(model, photos, tmp_path):
     first = made(model, photos)
     again = calibrate(model.path, [str(photos)], ANYTHING, tmp_path / "again.onnx", record=first.record, quiet=True)
     assert onnx.load(again.path).graph == onnx.load(first.path).graph
@@ -288,7 +288,7 @@ def test_a_search_without_success_fails_with_the_drop_that_it_reached():
     ],
     ids=str,
 )
-def test_what_cannot_be_asked_for_is_refused(model, changes, expected):
+def test_unknown_and_contradicting_settings_are_refused(model, changes, expected):
     with pytest.raises(UsageError, match=expected):
         calibrate(model.path, [], settings(**changes), quiet=True)
 
@@ -309,7 +309,7 @@ def test_the_model_itself_is_not_overwritten(model, photos):
         calibrate(model.path, [str(photos)], ANYTHING, model.path, quiet=True)
 
 
-def test_photos_that_cannot_be_read_are_said_so(model, tmp_path):
+def test_unreadable_photos_are_an_error_that_names_one(model, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/broken.jpg").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"none of 1 photos can be read \(.*broken\.jpg"):

@@ -33,11 +33,11 @@ def check(record: Record = RECORD, model: object = MODEL, asked: dict[str, objec
     check_record(Path("r.json"), record, Path("model.onnx"), model, asked or {}, ["planes", "pooled", *more])
 
 
-def test_a_record_comes_back_as_it_was(path):
+def test_a_record_is_read_back_equal(path):
     assert read_record(path) == RECORD
 
 
-def test_a_record_that_fits_is_taken():
+def test_a_matching_record_is_accepted():
     check(asked={"method": "mse", "photos": 40, "data_sha256": "b" * 64})
 
 
@@ -57,7 +57,7 @@ def test_a_record_that_fits_is_taken():
         ),
     ],
 )
-def test_a_stale_record_is_refused_with_what_changed(arguments, expected):
+def test_a_stale_record_is_refused_with_the_difference(arguments, expected):
     with pytest.raises(UsageError, match=expected) as caught:
         check(**arguments)
     assert "calibrate again, without --record" in str(caught.value)
@@ -112,7 +112,7 @@ def test_a_damaged_record_is_refused_with_the_field(path, fields, expected):
         (b'{"format": "mlzsl calibration 99"}', 'format is "mlzsl calibration 99", not one of mlzsl calibration 1'),
     ],
 )
-def test_what_is_no_record_is_refused(path, content, expected):
+def test_a_file_that_is_not_a_record_is_refused(path, content, expected):
     path.write_bytes(content)
     with pytest.raises(UsageError, match=expected):
         read_record(path)

@@ -1,4 +1,4 @@
-"""Agreement is what plain loops find, and batches add up to the whole, in the memory of one batch."""
+"""Agreement against plain loops; agreements of batches are summed in the memory of one batch."""
 
 import tracemalloc
 
@@ -23,7 +23,7 @@ def best(row, k):
 
 @settings(max_examples=50)
 @given(scores=scores_of_photos, reference=scores_of_photos)
-def test_agreement_is_what_plain_loops_find(scores, reference):
+def test_agreement_equals_plain_loops(scores, reference):
     found = compare(scores, reference, top_k=2, thresholds=THRESHOLDS)
     differences = [abs(float(a) - float(b)) for a, b in zip(scores.flat, reference.flat, strict=True)]
     assert (found.photos, found.labels, found.top_k) == (7, 6, 2)
@@ -44,7 +44,7 @@ def test_agreement_is_what_plain_loops_find(scores, reference):
 
 @settings(max_examples=50)
 @given(scores=scores_of_photos, reference=scores_of_photos)
-def test_batches_add_up_to_the_whole(scores, reference):
+def test_agreements_of_batches_sum_to_that_of_the_whole(scores, reference):
     whole = compare(scores, reference, top_k=2)
     joined = combined(compare(scores[a:b], reference[a:b], top_k=2) for a, b in ((0, 3), (3, 4), (4, 7)))
     assert joined.mean == pytest.approx(whole.mean)
@@ -71,7 +71,7 @@ def test_few_differences_have_their_largest_as_percentile_and_equal_scores_have_
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_broken_scores_are_never_near(broken):
+def test_nan_and_infinite_scores_never_agree(broken):
     reference = np.full((400, 3), 0.5, np.float32)
     scores = reference.copy()
     scores[0, 0] = broken
@@ -88,7 +88,7 @@ def test_the_worst_labels_flip_most_and_then_differ_most():
     assert compare(scores, reference).worst_labels(2) == [0, 3]
 
 
-def test_labels_decide_at_their_own_thresholds_and_at_one_half_without():
+def test_labels_are_decided_at_their_thresholds_or_at_one_half():
     labels = tuple(Label(x.name, x.synset, x.seen, 0.25 if x.seen else None) for x in LABELS)
     found = decision_thresholds(manifest(labels=labels))
     np.testing.assert_array_equal(found, np.where([x.seen for x in LABELS], 0.25, 0.5).astype(np.float32))
@@ -109,6 +109,6 @@ def test_memory_does_not_grow_with_the_number_of_batches():
 
 
 @pytest.mark.parametrize("parts", [[], [(2, 3), (2, 4)], [(0, 3)]], ids=["nothing", "other labels", "no photos"])
-def test_what_cannot_be_compared_is_refused(parts):
+def test_scores_of_other_shapes_are_refused(parts):
     with pytest.raises(FailureError):
         combined(compare(np.zeros(shape, np.float32), np.zeros(shape, np.float32)) for shape in parts)

@@ -1,4 +1,4 @@
-"""What a user relies on whichever engine runs: right scores, in order, the same whatever the batch."""
+"""The contract of every engine: correct scores, in order, independent of the batch."""
 
 import os
 import subprocess
@@ -29,14 +29,14 @@ def openvino_has(capability: str) -> bool:
     return capability in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def test_scores_are_those_of_the_formulas(engine):
+def test_scores_equal_the_formulas(engine):
     images = random_images(9)
     scores = engine.scores(images)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, reference_scores(images), atol=2e-6, rtol=0)
 
 
-def test_same_scores_whatever_the_batch_and_the_place_in_it(engine):
+def test_scores_do_not_depend_on_the_batch_or_the_position_in_it(engine):
     images = random_images(13)
     together = engine.scores(images)
     for size in (1, 2, 5, 13):
@@ -46,19 +46,19 @@ def test_same_scores_whatever_the_batch_and_the_place_in_it(engine):
     np.testing.assert_allclose(engine.scores(images[order]), together[order], atol=1e-6, rtol=0)
 
 
-def test_results_come_in_the_order_of_the_batches_though_their_sizes_differ(engine):
+def test_results_are_in_order_for_varying_batch_sizes(engine):
     batches = [random_images(1 + 17 * i % 40, seed=i) for i in range(25)]
     for batch, scores in zip(batches, engine.run(iter(batches)), strict=True):
         np.testing.assert_allclose(scores, reference_scores(batch), atol=2e-6, rtol=0)
 
 
-def test_scores_stay_as_they_were_while_later_batches_run(engine):
+def test_scores_do_not_change_while_later_batches_run(engine):
     batches = [random_images(4, seed=i) for i in range(12)]
     kept = list(engine.run(batches))
     np.testing.assert_allclose(kept[0], reference_scores(batches[0]), atol=2e-6, rtol=0)
 
 
-def test_batches_are_pulled_no_further_ahead_than_can_run(engine):
+def test_batches_are_taken_no_further_ahead_than_can_run(engine):
     pulled = 0
 
     def source():
@@ -74,7 +74,7 @@ def test_batches_are_pulled_no_further_ahead_than_can_run(engine):
     results.close()
 
 
-def test_stopping_early_leaves_the_engine_usable(engine):
+def test_closing_early_leaves_the_engine_usable(engine):
     images = random_images(2)
     results = engine.run(random_images(8, seed=i) for i in range(100))
     next(results)
@@ -90,7 +90,7 @@ def test_two_runs_at_once_do_not_mix(engine):
         np.testing.assert_allclose(other, reference_scores(random_images(3, seed=100 + i)), atol=2e-6, rtol=0)
 
 
-def test_an_error_in_the_source_of_batches_comes_through_as_it_is(engine):
+def test_an_error_in_the_source_of_batches_is_passed_on(engine):
     def source():
         yield random_images(1)
         raise RuntimeError("the camera is on fire")
@@ -114,19 +114,19 @@ def test_no_batches_no_scores(engine):
         [[0]],
     ],
 )
-def test_pictures_of_another_shape_or_type_are_refused_in_a_sentence(engine, images):
+def test_images_of_another_shape_or_type_are_refused_in_one_sentence(engine, images):
     with pytest.raises(MlzslError, match=r"expected uint8 \[n, 32, 32, 3\]"):
         engine.scores(images)
     with pytest.raises(FailureError, match="expected uint8"):
         list(engine.run([random_images(1), images]))
 
 
-def test_pictures_that_are_a_view_of_others_are_read_right(engine):
+def test_images_that_are_a_view_are_read_correctly(engine):
     images = random_images(6)
     np.testing.assert_allclose(engine.scores(images[::-2]), reference_scores(images[::-2]), atol=2e-6, rtol=0)
 
 
-def test_what_really_runs_is_told(tiny_model):
+def test_the_execution_info_is_that_of_the_library(tiny_model):
     with closing(open_engine(tiny_model.path)) as engine:
         assert (engine.execution.backend, engine.execution.provider, engine.execution.precision) == (
             "openvino",
@@ -146,7 +146,7 @@ def test_fp32_runs_as_fp32_where_the_library_would_take_bf16(tiny_model):
         assert np.abs(engine.scores(images) - reference_scores(images)).max() < 2e-6
 
 
-def test_bf16_runs_where_the_cpu_has_it_and_is_an_error_elsewhere(tiny_model):
+def test_bf16_runs_on_a_cpu_that_has_it_and_is_an_error_on_others(tiny_model):
     if openvino_has("BF16"):
         with closing(open_engine(tiny_model.path, precision="bf16")) as engine:
             assert engine.execution.precision == "bf16"
@@ -158,7 +158,7 @@ def test_bf16_runs_where_the_cpu_has_it_and_is_an_error_elsewhere(tiny_model):
             open_engine(tiny_model.path, precision="bf16")
 
 
-def test_a_bf16_file_runs_in_bf16_without_being_asked(tmp_path):
+def test_a_bf16_file_runs_in_bf16_by_default(tmp_path):
     if not openvino_has("BF16"):
         pytest.skip("needs a CPU with bf16 arithmetic")
     fp32 = Network(onnx.load_model_from_string(network()))
@@ -190,12 +190,12 @@ def test_a_file_that_only_claims_to_be_bf16_is_refused(tmp_path):
         ({"threads": 0}, "--threads 0: expected at least 1"),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_its_flag(tiny_model, asked, expected):
+def test_an_unavailable_option_is_refused_with_its_flag(tiny_model, asked, expected):
     with pytest.raises(UsageError, match=expected):
         open_engine(tiny_model.path, **asked)
 
 
-def test_an_fp16_file_runs_in_fp16_or_the_sentence_names_what_runs_it(tmp_path):
+def test_an_fp16_file_runs_in_fp16_or_the_error_names_a_backend_that_runs_it(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx", precision="fp16")
     if openvino_has("FP16"):
         with closing(open_engine(model.path)) as engine:
@@ -211,7 +211,7 @@ def test_a_file_that_only_claims_to_be_int8_is_not_run_as_int8(tmp_path):
         open_engine(model.path)
 
 
-def test_bf16_on_the_cpu_is_openvinos(tmp_path):
+def test_only_openvino_runs_bf16_on_a_cpu(tmp_path):
     model = write_tiny_model(tmp_path / "model.onnx", precision="bf16")
     with pytest.raises(UsageError, match=r"--backend onnxruntime does not run on a cpu; use --backend openvino"):
         open_engine(model.path, backend="onnxruntime")
@@ -233,7 +233,7 @@ def test_cuda_is_never_replaced_by_the_cpu(tiny_model):
 
 
 def test_a_cuda_provider_that_does_not_start_is_an_error(tiny_model, monkeypatch):
-    """ONNX Runtime itself only logs it and goes on with the CPU."""
+    """ONNX Runtime itself only logs it and falls back to the CPU."""
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
@@ -244,7 +244,7 @@ def test_a_cuda_provider_that_does_not_start_is_an_error(tiny_model, monkeypatch
 
 
 @pytest.mark.parametrize(("backend", "package"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime")])
-def test_a_package_that_is_missing_is_named_with_the_extra_that_installs_it(tiny_model, monkeypatch, backend, package):
+def test_a_missing_package_is_named_with_the_extra_that_installs_it(tiny_model, monkeypatch, backend, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=r"is not installed; run `pip install 'mlzsl\[cpu\]'`"):
         open_engine(tiny_model.path, backend=backend)
@@ -276,7 +276,7 @@ def test_onnxruntime_keeps_a_bounded_number_of_batches(tiny_model, threads, in_f
     "changes",
     [{"output": "probabilities"}, {"input_type": onnx.TensorProto.FLOAT}],
 )
-def test_a_network_that_is_not_what_its_manifest_promises_is_refused(tmp_path, backend, changes):
+def test_a_network_that_does_not_match_its_manifest_is_refused(tmp_path, backend, changes):
     if "input_type" in changes:
         serialized = network(**changes)
         expected = r"maps images float32 \[N, 32, 32, 3\]"
@@ -307,7 +307,7 @@ def test_another_kind_of_file_is_refused(tmp_path):
         open_engine(tmp_path / "missing.onnx")
 
 
-def test_neither_torch_nor_the_onnx_package_is_needed(tiny_model):
+def test_engines_run_without_torch_and_the_onnx_package(tiny_model):
     program = (
         "import sys\n"
         "sys.modules['torch'] = sys.modules['onnx'] = None\n"
@@ -319,13 +319,13 @@ def test_neither_torch_nor_the_onnx_package_is_needed(tiny_model):
     subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
 
 
-def test_the_reference_of_these_tests_tells_labels_apart():
+def test_the_reference_of_these_tests_gives_labels_different_scores():
     scores = reference_scores(random_images(20))
     assert scores.shape == (20, len(LABELS))
     assert scores.std(axis=0).min() > 0.02
 
 
-def test_engines_closed_in_the_order_they_were_opened_leave_signals_safe(tiny_model):
+def test_signals_are_safe_after_engines_close_in_the_order_of_opening(tiny_model):
     program = (
         "import gc, signal, subprocess, sys\n"
         "from mlzsl.engines.opening import open_engine\n"

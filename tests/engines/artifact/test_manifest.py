@@ -14,7 +14,7 @@ SHA = "ab" * 32
 WHOLE = manifest(network_sha256=SHA, golden_sha256=SHA, sources={"checkpoint": SHA})
 
 
-def test_it_is_read_back_as_it_was_written():
+def test_it_is_read_back_equal():
     assert Manifest.from_json(WHOLE.to_json(), "model.onnx") == WHOLE
     with_thresholds = manifest(
         network_sha256=SHA, golden_sha256=SHA, labels=tuple(Label(x.name, x.synset, x.seen, 0.25) for x in LABELS)

@@ -36,7 +36,7 @@ def entries_of(path) -> dict[str, str]:
 
 
 def refused(path) -> str:
-    """The sentence with which a file is refused."""
+    """The error of reading a file."""
     with pytest.raises(UsageError) as caught:
         read_manifest(path)
     sentence = str(caught.value)
@@ -55,7 +55,7 @@ def test_a_model_file_is_read_as_it_was_written(tmp_path):
     np.testing.assert_array_equal(scores, SCORES)
 
 
-def test_the_file_is_an_onnx_file_to_the_onnx_package_too(tmp_path):
+def test_the_onnx_package_loads_the_file(tmp_path):
     path = tmp_path / "model.onnx"
     written = write_model_file(path, NETWORK, manifest(), IMAGES, SCORES)
     model = onnx.load(path)
@@ -87,26 +87,26 @@ def test_metadata_in_the_middle_of_the_file_is_found(tmp_path):
     assert read_manifest(model).model == "RGCN-PosVAE"
 
 
-def test_a_file_that_is_not_there_a_folder_and_an_empty_file(tmp_path):
+def test_a_missing_file_a_folder_and_an_empty_file_are_refused(tmp_path):
     assert "no such model file; make one with mlzsl-export" in refused(tmp_path / "model.onnx")
     assert "is a folder" in refused(tmp_path)
     (tmp_path / "empty.onnx").touch()
     assert "is empty; re-export it with mlzsl-export" in refused(tmp_path / "empty.onnx")
 
 
-def test_an_onnx_file_of_another_program(tmp_path):
+def test_an_onnx_file_of_another_program_is_refused(tmp_path):
     path = tmp_path / "other.onnx"
     path.write_bytes(with_metadata(NETWORK, author="somebody"))
     assert "has no manifest (an ONNX file of another program?); re-export it with mlzsl-export" in refused(path)
 
 
-def test_a_manifest_of_another_network(tmp_path, tiny_model):
+def test_a_manifest_of_another_network_is_refused(tmp_path, tiny_model):
     path = tmp_path / "model.onnx"
     path.write_bytes(with_metadata(network(labels=5), **_as_keywords(entries_of(tiny_model.path))))
     assert "belongs to another network" in refused(path)
 
 
-def test_a_manifest_that_was_edited(tmp_path, tiny_model):
+def test_an_edited_manifest_is_refused(tmp_path, tiny_model):
     path = tmp_path / "model.onnx"
     entries = entries_of(tiny_model.path)
     entries["mlzsl.manifest"] = entries["mlzsl.manifest"].replace("zebra", "horse")
@@ -114,7 +114,7 @@ def test_a_manifest_that_was_edited(tmp_path, tiny_model):
     assert "was changed after it was written" in refused(path)
 
 
-def test_two_manifests(tmp_path, tiny_model):
+def test_two_manifests_are_refused(tmp_path, tiny_model):
     path = tmp_path / "model.onnx"
     appended = tiny_model.path.read_bytes()[len(NETWORK) :]
     path.write_bytes(NETWORK + appended + appended)
@@ -132,7 +132,7 @@ def test_two_manifests(tmp_path, tiny_model):
         ),
     ],
 )
-def test_a_golden_sample_that_is_missing_or_another(tmp_path, tiny_model, golden, expected):
+def test_a_missing_or_wrong_golden_sample_is_refused(tmp_path, tiny_model, golden, expected):
     path = tmp_path / "model.onnx"
     entries = entries_of(tiny_model.path) | {"mlzsl.golden": golden}
     path.write_bytes(with_metadata(NETWORK, **_as_keywords({k: v for k, v in entries.items() if v is not None})))
@@ -151,13 +151,13 @@ def test_a_golden_sample_that_is_missing_or_another(tmp_path, tiny_model, golden
         (IMAGES, SCORES * np.nan),
     ],
 )
-def test_a_golden_sample_that_does_not_fit_is_never_written(tmp_path, images, scores):
+def test_a_golden_sample_that_does_not_match_is_never_written(tmp_path, images, scores):
     with pytest.raises(UsageError, match="its golden sample holds"):
         write_model_file(tmp_path / "model.onnx", NETWORK, manifest(), images, scores)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_beyond_two_gigabytes_is_refused(tmp_path, monkeypatch):
+def test_a_model_of_more_than_two_gigabytes_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "huge.onnx"
     with open(path, "wb") as file:
         file.truncate(2**31)  # sparse: takes no space
@@ -187,7 +187,7 @@ def test_every_truncation_is_refused(tmp_path, tiny_model):
         refused(path)
 
 
-def test_a_changed_byte_anywhere_is_refused_or_without_effect(tmp_path, tiny_model):
+def test_a_changed_byte_is_refused_or_has_no_effect(tmp_path, tiny_model):
     whole = tiny_model.path.read_bytes()
     path = tmp_path / "model.onnx"
     golden = read_golden(tiny_model.path)
@@ -214,7 +214,7 @@ def test_random_bytes_are_refused(tmp_path, data):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(place=st.floats(0, 1), removed=st.integers(0, 200), inserted=st.binary(max_size=40))
-def test_spliced_files_are_refused_or_unharmed(tmp_path, tiny_model, place, removed, inserted):
+def test_spliced_files_are_refused_or_unchanged(tmp_path, tiny_model, place, removed, inserted):
     whole = tiny_model.path.read_bytes()
     start = int(place * len(whole))
     path = tmp_path / "model.onnx"

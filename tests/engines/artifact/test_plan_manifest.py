@@ -41,7 +41,7 @@ def write(path: Path, model: TinyModel, plan: bytes = PLAN, **changes: object) -
 
 
 def refused(path: Path, *words: str) -> str:
-    """The one sentence that refuses a plan, with these words in it."""
+    """The error of reading a plan, which contains `words`."""
     with pytest.raises(UsageError) as caught:
         read_plan(path)
     sentence = str(caught.value)
@@ -60,7 +60,7 @@ def test_a_plan_is_read_as_it_was_written(plan: Path, tiny_model: TinyModel) -> 
     np.testing.assert_array_equal(read_plan_golden(plan).scores, golden.scores)
 
 
-def test_a_manifest_can_be_changed_and_still_belongs_to_its_plan(plan: Path, tiny_model: TinyModel) -> None:
+def test_a_changed_manifest_still_matches_its_plan(plan: Path, tiny_model: TinyModel) -> None:
     changed = change_plan_manifest(plan, lambda model: replace(model, graph={"certified": True}))
     manifest, found = read_plan(plan)
     assert found == PLAN
@@ -80,7 +80,7 @@ def test_a_flipped_bit_in_a_plan_is_refused(plan: Path, place: int) -> None:
 
 
 @pytest.mark.parametrize("changed", [PLAN[:-1], PLAN + b"\0", b""])
-def test_a_plan_cut_short_or_grown_is_refused(plan: Path, changed: bytes) -> None:
+def test_a_truncated_or_extended_plan_is_refused(plan: Path, changed: bytes) -> None:
     plan.write_bytes(changed)
     refused(plan, "SHA-256")
 
@@ -103,7 +103,7 @@ def test_a_missing_plan_or_manifest_is_refused(plan: Path) -> None:
 
 
 def edited(plan: Path, change: str) -> None:
-    """Change the record as anybody could with an editor: `change` is Python that works on `record`."""
+    """Edit the manifest of a plan: `change` is Python code on `record`."""
     record = json.loads(manifest_path(plan).read_text())
     exec(change, {"record": record})
     manifest_path(plan).write_text(json.dumps(record))
@@ -122,7 +122,7 @@ def edited(plan: Path, change: str) -> None:
         'record["more"] = 1',
     ],
 )
-def test_a_manifest_changed_afterwards_is_refused(plan: Path, change: str) -> None:
+def test_an_edited_plan_manifest_is_refused(plan: Path, change: str) -> None:
     edited(plan, change)
     refused(plan, "model.plan.json", "changed after it was written")
 
@@ -135,7 +135,7 @@ def test_the_layout_of_the_json_does_not_matter(plan: Path) -> None:
 
 
 @pytest.mark.parametrize("golden", ["!", "", "AAAA", None, 7])
-def test_another_golden_sample_is_refused(plan: Path, golden: object) -> None:
+def test_a_wrong_golden_sample_is_refused(plan: Path, golden: object) -> None:
     record = json.loads(manifest_path(plan).read_text()) | {"golden": golden}
     manifest_path(plan).write_text(json.dumps(record))
     with pytest.raises(UsageError, match=r"model\.plan\.json: .*golden.*mlzsl-build"):
