@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.json_decoding import Fraction, decode_json
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.graph.embeddings.source import EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet
@@ -24,6 +26,7 @@ from mlzsl.train.models.model import Model
 from mlzsl.train.models.registry import NAMES_IN_0_1, config_of, create_model
 
 FORMAT, FORMAT_OF_0_1 = "mlzsl checkpoint 2", "mlzsl checkpoint 1"
+TENSORS_OF_0_1 = {"model.usual": "model.class_prior"}  # that were renamed since
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,22 @@ class Checkpoint:
     embeddings: EmbeddingSource
     threshold: float
     training: dict[str, Any]
+
+
+class _Header(Struct):
+    format: str
+    model: str
+    config: dict[str, Any]
+    backbone: dict[str, Any]
+    labels: LabelSet
+    seen: tuple[str, ...]
+    embeddings: EmbeddingSource
+    threshold: Fraction
+    training: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ValueError(f"format is {self.format!r}, not {FORMAT!r}")
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -83,22 +102,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     header, tensors = _read(path)
     try:
-        model = create_model(header["model"], header["config"])
-        labels = header["labels"]
-        checkpoint = Checkpoint(
-            model=model,
-            backbone=Backbone.from_config(header["backbone"], _part(tensors, "backbone.")),
-            labels=LabelSet(labels["name"], tuple(labels["labels"]), tuple(labels["synsets"])),
-            seen=tuple(header["seen"]),
-            embeddings=EmbeddingSource(**header["embeddings"]),
-            threshold=float(header["threshold"]),
-            training=dict(header["training"]),
-        )
+        model = create_model(header.model, header.config)
+        backbone = Backbone.from_config(header.backbone, _part(tensors, "backbone."))
         model.load_state_dict(_part(tensors, "model."), strict=True)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: the checkpoint's header is damaged ({error!r}); train again.") from error
     except RuntimeError as error:
         raise UsageError(
             f"{path}: the tensors do not match the model in the header: {reason_of(error)}; train again."
@@ -106,40 +114,38 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
         raise UsageError(f"{path}: the model's tensors contain NaN or infinity; train again.")
     model.eval()
-    return checkpoint
+    return Checkpoint(model, backbone, header.labels, header.seen, header.embeddings, header.threshold, header.training)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
     if not path.is_file():
         raise UsageError(f"{path}: no such checkpoint; train one with mlzsl-train, or name another.")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("mlzsl", "null"))
-            found = header.get("format") if isinstance(header, dict) else None
-            if found not in (FORMAT, FORMAT_OF_0_1):
-                expected = f"expected {FORMAT!r}, as mlzsl-train writes it"
-                raise UsageError(f"{path}: found {repr(found) if found else 'no checkpoint header'}, {expected}.")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            text = (file.metadata() or {}).get("mlzsl")
+            tensors = {TENSORS_OF_0_1.get(name, name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
         raise UsageError(
             f"{path}: is not a readable safetensors file ({error}); it may be truncated: train again, or copy it again."
         ) from error
-    return _upgrade(header, tensors) if found == FORMAT_OF_0_1 else (header, tensors)
-
-
-def _upgrade(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Rename what mlzsl 0.1 wrote under other names: header entries, configuration fields, a tensor."""
-    names = {old: new for new, old in NAMES_IN_0_1.items()}
-    backbone = dict(header["backbone"])
-    pooling = {"average": GAP, "places": DENSE}.get(backbone.pop("reading", "average"), "unknown")
-    header = header | {
-        "model": header["system"],
-        "config": {names.get(name, name): value for name, value in header["model"].items()},
-        "backbone": backbone | {"pooling": pooling},
-    }
-    if "model.usual" in tensors:
-        tensors["model.class_prior"] = tensors.pop("model.usual")
+    if text is None:
+        raise UsageError(f"{path}: has no checkpoint header; expected a file that mlzsl-train has written.")
+    header = decode_json(text, _Header, f"{path}: the checkpoint header", "train again with mlzsl-train", _upgrade)
     return header, tensors
+
+
+def _upgrade(header: dict[str, Any]) -> dict[str, Any]:
+    """Rename the header entries and configuration fields of mlzsl 0.1."""
+    config, backbone = header.get("model"), header.get("backbone")
+    if header.get("format") != FORMAT_OF_0_1 or not isinstance(config, dict) or not isinstance(backbone, dict):
+        return header
+    names = {old: new for new, old in NAMES_IN_0_1.items()}
+    return header | {
+        "format": FORMAT,
+        "model": header.get("system"),
+        "config": {names.get(name, name): value for name, value in config.items()},
+        "backbone": backbone | {"pooling": DENSE if backbone.get("reading") == "places" else GAP},
+    }
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

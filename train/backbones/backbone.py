@@ -6,16 +6,18 @@ that its ImageNet weights load unchanged. Section 3.2 of the paper takes x and p
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
+import msgspec
 import torch
+from msgspec import Struct
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet34, resnet50, resnet101
 from torchvision.models.resnet import BasicBlock
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.json_decoding import convert_json
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.preprocessing import Preprocessing
@@ -24,7 +26,9 @@ from mlzsl.train.backbones.weights import BATCH_COUNTER, download_weights, load_
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-GAP, DENSE = POOLINGS = "gap", "dense"  # features are x by global average pooling, or x and dense log probabilities
+Pooling = Literal["gap", "dense"]  # features are x by global average pooling, or x and dense log probabilities
+GAP: Pooling = "gap"
+DENSE: Pooling = "dense"
 DENSE_WINDOW = 3  # side of the average pooling window around a spatial location
 DENSE_POWER = 3  # of the power mean over spatial locations, between their mean (1) and their maximum (∞)
 
@@ -70,6 +74,15 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+class BackboneConfig(Struct, frozen=True):
+    """All of a backbone but its tensors; attributes as those of `Backbone`."""
+
+    name: str
+    preprocessing: dict[str, Any]
+    external: LabelSet
+    pooling: Pooling = GAP
+
+
 class Backbone(nn.Module):
     """A frozen network from uint8 images to features and logits, always in evaluation mode.
 
@@ -84,7 +97,7 @@ class Backbone(nn.Module):
     """
 
     def __init__(
-        self, name: str, network: nn.Module, external: LabelSet, preprocessing: Preprocessing, pooling: str = GAP
+        self, name: str, network: nn.Module, external: LabelSet, preprocessing: Preprocessing, pooling: Pooling = GAP
     ) -> None:
         """Freeze `network`, an `ARCHITECTURES[name]` with a logit for each of the `external` classes."""
         super().__init__()
@@ -107,7 +120,7 @@ class Backbone(nn.Module):
         """
         return features_and_logits(self.network, self.normalize(images), self.pooling)
 
-    def with_pooling(self, pooling: str) -> "Backbone":
+    def with_pooling(self, pooling: Pooling) -> "Backbone":
         """The same network with another pooling."""
         return Backbone(self.name, self.network, self.external, self.preprocessing, pooling)
 
@@ -125,13 +138,9 @@ class Backbone(nn.Module):
         return sha256_of_bytes(*parts)
 
     def config(self) -> dict[str, Any]:
-        """All but the tensors, as JSON; `from_config` restores the backbone from it and `state_dict()`."""
-        return {
-            "name": self.name,
-            "preprocessing": self.preprocessing.to_json(),
-            "external": asdict(self.external),
-            "pooling": self.pooling,
-        }
+        """A `BackboneConfig` as JSON; `from_config` restores the backbone from it and `state_dict()`."""
+        config = BackboneConfig(self.name, self.preprocessing.to_json(), self.external, self.pooling)
+        return cast(dict[str, Any], msgspec.to_builtins(config))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
@@ -140,21 +149,11 @@ class Backbone(nn.Module):
         Raises:
             UsageError: an unknown architecture or pooling, a malformed configuration, or tensors that do not match.
         """
-        name, pooling = _check_name(config.get("name")), config.get("pooling", GAP)
-        if pooling not in POOLINGS:
-            raise UsageError(f"the backbone has the unknown pooling {pooling!r}; expected {' or '.join(POOLINGS)}.")
-        try:
-            external = LabelSet(
-                str(config["external"]["name"]),
-                tuple(map(str, config["external"]["labels"])),
-                tuple(map(str, config["external"]["synsets"])),
-            )
-            preprocessing = Preprocessing.from_json(dict(config["preprocessing"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"the backbone's configuration is invalid ({error!r}).") from error
+        read = convert_json(dict(config), BackboneConfig, "the backbone's configuration", "train again")
+        preprocessing = Preprocessing.from_json(read.preprocessing)
         tensors = {key.removeprefix("network."): tensor for key, tensor in state.items()}
-        network = _network(name, external, tensors, source="the backbone")
-        return cls(name, network, external, preprocessing, pooling)
+        network = _network(_check_name(read.name), read.external, tensors, source="the backbone")
+        return cls(read.name, network, read.external, preprocessing, read.pooling)
 
 
 class Normalize(nn.Module):
@@ -174,7 +173,7 @@ class Normalize(nn.Module):
         return images.float().permute(0, 3, 1, 2) * self.scale + self.offset
 
 
-def features_and_logits(network: nn.Module, images: Tensor, pooling: str = GAP) -> tuple[Tensor, Tensor]:
+def features_and_logits(network: nn.Module, images: Tensor, pooling: Pooling = GAP) -> tuple[Tensor, Tensor]:
     """Run a ResNet on normalized images, float32 [B, 3, S, S] -> features [B, F] or [B, F + C], logits [B, C]."""
     net: Any = network
     maps = feature_maps(network, images)
@@ -241,7 +240,7 @@ def _network(name: str, external: LabelSet, state: Mapping[str, Tensor], source:
     return network
 
 
-def _check_name(name: Any) -> str:
-    if not isinstance(name, str) or name not in ARCHITECTURES:
+def _check_name(name: str) -> str:
+    if name not in ARCHITECTURES:
         raise UsageError(f"unknown backbone {name!r}; expected one of {', '.join(ARCHITECTURES)}.")
     return name

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mlzsl.cli.errors import UsageError
 from mlzsl.graph.classgraph import ClassGraph
 from mlzsl.graph.taxonomy import Taxonomy
-from mlzsl.train.backbones.backbone import GAP
+from mlzsl.train.backbones.backbone import GAP, Pooling
 
 Noise = Callable[[Tensor, int], Tensor]  # (states, their dimension of photos) -> z ~ N(0, 1) of the shape of states
 
@@ -122,7 +122,7 @@ class Model(nn.Module, ABC):
 
     name: ClassVar[str]
     learns: ClassVar[bool] = True
-    pooling: ClassVar[str] = GAP
+    pooling: ClassVar[Pooling] = GAP
     config_class: ClassVar[type]
     config: Any
 

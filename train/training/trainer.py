@@ -13,12 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
+from msgspec import Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.json_decoding import convert_json
 from mlzsl.cli.outputs import sha256_of_bytes, written_atomically
 from mlzsl.cli.progress import progress
 from mlzsl.train.models.model import GraphTensors, Model, Noise
@@ -77,6 +80,14 @@ class TrainingData:
     def to(self, device: torch.device) -> "TrainingData":
         """The same data on a device."""
         return TrainingData(self.features.to(device), self.external_probabilities.to(device), self.targets.to(device))
+
+
+class _StateHeader(Struct):
+    run: str
+    groups: list[dict[str, Any]]
+    plateau: dict[str, Any]
+    scaler: dict[str, Any]
+    history: list[dict[str, float]]
 
 
 def train(
@@ -218,15 +229,11 @@ class Trainer:
         optimizer = self.optimizer.state_dict()
         for index, moments in optimizer["state"].items():
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
-        header = {
-            "run": self.run_key,
-            "groups": [_of_types(group, int | float | bool | list | tuple) for group in optimizer["param_groups"]],
-            "plateau": _of_types(self.plateau.state_dict(), int | float | list),
-            "scaler": self.scaler.state_dict(),
-            "history": history,
-        }
+        groups = [_of_types(group, int | float | bool | list | tuple) for group in optimizer["param_groups"]]
+        plateau = _of_types(self.plateau.state_dict(), int | float | list)
+        header = _StateHeader(self.run_key, groups, plateau, self.scaler.state_dict(), history)
         with written_atomically(path) as temporary:
-            temporary.write_bytes(save(tensors, metadata={HEADER: json.dumps(header)}))
+            temporary.write_bytes(save(tensors, metadata={HEADER: json.dumps(msgspec.to_builtins(header))}))
 
     def load_state(self, path: Path | None) -> list[dict[str, float]]:
         """Read what `save_state` wrote and return the history.
@@ -238,11 +245,12 @@ class Trainer:
             raise UsageError(f"{path}: no such training state to resume from; train without --resume first.")
         try:
             with safe_open(path, framework="pt") as file:
-                header: dict[str, Any] = json.loads((file.metadata() or {})[HEADER])
+                content = json.loads((file.metadata() or {}).get(HEADER, "null"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
-        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        except (SafetensorError, OSError, json.JSONDecodeError) as error:
             raise UsageError(f"{path}: is not a readable training state ({error}); train without --resume.") from error
-        if header.get("run") != self.run_key:
+        header = convert_json(content, _StateHeader, f"{path}: the training state", "train without --resume")
+        if header.run != self.run_key:
             raise UsageError(
                 f"{path}: belongs to a run with other photos, labels, embeddings, settings or device; "
                 "resume with the same flags, or train without --resume."
@@ -254,12 +262,11 @@ class Trainer:
                 _, index, moment = name.split(".")
                 moments.setdefault(int(index), {})[moment] = tensor
         new_groups = self.optimizer.state_dict()["param_groups"]
-        groups = [new | saved for new, saved in zip(new_groups, header["groups"], strict=True)]
+        groups = [new | saved for new, saved in zip(new_groups, header.groups, strict=True)]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.plateau.load_state_dict(header["plateau"])
-        self.scaler.load_state_dict(header["scaler"])
-        history: list[dict[str, float]] = header["history"]
-        return history
+        self.plateau.load_state_dict(header.plateau)
+        self.scaler.load_state_dict(header.scaler)
+        return header.history
 
     @cached_property
     def run_key(self) -> str:
