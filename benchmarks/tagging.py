@@ -22,8 +22,9 @@ from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.runtime import Tagger
 from mlzsl.runtime.bench.benchmark import photos_to_bench, verdict
-from mlzsl.runtime.bench.compare import Comparison, compare_on_photos, print_comparison
+from mlzsl.runtime.bench.compare import Comparison, compare_on_photos, report_comparison
 from mlzsl.runtime.bench.stages import measure_stages
+from mlzsl.runtime.report import print_parts
 from mlzsl.train.backbones.backbone import ARCHITECTURES, open_backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
@@ -63,7 +64,7 @@ def main(
     checkpoint, fp32 = networks(folder, backbone, weights, labels)
     comparison = Comparison((fp32, *also), checkpoint, None, batch, precision=precision)
     console = Console(width=140, highlight=False)
-    print_comparison(compare_on_photos(comparison, paths, repeats), console, TARGETS)
+    print_parts(report_comparison(compare_on_photos(comparison, paths, repeats), TARGETS), console)
     with Tagger.open(fp32, precision=precision, batch_size=batch) as tagger:
         console.print(f"{verdict(measure_stages(tagger, paths, repeats))}; of the slower one, target ≥ 85%")
 

@@ -41,9 +41,11 @@ def table(
     return made
 
 
-def print_line(console: Console, line: str) -> None:
-    """Print one line as it is: no markup, no line breaks."""
-    console.print(Text(line), soft_wrap=True)
+def print_parts(parts: Iterable[Table | str], console: Console | None = None) -> None:
+    """Print the tables and lines of a report; lines are printed as they are, without markup or line breaks."""
+    console = console or Console(highlight=False)
+    for part in parts:
+        console.print(Text(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
 
 
 def print_json(report: dict[str, Any]) -> None:

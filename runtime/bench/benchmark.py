@@ -4,21 +4,21 @@ import itertools
 import platform
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
+from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.engine import ExecutionInfo, available_cpus
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime.bench.load import BATCH_SIZES, REPEATS, SECONDS, LoadResult, Spread, loads_for, measure_loads
 from mlzsl.runtime.bench.stages import DECODE, ENGINE, PIPELINE, Stages, measure_stages
-from mlzsl.runtime.report import print_line, rate, table
+from mlzsl.runtime.report import rate, table
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE
 from mlzsl.runtime.tagging.tagger import Tagger
 from mlzsl.runtime.verify.verify import RANKING
@@ -115,6 +115,17 @@ def bench_model(
         return ModelBench(model, tagger.manifest, tagger.execution, tuple(results), stages, memory)
 
 
+def check_models(models: Sequence[Path]) -> None:
+    """Refuse a missing model file before any is measured.
+
+    Raises:
+        UsageError: a file is missing.
+    """
+    for model in models:
+        if not model.exists():
+            raise UsageError(f"{model}: no such model file; export one with mlzsl-export.")
+
+
 def photos_to_bench(names: Sequence[str], count: int = DEFAULT_COUNT) -> list[str]:
     """The first `count` photos of files, folders and patterns, repeated in order if there are fewer.
 
@@ -173,17 +184,25 @@ def as_json(bench: ModelBench) -> dict[str, Any]:
     }
 
 
-def print_bench(bench: ModelBench, console: Console) -> None:
-    """Print how the engine performed under each load, and the pipeline if it was measured."""
-    print_line(console, f"{bench.model} on {bench.execution}")
+def report_bench(bench: ModelBench) -> Iterator[Table | str]:
+    """How the engine performed under each load, and the pipeline if it was measured."""
+    yield f"{bench.model} on {bench.execution}"
     network = f"{bench.manifest.backbone} at {bench.manifest.image_size} px, {len(bench.manifest.labels):,} labels"
-    print_line(console, f"{network}, {available_cpus()} cores")
-    console.print(_loads(bench))
+    yield f"{network}, {available_cpus()} cores"
+    loads = sorted(bench.loads, key=lambda result: (result.load.in_flight, result.load.batch_size))
+    headings = ("batch", "in flight", "photos/s", "range", "p50", "p90", "p99 ms", "batches", "MiB")
+    yield table(headings, map(_load, loads), left=())
     opening, peak = bench.memory.opened - bench.memory.before, bench.memory.peak
-    print_line(console, f"memory: {mebibytes(opening)} MiB to open the model, {mebibytes(peak)} MiB at the peak")
-    if bench.stages is not None:
-        console.print(_stages(bench.stages))
-        print_line(console, verdict(bench.stages))
+    yield f"memory: {mebibytes(opening)} MiB to open the model, {mebibytes(peak)} MiB at the peak"
+    if (stages := bench.stages) is not None:
+        measured = ((DECODE, stages.decode), (ENGINE, stages.engine), (PIPELINE, stages.pipeline))
+        rows = (
+            (name + (" (limits)" if name == stages.limiting else ""), rate(found.median), rate_range(found))
+            for name, found in measured
+        )
+        title = f"From files to tags, {stages.photos:,} photos a repeat, batches of {stages.batch_size}"
+        yield table(("stage", "photos/s", "range"), rows, title)
+        yield verdict(stages)
 
 
 def verdict(stages: Stages) -> str:
@@ -194,30 +213,16 @@ def verdict(stages: Stages) -> str:
     return f"{limit}, and {_percent(stages.of_shared)} of what both reach on the cores that they share"
 
 
-def _loads(bench: ModelBench) -> Table:
-    rows = (
-        (
-            f"{result.load.batch_size:,}",
-            f"{result.load.in_flight}",
-            rate(result.photos_per_second.median),
-            rate_range(result.photos_per_second),
-            *(f"{1000 * seconds:.1f}" for seconds in (result.latency.p50, result.latency.p90, result.latency.p99)),
-            f"{result.latency.batches:,}",
-            mebibytes(result.resident_bytes),
-        )
-        for result in sorted(bench.loads, key=lambda result: (result.load.in_flight, result.load.batch_size))
+def _load(result: LoadResult) -> tuple[str, ...]:
+    return (
+        f"{result.load.batch_size:,}",
+        f"{result.load.in_flight}",
+        rate(result.photos_per_second.median),
+        rate_range(result.photos_per_second),
+        *(f"{1000 * seconds:.1f}" for seconds in (result.latency.p50, result.latency.p90, result.latency.p99)),
+        f"{result.latency.batches:,}",
+        mebibytes(result.resident_bytes),
     )
-    return table(("batch", "in flight", "photos/s", "range", "p50", "p90", "p99 ms", "batches", "MiB"), rows, left=())
-
-
-def _stages(stages: Stages) -> Table:
-    measured = ((DECODE, stages.decode), (ENGINE, stages.engine), (PIPELINE, stages.pipeline))
-    rows = (
-        (name + (" (limits)" if name == stages.limiting else ""), rate(found.median), rate_range(found))
-        for name, found in measured
-    )
-    title = f"From files to tags, {stages.photos:,} photos a repeat, batches of {stages.batch_size}"
-    return table(("stage", "photos/s", "range"), rows, title)
 
 
 def rate_range(measured: Spread) -> str:

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from mlzsl.cli.command import group
-from mlzsl.cli.errors import UsageError
 from mlzsl.cli.options import FiniteFloat, json_option, model_files, quiet_option, refuse_unused
 from mlzsl.cli.progress import log
 from mlzsl.runtime.bench.benchmark import (
@@ -17,17 +15,18 @@ from mlzsl.runtime.bench.benchmark import (
     Settings,
     accuracy_of,
     bench_model,
+    check_models,
     machine,
     photos_to_bench,
-    print_bench,
+    report_bench,
 )
 from mlzsl.runtime.bench.benchmark import as_json as bench_as_json
-from mlzsl.runtime.bench.compare import Comparison, compare_on_photos, print_comparison
+from mlzsl.runtime.bench.compare import Comparison, compare_on_photos, report_comparison
 from mlzsl.runtime.bench.load import BATCH_SIZES, REPEATS, SECONDS
-from mlzsl.runtime.bench.plan import plan_model, print_plan
+from mlzsl.runtime.bench.plan import plan_model, report_plan
 from mlzsl.runtime.bench.plot import check_plot, draw_plot
 from mlzsl.runtime.engine_options import engine_options, execution_options
-from mlzsl.runtime.report import print_json, print_line
+from mlzsl.runtime.report import print_json, print_parts
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE
 
 MAX_COUNT = 1 << 16
@@ -129,10 +128,11 @@ def run(
     as_json: bool,
     **engine: Any,
 ) -> None:
-    """Measure rate, latency and memory of MODEL with random images, and of the tagging pipeline with --photos.
+    """Measure rate, latency and memory of MODEL, and of the pipeline.
 
-    Every batch size and number in flight is measured after a warm-up, in interleaved repeats. With --photos, decoding,
-    the engine and the whole pipeline are measured too, and the limiting stage is named.
+    The engine's input is random images. Every batch size and number in flight is measured after a warm-up, in
+    interleaved repeats. With --photos, decoding, the engine and the whole pipeline are measured too, and the limiting
+    stage is named.
 
     \b
     Examples:
@@ -145,7 +145,7 @@ def run(
         refuse_unused("without --photos", "count", "batch_size")
     if plot is not None:
         check_plot(plot)
-    _check_models(models)
+    check_models(models)
     settings = Settings(batch_sizes, in_flight, repeats, seconds, batch_size)
     paths = photos_to_bench(photos, count) if photos else []
     benches = [bench_model(model, settings, paths, silent, **engine) for model in models]
@@ -157,11 +157,10 @@ def run(
     if as_json:
         print_json({"machine": machine(), "models": [bench_as_json(bench) for bench in benches]})
         return
-    console = Console(highlight=False)
     for bench in benches:
-        print_bench(bench, console)
+        print_parts(report_bench(bench))
     if plot is not None:
-        print_line(console, f"wrote {plot}")
+        print_parts([f"wrote {plot}"])
 
 
 @main.subcommand("compare")
@@ -194,10 +193,11 @@ def compare(
     as_json: bool,
     **engine: Any,
 ) -> None:
-    """Tag --photos with MODEL, other MODELs, and PyTorch, ONNX Runtime and OpenVINO without mlzsl, interleaved.
+    """Compare MODEL with other MODELs and with baselines on photos.
 
-    The report has each one's rate, the speed-up of MODEL over it, and the largest difference of a score. Baselines that
-    are not installed are listed with the reason.
+    The baselines are PyTorch, ONNX Runtime and OpenVINO without mlzsl. The report has the rate of each, the speed-up
+    of MODEL over it, and the largest difference of a score. Baselines that are not installed are listed with the
+    reason.
 
     \b
     Examples:
@@ -215,7 +215,7 @@ def compare(
     if as_json:
         print_json({"machine": machine(), "comparison": result})
     else:
-        print_comparison(result, Console(highlight=False))
+        print_parts(report_comparison(result))
 
 
 @main.subcommand("plan")
@@ -246,7 +246,9 @@ def plan(
     as_json: bool,
     **engine: Any,
 ) -> None:
-    """Predict the tagging rate on more cores, or with more labels, from measurements on this machine (Linux only).
+    """Predict the tagging rate on more cores, or with more labels.
+
+    The prediction is fitted to measurements on fewer cores of this machine (Linux only).
 
     \b
     Examples:
@@ -255,21 +257,14 @@ def plan(
     """
     if labels is None:
         refuse_unused("without --labels", "seconds")
-    _check_models(models)
+    check_models(models)
     settings = Settings(repeats=repeats, seconds=seconds, batch_size=batch_size)
     paths = photos_to_bench(photos, count)
     predictions, cost = plan_model(models, paths, cores or (), labels, settings, quiet or as_json, **engine)
     if as_json:
         print_json({"machine": machine(), "plan": {"cores": predictions, "labels": cost}})
     else:
-        print_plan(predictions, cost, Console(highlight=False))
-
-
-def _check_models(models: tuple[Path, ...]) -> None:
-    """Refuse a missing file before the others are measured."""
-    for model in models:
-        if not model.exists():
-            raise UsageError(f"{model}: no such model file; export one with mlzsl-export.")
+        print_parts(report_plan(predictions, cost))
 
 
 def _uncertified(bench: ModelBench) -> str:

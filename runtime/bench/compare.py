@@ -8,13 +8,13 @@ import collections
 import contextlib
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
+from rich.table import Table
 
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.optional import import_optional
@@ -25,8 +25,9 @@ from mlzsl.engines.artifact.plan_manifest import SUFFIX
 from mlzsl.engines.engine import available_cpus
 from mlzsl.engines.opening import open_engine
 from mlzsl.engines.openvino import shared_core
+from mlzsl.runtime.bench.benchmark import check_models
 from mlzsl.runtime.bench.load import Clock, Spread, ratios, spread
-from mlzsl.runtime.report import print_line, rate, table
+from mlzsl.runtime.report import rate, table
 from mlzsl.runtime.tagging.pipeline import ReadableBatches
 from mlzsl.runtime.tagging.tagger import Tagger
 from mlzsl.runtime.verify.reference import check_checkpoint
@@ -87,9 +88,7 @@ class Comparison:
         Raises:
             UsageError: a model or the checkpoint is missing, or the checkpoint is not the first model's.
         """
-        for model in self.models:
-            if not model.is_file():
-                raise UsageError(f"{model}: no such model file; export one with mlzsl-export.")
+        check_models(self.models)
         if self.checkpoint is not None:
             if not self.checkpoint.is_file():
                 raise UsageError(f"--checkpoint {self.checkpoint}: no such file; name a checkpoint of mlzsl-train.")
@@ -230,16 +229,10 @@ def compare(
     return ComparisonResult(len(paths), batch_size, repeats, reference.name, results, tuple(skipped))
 
 
-def print_comparison(result: ComparisonResult, console: Console, targets: dict[str, float] | None = None) -> None:
-    """Print a row for each baseline, and why others did not run.
-
-    Args:
-        result: of the comparison.
-        console: where to.
-        targets: the intended speed-up, by baseline; None shows no such column.
-    """
+def report_comparison(result: ComparisonResult, targets: dict[str, float] | None = None) -> Iterator[Table | str]:
+    """A row for each baseline, and why others did not run; `targets` are the intended speed-ups by baseline."""
     photos = f"{result.photos:,} photos in batches of {result.batch_size}"
-    print_line(console, f"From files to scores: {photos}, median of {result.repeats} interleaved repeats")
+    yield f"From files to scores: {photos}, median of {result.repeats} interleaved repeats"
     rows = (
         (
             found.name,
@@ -247,18 +240,13 @@ def print_comparison(result: ComparisonResult, console: Console, targets: dict[s
             f"{found.speedup.median:.2f}",
             f"{found.speedup.low:.2f}–{found.speedup.high:.2f}",
             "" if found.name == result.reference else f"{found.difference:.0e}",
-            f"≥ {targets[found.name]:g}" if targets and found.name in targets else "",
-        )[: 6 if targets else 5]
+            *([f"≥ {targets[found.name]:g}"] if targets and found.name in targets else []),
+        )
         for found in result.baselines
     )
-    headings = ("", "photos/s", "speed-up", "range", "difference", *(["target"] if targets else []))
-    console.print(table(headings, rows))
-    print_line(
-        console,
-        f"speed-up: rate of the first over this one's; difference: largest of a score from {result.reference}",
-    )
-    for skipped in result.skipped:
-        print_line(console, f"skipped: {skipped.name}: {skipped.reason}")
+    yield table(("", "photos/s", "speed-up", "range", "difference", *(["target"] if targets else [])), rows)
+    yield f"speed-up: rate of the first over this one's; difference: largest of a score from {result.reference}"
+    yield from (f"skipped: {skipped.name}: {skipped.reason}" for skipped in result.skipped)
 
 
 # ---- baselines ------------------------------------------------------------------------------------------------------

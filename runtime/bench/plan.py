@@ -10,13 +10,13 @@
 
 import contextlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.table import Table
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import progress
@@ -25,7 +25,7 @@ from mlzsl.engines.opening import open_engine
 from mlzsl.runtime.bench.benchmark import Settings
 from mlzsl.runtime.bench.load import Load, Spread, measure_loads
 from mlzsl.runtime.bench.stages import DECODE, ENGINE, Stages, measure_on_cores, shared_rate
-from mlzsl.runtime.report import print_line, rate, table
+from mlzsl.runtime.report import rate, table
 
 
 def plan_model(
@@ -245,12 +245,12 @@ def _by_number_of_labels(models: Sequence[Path], engines: Sequence[Engine]) -> d
 # ---- report ---------------------------------------------------------------------------------------------------------
 
 
-def print_plan(predictions: Sequence[Prediction], cost: LabelCost | None, console: Console) -> None:
-    """Print a row for each number of cores, with the measured rate where there is one."""
+def report_plan(predictions: Sequence[Prediction], cost: LabelCost | None) -> Iterator[Table | str]:
+    """A row for each number of cores, with the measured rate where there is one."""
     if cost is not None:
+        models = ", ".join(f"{count:,}" for count in cost.from_labels)
         line = f"with {cost.labels:,} labels the engine takes {1000 * cost.seconds:.2f} ms per photo, from models with "
-        line += ", ".join(f"{count:,}" for count in cost.from_labels)
-        print_line(console, line + ("; extrapolated beyond these" if cost.extrapolated else ""))
+        yield line + models + ("; extrapolated beyond these" if cost.extrapolated else "")
     rows = (
         (
             f"{row.cores:,}",
@@ -263,5 +263,5 @@ def print_plan(predictions: Sequence[Prediction], cost: LabelCost | None, consol
         for row in predictions
     )
     headings = ("cores", "decode", "engine", "pipeline", "measured", "error", "limits", "predicted from")
-    console.print(table(headings, rows, left=()))
-    print_line(console, "photos/s; measured rates are predicted from fewer cores, which shows how far off plans are")
+    yield table(headings, rows, left=())
+    yield "photos/s; measured rates are predicted from fewer cores, which shows how far off plans are"

@@ -22,7 +22,7 @@ from mlzsl.runtime.gallery.page import check_gallery, write_gallery
 from mlzsl.runtime.io.inputs import PATH_COLUMN, TABLES
 from mlzsl.runtime.io.run_record import record_path
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output_name
-from mlzsl.runtime.report import UNSEEN_NOTE, print_json, print_line, rate, table
+from mlzsl.runtime.report import UNSEEN_NOTE, print_json, print_parts, rate, table
 from mlzsl.runtime.tagging.job import TaggingResult, tag_to_file
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE
 from mlzsl.runtime.tagging.tagger import Tagger
@@ -183,8 +183,7 @@ def _print(result: TaggingResult, output: str, picture: Path | None, report: Pat
     if to_file:
         written = [output, record_path(output), *filter(None, (picture, report))]
         lines.append("wrote " + " and ".join(map(str, written)))
-    for line in lines:
-        print_line(console, line)
+    print_parts(lines, console)
 
 
 def _table(photos: list[Tagged]) -> Table:

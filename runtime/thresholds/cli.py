@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import FailureError
@@ -17,11 +16,11 @@ from mlzsl.engines.tolerances import tolerances_for
 from mlzsl.imaging.labelled_folder import load_folder
 from mlzsl.runtime.engine_options import difference_options, engine_options
 from mlzsl.runtime.labelled import match_labels
-from mlzsl.runtime.report import print_json
+from mlzsl.runtime.report import print_json, print_parts
 from mlzsl.runtime.thresholds.learning import MIN_PHOTOS, learn_thresholds
 from mlzsl.runtime.thresholds.operating_point import BEST_F1, parse_goal
 from mlzsl.runtime.thresholds.report import as_json as thresholds_as_json
-from mlzsl.runtime.thresholds.report import print_thresholds
+from mlzsl.runtime.thresholds.report import report
 from mlzsl.runtime.verify.report import failure
 from mlzsl.runtime.verify.verify import verify
 
@@ -90,6 +89,6 @@ def main(
     if as_json:
         print_json({"model": model, "execution": verification.execution} | thresholds_as_json(learned))
     elif not quiet:
-        print_thresholds(learned, Console(highlight=False))
+        print_parts(report(learned))
     outdated = "; certify it again" if verification.manifest.certificates else ""
     log(f"wrote the thresholds of {len(learned.labels)} labels into {model}{outdated}", silent)

@@ -1,16 +1,17 @@
 """Reports of `mlzsl thresholds`: tables and JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.table import Table
 
-from mlzsl.runtime.report import UNSEEN_NOTE, label_text, print_line, share, table
+from mlzsl.cli.text import plural
+from mlzsl.runtime.report import UNSEEN_NOTE, label_text, share, table
 from mlzsl.runtime.thresholds.learning import FEW_PHOTOS, UNSEEN, LabelThreshold, LearnedThresholds
 from mlzsl.runtime.thresholds.operating_point import OperatingPoint
-from mlzsl.runtime.thresholds.prediction import COVERAGE, CrossValidation
+from mlzsl.runtime.thresholds.prediction import COVERAGE
 
 MAX_LABELS = 100
 MARKS, NOT_REACHED = {None: "", UNSEEN: "unseen", FEW_PHOTOS: "few"}, "short"
@@ -82,36 +83,29 @@ def as_json(learned: LearnedThresholds) -> dict[str, Any]:
     }
 
 
-def print_thresholds(learned: LearnedThresholds, console: Console) -> None:
-    """Print every threshold, and how well thresholds are predicted."""
+def report(learned: LearnedThresholds) -> Iterator[Table | str]:
+    """Every threshold, and how well thresholds are predicted."""
     headings = ("label", "threshold", f"{COVERAGE:.0%} interval", "positive", "true", "prec.", "rec.", "F1", "")
-    title = f"Thresholds for {learned.goal}, on {learned.photos:,} photos"
-    console.print(table(headings, map(_row, learned.labels[:MAX_LABELS]), title))
-    for note in _notes(learned):
-        print_line(console, note)
-    console.print()
+    title = f"Thresholds for {learned.goal}, on {plural(learned.photos, 'photo')}"
+    yield table(headings, map(_row, learned.labels[:MAX_LABELS]), title)
+    yield from _notes(learned)
     rows = (
         (name, f"{mean.labels:,}", *map(share, (mean.precision, mean.recall, mean.f1)))
         for name, mean in macro_averages(learned).items()
         if mean.labels
     )
-    title = "Means over labels, on these photos"
-    console.print(table(("thresholds", "labels", "precision", "recall", "F1"), rows, title))
-    if learned.validation is not None:
-        console.print()
-        _print_validation(learned.validation, console)
-
-
-def _print_validation(validation: CrossValidation, console: Console) -> None:
-    methods = ((str(method), f"{value:.3f}") for method, value in validation.overlaps.items())
-    console.print(table(("scale and weights", "overlap"), methods, "Prediction methods, each label left out in turn"))
-    console.print(
-        f"Used: {validation.method}. For labels left out of this choice as well, the overlap is "
-        f"{validation.overlap:.2f}, and the {COVERAGE:.0%} interval holds the own threshold of "
-        f"{validation.coverage:.0%}. Unseen labels are predicted less well: the network was trained with those left "
-        "out here.",
-        soft_wrap=True,
-    )
+    yield ""
+    yield table(("thresholds", "labels", "precision", "recall", "F1"), rows, "Means over labels, on these photos")
+    if (validation := learned.validation) is not None:
+        methods = ((str(method), f"{value:.3f}") for method, value in validation.overlaps.items())
+        yield ""
+        yield table(("scale and weights", "overlap"), methods, "Prediction methods, each label left out in turn")
+        yield (
+            f"Used: {validation.method}. For labels left out of this choice as well, the overlap is "
+            f"{validation.overlap:.2f}, and the {COVERAGE:.0%} interval holds the own threshold of "
+            f"{validation.coverage:.0%}. Unseen labels are predicted less well: the network was trained with those "
+            "left out here."
+        )
 
 
 def _row(found: LabelThreshold) -> tuple[Any, ...]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import FailureError, UsageError
@@ -19,10 +18,10 @@ from mlzsl.imaging.finding import find_images
 from mlzsl.imaging.labelled_folder import load_folder
 from mlzsl.runtime.engine_options import difference_options, engine_options, tolerance_option
 from mlzsl.runtime.labelled import match_labels
-from mlzsl.runtime.report import print_json
+from mlzsl.runtime.report import print_json, print_parts
 from mlzsl.runtime.verify.reference import check_against, open_reference
 from mlzsl.runtime.verify.report import as_json as verification_as_json
-from mlzsl.runtime.verify.report import failure, print_report
+from mlzsl.runtime.verify.report import failure, report
 from mlzsl.runtime.verify.verify import verify, verify_on_photos
 
 
@@ -116,7 +115,7 @@ def main(
     if as_json:
         print_json(verification_as_json(verification) | {"certified": certified})
     elif not quiet:
-        print_report(verification, Console(highlight=False))
+        print_parts(report(verification))
     if not verification.passed:
         raise FailureError(failure(verification) + ("; no certificate was written." if certify else "."))
     if certify:

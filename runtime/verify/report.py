@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from rich.console import Console
+from rich.table import Table
 
+from mlzsl.cli.text import plural
 from mlzsl.engines.artifact.certificate import Measurement
-from mlzsl.runtime.report import UNSEEN_NOTE, label_text, print_line, table
+from mlzsl.runtime.report import UNSEEN_NOTE, label_text, table
 from mlzsl.runtime.verify.verify import Verification
 
 MAX_LABELS = 5
@@ -50,11 +51,11 @@ def as_json(verification: Verification) -> dict[str, Any]:
     }
 
 
-def print_report(verification: Verification, console: Console) -> None:
-    """Print measurements with their tolerances, and the labels with the largest differences."""
-    print_line(console, f"{verification.model} on {verification.execution}")
-    print_line(console, f"compared with {verification.reference}")
-    console.print(table(("check", "found", "tolerance", ""), _measurements(verification)))
+def report(verification: Verification) -> Iterator[Table | str]:
+    """Measurements with their tolerances, and the labels with the largest differences."""
+    yield f"{verification.model} on {verification.execution}"
+    yield f"compared with {verification.reference}"
+    yield table(("check", "found", "tolerance", ""), _measurements(verification))
     labels, agreement = verification.manifest.labels, verification.agreement
     rows = (
         (
@@ -66,9 +67,9 @@ def print_report(verification: Verification, console: Console) -> None:
     )
     headings = ("label", "reference", "lost", "gained", "largest difference")
     note = UNSEEN_NOTE if not all(label.seen for label in labels) else None
-    console.print(table(headings, rows, "Labels with most flipped tags", note))
+    yield table(headings, rows, "Labels with most flipped tags", note)
     if verification.unreadable:
-        console.print(f"{verification.unreadable:,} photos could not be read and were skipped.")
+        yield f"skipped {plural(verification.unreadable, 'photo')} that could not be read"
 
 
 def failure(verification: Verification) -> str:
