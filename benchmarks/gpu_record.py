@@ -98,9 +98,9 @@ def heading(machine: Any) -> str:
     gpu = machine["gpu"]
     rehearsed = "--rehearse" in machine["command"].split()
     title = (
-        "## A rehearsal on a CPU: nothing to record"
+        "A rehearsal on a CPU: nothing to record"
         if rehearsed
-        else "## On a GPU: precisions, batch sizes, other implementations"
+        else "On a GPU: precisions, batch sizes, other implementations"
     )
     on = (
         f"{gpu['name']} ({gpu['memory.total']}, {gpu['power.limit']}, {gpu['clocks.max.sm']}, compute capability "
