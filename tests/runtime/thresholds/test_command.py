@@ -25,7 +25,7 @@ SCORES = reference_scores(PHOTOS).astype(np.float32)
 ONE_UNSEEN = tuple(replace(label, seen=label.name != "zebra") for label in LABELS)
 NAMES = [label.name for label in LABELS]
 NOISE = np.random.default_rng(0).normal(0, 0.15, SCORES.shape)
-TRUTHS = np.quantile(SCORES, 0.7, axis=0) < SCORES + NOISE
+TARGETS = np.quantile(SCORES, 0.7, axis=0) < SCORES + NOISE
 
 
 def run(command, *arguments: str):
@@ -42,7 +42,7 @@ def here(tmp_path, monkeypatch):
         Image.fromarray(image).save(tmp_path / f"photos/{index:02}.png")
     targets = {
         f"{index:02}.png": [name for name, true in zip(NAMES, row, strict=True) if true]
-        for index, row in enumerate(TRUTHS)
+        for index, row in enumerate(TARGETS)
     }
     (tmp_path / "photos/labels.json").write_text(json.dumps(targets))
     return tmp_path
@@ -53,7 +53,7 @@ def test_thresholds_are_written_and_tagging_uses_them(here):
     result = run(thresholds, "model.onnx", "--photos", "photos", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    labelled = TRUTHS.any(axis=1)  # photos without a label are left out
+    labelled = TARGETS.any(axis=1)  # photos without a label are left out
     assert report["photos"] == labelled.sum()
     written = {label.name: label.threshold for label in read_manifest("model.onnx").labels}
     for index, entry in enumerate(report["labels"]):
@@ -62,7 +62,7 @@ def test_thresholds_are_written_and_tagging_uses_them(here):
             assert entry["predicted"] == UNSEEN
             assert entry["low"] <= entry["threshold"] <= entry["high"]
         else:
-            chosen = choose_operating_point(SCORES[labelled, index], TRUTHS[labelled, index], Goal(BEST_F1))
+            chosen = choose_operating_point(SCORES[labelled, index], TARGETS[labelled, index], Goal(BEST_F1))
             assert entry["threshold"] == pytest.approx(chosen.threshold, abs=1e-5)
             assert entry["f1"] == pytest.approx(chosen.f1)
             assert entry["predicted"] is None
@@ -136,7 +136,7 @@ def test_labels_that_the_model_does_not_have_are_refused(here):
 
 
 def test_a_seen_label_with_too_few_photos_is_predicted_and_an_unseen_one_always(here):
-    targets = TRUTHS.copy()
+    targets = TARGETS.copy()
     targets[np.flatnonzero(targets[:, 0])[3:], 0] = False
     labels = tuple(replace(label, seen=True) for label in LABELS)
     learned = thresholds_from_scores(labels, SCORES, targets, Goal(RECALL, 0.8))
@@ -144,7 +144,7 @@ def test_a_seen_label_with_too_few_photos_is_predicted_and_an_unseen_one_always(
     learned = thresholds_from_scores(labels, SCORES, targets, Goal(RECALL, 0.8), min_photos=3)
     assert [found.predicted for found in learned.labels] == [None] * 6
     assert learned.validation is None
-    targets = TRUTHS.copy()
+    targets = TARGETS.copy()
     of_zebra = thresholds_from_scores(ONE_UNSEEN, SCORES, targets, Goal(BEST_F1)).labels[3]
     targets[:, 3] = ~targets[:, 3]
     turned = thresholds_from_scores(ONE_UNSEEN, SCORES, targets, Goal(BEST_F1)).labels[3]
