@@ -15,7 +15,7 @@ from mlzsl.calibration.photos import Photos, Targets
 from mlzsl.calibration.settings import Settings
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.progress import log, progress
-from mlzsl.engines.agreement import DECISION, Agreement, compare, decision_thresholds
+from mlzsl.engines.agreement import Agreement, compare, decision_thresholds
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Scores, read_manifest
 from mlzsl.engines.engine import Engine
@@ -55,10 +55,10 @@ class AccuracyDrop:
         return [
             ("photos compared", f"{found.photos:,}"),
             (
-                "score difference: largest, 99.9th percentile, mean",
+                "score difference: max, p99.9, mean",
                 f"{found.largest:.1e}, {found.percentile:.1e}, {found.mean:.1e}",
             ),
-            (f"flipped decisions (at {DECISION} or the label's own threshold)", f"{found.flip_rate:.3%}"),
+            ("flipped decisions", f"{found.flip_rate:.3%}"),
             (f"top-{found.top_k} agreement", f"{found.top_agreement:.1%}"),
             *(
                 (f"{part} mAP, fp32 → now", f"{before:.4f} → {after:.4f} ({100 * (after - before):+.2f} points)")
@@ -67,7 +67,7 @@ class AccuracyDrop:
         ]
 
 
-def accuracy_drop(
+def compare_accuracy(
     scores: Scores, reference: Scores, manifest: Manifest, targets: Targets | None = None
 ) -> AccuracyDrop:
     """Compare scores with the fp32 network's.
@@ -111,7 +111,7 @@ class Evaluator:
         self._manifest = read_manifest(model)
         self._reference = self._scored("fp32", open_network(network.model, threads=settings.threads))
 
-    def drop(self, made: onnx.ModelProto) -> AccuracyDrop:
+    def measure(self, made: onnx.ModelProto) -> AccuracyDrop:
         """The accuracy drop of a network; logged as well, as a mixed-precision search takes minutes."""
         # ONNX Runtime's CPU provider has no kernels for bf16.
         if any(tensor.data_type == TensorProto.BFLOAT16 for tensor in made.graph.initializer):
@@ -119,10 +119,13 @@ class Evaluator:
                 scores = self._scored(self._settings.precision, lambda images: [engine.scores(images)])
         else:
             scores = self._scored(self._settings.precision, open_network(made, threads=self._settings.threads))
-        drop = accuracy_drop(scores, self._reference, self._manifest, self._photos.targets)
-        lost = f", {drop.points:.2f} points of mAP lost" if drop.mAP else ""
-        log(f"top-{drop.agreement.top_k} agreement {drop.agreement.top_agreement:.1%}{lost}", self._quiet)
-        return drop
+        accuracy_drop = compare_accuracy(scores, self._reference, self._manifest, self._photos.targets)
+        lost = f", {accuracy_drop.points:.2f} points of mAP lost" if accuracy_drop.mAP else ""
+        log(
+            f"top-{accuracy_drop.agreement.top_k} agreement {accuracy_drop.agreement.top_agreement:.1%}{lost}",
+            self._quiet,
+        )
+        return accuracy_drop
 
     def _scored(self, precision: str, run: Run) -> Scores:
         parts = []

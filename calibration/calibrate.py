@@ -52,7 +52,7 @@ class Calibrated:
     path: Path
     manifest: Manifest
     seconds: float
-    drop: AccuracyDrop | None
+    accuracy_drop: AccuracyDrop | None
     record: Path | None = None
     layers: int = 0
     candidates: Sequence[Candidate] = ()
@@ -68,7 +68,7 @@ class Calibrated:
             "layers": self.layers,
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "ranked": [asdict(entry) for entry in self.ranked],
-            "accuracy_drop": None if self.drop is None else self.drop.to_json(),
+            "accuracy_drop": None if self.accuracy_drop is None else self.accuracy_drop.to_json(),
             "seconds": round(self.seconds, 2),
         }
 
@@ -133,11 +133,13 @@ class _Job:
     def evaluator(self, sample: Sample) -> Evaluator:
         return Evaluator(self.network, self.model, sample.check, self.settings, self.quiet)
 
-    def write(self, made: onnx.ModelProto, drop: AccuracyDrop | None, record: Path | None = None) -> Calibrated:
+    def write(
+        self, made: onnx.ModelProto, accuracy_drop: AccuracyDrop | None, record: Path | None = None
+    ) -> Calibrated:
         sources = {} if record is None else {"calibration": sha256_of_file(record)}
         target = self.settings.quantized_for
         manifest = write_network(self.output, made, self.model, self.settings.precision, target, sources)
-        return Calibrated(self.output, manifest, time.perf_counter() - self.started, drop, record)
+        return Calibrated(self.output, manifest, time.perf_counter() - self.started, accuracy_drop, record)
 
 
 def _convert(job: _Job) -> Calibrated:
@@ -145,7 +147,7 @@ def _convert(job: _Job) -> Calibrated:
     # The 8 significant bits of bf16 would tie many scores of the head, which is small: it stays in fp32.
     nodes = convolutional_nodes(job.network) if precision == "bf16" else nodes_from_first_weights(job.network)
     made = convert_precision(job.network, precision, nodes)
-    return job.write(made, None if job.sample is None else job.evaluator(job.sample).drop(made))
+    return job.write(made, None if job.sample is None else job.evaluator(job.sample).measure(made))
 
 
 def _quantize(job: _Job) -> Calibrated:
@@ -179,16 +181,16 @@ def _quantize(job: _Job) -> Calibrated:
 
         def evaluate(kept: tuple[str, ...]) -> Candidate:
             share = quantized_share(network, [layer for layer in layers if layer not in kept])
-            return Candidate(kept, evaluator.drop(mixed(kept)), share, scheme.unquantized is not None)
+            return Candidate(kept, evaluator.measure(mixed(kept)), share, scheme.unquantized is not None)
 
         candidates = [evaluate(())]
-        if not candidates[0].drop.within(settings):
+        if not candidates[0].accuracy_drop.within(settings):
             ranked = rank_layers(network, layers, quantize, sample.calibration, settings.threads, job.quiet)
             candidates = search_mixed_precision(candidates[0], ranked, evaluate, settings)
     record = job.output.with_suffix(SUFFIX)
     write_record(record, found)
-    kept, drop = (candidates[-1].kept, candidates[-1].drop) if candidates else ((), None)
-    written = job.write(mixed(kept), drop, record)
+    kept, accuracy_drop = (candidates[-1].kept, candidates[-1].accuracy_drop) if candidates else ((), None)
+    written = job.write(mixed(kept), accuracy_drop, record)
     return replace(written, layers=len(layers), candidates=candidates, ranked=ranked)
 
 

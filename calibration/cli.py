@@ -135,26 +135,26 @@ def main(
 def _print(made: Calibrated) -> None:
     console = Console(highlight=False)
     if made.ranked:
-        table = Table("layer", "sensitivity", "multiply-adds", title="Most sensitive layers", title_justify="left")
+        table = Table("layer", "sensitivity", "share of MACs", title="Most sensitive layers", title_justify="left")
         for entry in made.ranked[:SHOWN]:
             table.add_row(entry.layer, f"{entry.sensitivity:.1e}", f"{entry.share:.1%}")
         console.print(table)
     if made.candidates:
         table = Table(title=f"{made.layers} layers", title_justify="left")
-        for heading in ("in float", "mAP lost, points", "top-k agreement", "multiply-adds quantized", "est. speedup"):
+        for heading in ("in float", "mAP lost, points", "top-k agreement", "MACs quantized", "estimated speedup"):
             table.add_column(heading, justify="right")
         for candidate in made.candidates:
             table.add_row(
                 str(len(candidate.kept)),
-                f"{candidate.drop.points:.2f}" if candidate.drop.mAP else "no labels",
-                f"{candidate.drop.agreement.top_agreement:.1%}",
+                f"{candidate.accuracy_drop.points:.2f}" if candidate.accuracy_drop.mAP else "no labels",
+                f"{candidate.accuracy_drop.agreement.top_agreement:.1%}",
                 f"{candidate.quantized_share:.0%}",
                 f"{candidate.speedup:.1f} x fp32",
             )
         console.print(table)
-    if made.drop is not None:
+    if made.accuracy_drop is not None:
         table = Table(title=f"Accuracy drop of {made.manifest.precision}", title_justify="left", show_header=False)
-        for line in made.drop.lines():
+        for line in made.accuracy_drop.lines():
             table.add_row(*line)
         console.print(table)
     beside = f" and {made.record}" if made.record else ""

@@ -51,7 +51,7 @@ class Candidate:
     """
 
     kept: tuple[str, ...]
-    drop: AccuracyDrop
+    accuracy_drop: AccuracyDrop
     quantized_share: float
     half: bool = False
 
@@ -65,8 +65,8 @@ class Candidate:
         """The candidate for `--json`."""
         return {
             "kept": list(self.kept),
-            "points": self.drop.points,
-            "top_agreement": self.drop.agreement.top_agreement,
+            "points": self.accuracy_drop.points,
+            "top_agreement": self.accuracy_drop.agreement.top_agreement,
             "quantized_share": self.quantized_share,
             "estimated_speedup": self.speedup,
         }
@@ -128,9 +128,9 @@ def search_mixed_precision(
     candidates = [first]
     shares = np.cumsum([entry.share for entry in ranked])
     count = max(1, int(np.searchsorted(shares, FIRST_SHARE, side="right")))
-    while not candidates[-1].drop.within(settings):
+    while not candidates[-1].accuracy_drop.within(settings):
         if count > len(ranked) / 2:
-            last = candidates[-1].drop
+            last = candidates[-1].accuracy_drop
             raise FailureError(
                 f"with {len(candidates[-1].kept)} of {len(ranked)} layers in float, {last.points:.2f} points of mAP "
                 f"are lost and the top-{last.agreement.top_k} agreement is {last.agreement.top_agreement:.1%}; "

@@ -25,7 +25,7 @@ class Measurement(Struct, frozen=True, forbid_unknown_fields=True):
     at_least: Finite | None = None
 
     @property
-    def limited(self) -> bool:
+    def has_tolerance(self) -> bool:
         """Whether there is a tolerance."""
         return self.at_most is not None or self.at_least is not None
 

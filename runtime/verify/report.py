@@ -90,7 +90,7 @@ def _measurements(verification: Verification) -> Iterator[tuple[str, ...]]:
     for check in verification.checks:
         yield (f"[bold]{check.name}[/], {check.photos:,} images",)
         for found in check.measurements:
-            verdict = ("[green]ok[/]" if found.passed else "[red]exceeded[/]") if found.limited else ""
+            verdict = ("[green]ok[/]" if found.passed else "[red]exceeded[/]") if found.has_tolerance else ""
             yield f"  {found.name}", _number(found.value, found.unit), _tolerance(found), verdict
 
 

@@ -12,7 +12,7 @@ from residualmodel import LAYERS, fragile_network, residual_network, write_resid
 from tinymodel import manifest, random_images, write_tiny_model
 from tinymodel import network as tiny_network
 
-from mlzsl.calibration.accuracy import accuracy_drop
+from mlzsl.calibration.accuracy import compare_accuracy
 from mlzsl.calibration.calibrate import calibrate
 from mlzsl.calibration.mixed_precision import Candidate, LayerSensitivity, multiply_adds, search_mixed_precision
 from mlzsl.calibration.ranges import read_record
@@ -131,7 +131,7 @@ def made_unmeasured(model, precision):
 def test_fp16_and_bf16_need_no_photos(model):
     for precision in ("fp16", "bf16"):
         result = calibrate(model.path, [], settings(precision=precision), quiet=True)
-        assert (result.drop, result.record) == (None, None)
+        assert (result.accuracy_drop, result.record) == (None, None)
         assert read_manifest(result.path).precision == precision
         assert "QuantizeLinear" not in kinds(result.path)
 
@@ -148,18 +148,18 @@ def test_calibration_and_check_share_no_image(model, photos, tmp_path):
     for copy in ("a", "b"):
         shutil.copytree(photos, twice / copy)
     result = made(model, twice, count=20, check_count=500)
-    assert read_record(result.record).photos + result.drop.agreement.photos == len(list(photos.iterdir()))
+    assert read_record(result.record).photos + result.accuracy_drop.agreement.photos == len(list(photos.iterdir()))
 
 
 def test_labels_add_the_drop_of_map(model, labelled, photos):
-    assert made(model, photos).drop.mAP == {}
-    assert set(made(model, labelled).drop.mAP) == {"seen", "unseen"}
+    assert made(model, photos).accuracy_drop.mAP == {}
+    assert set(made(model, labelled).accuracy_drop.mAP) == {"seen", "unseen"}
 
 
 def test_other_photos_can_measure(model, photos, labelled):
     result = calibrate(model.path, [str(photos)], settings(count=7), check=str(labelled), quiet=True)
     assert read_record(result.record).photos == 7
-    assert set(result.drop.mAP) == {"seen", "unseen"}
+    assert set(result.accuracy_drop.mAP) == {"seen", "unseen"}
 
 
 # The record.
@@ -169,7 +169,7 @@ def test_an_earlier_record_gives_the_same_scales_without_photos(model, photos, t
     """Only the rounded weights differ: GPTQ needs photos."""
     first = made(model, photos)
     again = calibrate(model.path, [], ANYTHING, tmp_path / "again.onnx", record=first.record, quiet=True)
-    assert again.drop is None
+    assert again.accuracy_drop is None
     before, after = (
         {tensor.name: tensor for tensor in onnx.load(path).graph.initializer} for path in (first.path, again.path)
     )
@@ -232,9 +232,9 @@ def test_the_search_keeps_the_most_sensitive_layers_in_float_until_the_drop_is_w
     counts = [len(candidate.kept) for candidate in result.candidates]
     assert counts == [0, 2], "two layers are an eighth of the multiply-adds, three are more"
     assert set(result.candidates[-1].kept) <= {"first", "skip"}, "those that read the spoilt tensor"
-    agreements = [candidate.drop.agreement.top_agreement for candidate in result.candidates]
+    agreements = [candidate.accuracy_drop.agreement.top_agreement for candidate in result.candidates]
     assert max(agreements[:-1]) < 0.97 <= agreements[-1]
-    assert result.drop == result.candidates[-1].drop
+    assert result.accuracy_drop == result.candidates[-1].accuracy_drop
     shares = [candidate.quantized_share for candidate in result.candidates]
     assert shares[0] == 1
     assert shares == sorted(shares, reverse=True)
@@ -259,7 +259,7 @@ def test_the_share_of_a_layer_is_its_multiply_adds(network):
 def test_a_search_without_success_fails_with_the_drop_that_it_reached():
     """Every candidate has the scores of the worst network."""
     scores = np.tile(np.arange(6, dtype=np.float32), (30, 1)) / 6
-    worst = accuracy_drop(scores[:, ::-1], scores, manifest())
+    worst = compare_accuracy(scores[:, ::-1], scores, manifest())
     tried = [Candidate((), worst, 1.0)]
 
     def evaluate(kept):
