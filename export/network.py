@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mlzsl.train.backbones.backbone import Backbone
 
@@ -40,29 +40,11 @@ def without_batch_norm(module: Backbone) -> Backbone:
         previous: tuple[str, nn.Module] | None = None
         for name, child in list(parent.named_children()):
             if previous and isinstance(previous[1], nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
-                setattr(parent, previous[0], _fused(previous[1], child))
+                fused = fuse_conv_bn_eval(previous[1].double(), child.double())
+                setattr(parent, previous[0], fused.float())
                 setattr(parent, name, nn.Identity())
             previous = (name, child)
     return folded
-
-
-def _fused(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    fused = copy.deepcopy(convolution)
-    assert norm.running_mean is not None  # torchvision's batch norms track statistics
-    assert norm.running_var is not None
-    bias = None if convolution.bias is None else convolution.bias.double()
-    weight, bias = fuse_conv_bn_weights(
-        convolution.weight.double(),
-        bias,
-        norm.running_mean.double(),
-        norm.running_var.double(),
-        norm.eps,
-        norm.weight.double(),
-        norm.bias.double(),
-    )
-    fused.weight = nn.Parameter(weight.float(), requires_grad=False)
-    fused.bias = nn.Parameter(bias.float(), requires_grad=False)
-    return fused
 
 
 def example_images(size: int, count: int = 2) -> Tensor:
