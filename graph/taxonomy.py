@@ -9,7 +9,7 @@ import functools
 import lzma
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,6 @@ class Taxonomy:
     hyponym_counts: NDArray[np.int32]  # [M], the number of synsets below each, at any depth
     lemma_lines: tuple[str, ...]  # M lines: a synset's lemmas, spaces as "_", separated by spaces
     lemma_senses: NDArray[np.uint8]  # for each lemma of each line, the number of the lemma's sense, from 1
-    folder: Path = field(default=DATA, repr=False)  # of glosses and plurals, which are read on first use
 
     @staticmethod
     @functools.cache  # the data never changes, and many callers use it
@@ -112,9 +111,9 @@ class Taxonomy:
         """The ImageNet id of a synset, such as `n02084071`; raises as `index`."""
         return f"n{self.offsets[self.index(synset)]:08d}"
 
-    def lemmas(self, synset: str) -> tuple[str, ...]:
+    def lemmas(self, index: int) -> list[str]:
         """A synset's lemmas (synonyms) in WordNet's order and spelling, spaces as `_`."""
-        return tuple(self.lemma_lines[self.index(synset)].split(" "))
+        return self.lemma_lines[index].split(" ")
 
     def gloss(self, synset: str) -> str:
         """The definition of a synset, without WordNet's examples."""
@@ -169,13 +168,13 @@ class Taxonomy:
     @functools.cached_property
     def irregular_plurals(self) -> dict[str, tuple[str, ...]]:
         """WordNet's list of irregular plurals: `geese` -> (`goose`,)."""
-        lines = (line.split(" ") for line in _lines(self.folder / "plurals.txt.xz"))
+        lines = (line.split(" ") for line in _lines(DATA / "plurals.txt.xz"))
         return {plural: tuple(singulars) for plural, *singulars in lines}
 
     @functools.cached_property
     def glosses(self) -> tuple[str, ...]:
         """Definition and examples of every synset, as in WordNet."""
-        return _lines(self.folder / "glosses.txt.xz")
+        return _lines(DATA / "glosses.txt.xz")
 
     def _depths(self, choose: np.ufunc) -> NDArray[np.int32]:
         """Lengths of the longest (np.maximum) or shortest (np.minimum) paths to the root, by relaxation."""

@@ -67,7 +67,7 @@ def _data(taxonomy: Taxonomy, indices: Iterable[int]) -> bytes:
 
 
 def _line(taxonomy: Taxonomy, index: int, offsets: list[int]) -> str:
-    lemmas = taxonomy.lemma_lines[index].split(" ")
+    lemmas = taxonomy.lemmas(index)
     words = "".join(f"{lemma} 0 " for lemma in lemmas)
     parents = taxonomy.parents(index)
     pointers = "".join(f"@ {offsets[parent]:08d} n 0000 " for parent in parents)

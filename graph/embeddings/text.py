@@ -94,7 +94,7 @@ class TextEmbeddings:
         names = {label for labels in label_sets for label in labels.labels}
         indices = {self._taxonomy.index(synset) for labels in label_sets for synset in labels.synsets}
         for ancestor in {ancestor for index in indices for ancestor in self._taxonomy.ancestors(index)}:
-            names.update(self._taxonomy.lemma_lines[ancestor].split(" "))
+            names.update(self._taxonomy.lemmas(ancestor))
         for name in names:
             yield from _name_keys(name)
             for word in _words_of(name):
@@ -112,7 +112,7 @@ class TextEmbeddings:
         """Yield the names whose vectors a label may get, best first, and the kind of fallback (None: its own name)."""
         yield None, label
         for ancestor, steps in self._taxonomy.ancestors(self._taxonomy.index(synset)).items():
-            for lemma in self._taxonomy.lemma_lines[ancestor].split(" "):
+            for lemma in self._taxonomy.lemmas(ancestor):
                 yield "hypernym" if steps else "synonym", lemma
 
 
@@ -161,16 +161,16 @@ def read_vectors(path: str | Path, wanted: Collection[str]) -> WordVectors:
     dimension = 0
     for number, line in _lines(Path(path)):
         digest.update(line)
-        fields_text = line.strip(b" \r\n\t")
-        if number == 1 and _is_header(fields_text):
+        text = line.strip(b" \r\n\t")
+        if number == 1 and re.fullmatch(rb"\d+\s+\d+", text):
             continue
         where = f"{path}, line {number}"
         if not dimension:
-            dimension = _dimension(fields_text, where)
-        word = _word(fields_text, dimension, where)
+            dimension = _dimension(text, where)
+        word = _word(text, dimension, where)
         key = word.lower()
         if key in keys and (keys[key] not in vectors or word == key):
-            vectors[keys[key]] = _numbers(fields_text, dimension, where)
+            vectors[keys[key]] = _numbers(text, dimension, where)
     if not dimension:
         raise UsageError(f"{path}: has no word vectors; expected a word and its numbers on each line.")
     return WordVectors(vectors, dimension, digest.hexdigest())
@@ -189,11 +189,6 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UsageError(
             f"{path}: cannot be read ({reason_of(error)}); name a text file of word vectors, or `taxonomy`."
         ) from error
-
-
-def _is_header(line: bytes) -> bool:
-    fields = line.split()
-    return len(fields) == 2 and all(field.isdigit() for field in fields)
 
 
 def _dimension(line: bytes, where: str) -> int:

@@ -94,12 +94,8 @@ def _link(name_or_path: str) -> tuple[LabelSet, list[LinkedLabel], list[str]]:
     file = read_label_file(name_or_path)
     links, errors = link_label_file(file)
     pairs = [(line.label, link) for line, link in zip(file.lines, links, strict=True) if link]
-    linked = [link for _, link in pairs]
-    return (
-        LabelSet(file.path, tuple(label for label, _ in pairs), tuple(link.synset for link in linked)),
-        linked,
-        errors,
-    )
+    labels = LabelSet(file.path, tuple(label for label, _ in pairs), tuple(link.synset for _, link in pairs))
+    return labels, [link for _, link in pairs], errors
 
 
 def _rows(

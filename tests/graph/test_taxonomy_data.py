@@ -30,7 +30,7 @@ def test_synsets_equal_nltks(
         hypernyms = synset.hypernyms() + synset.instance_hypernyms()
         assert synset.name() == name
         assert taxonomy.wnid(name) == f"n{synset.offset():08d}"
-        assert list(taxonomy.lemmas(name)) == synset.lemma_names()
+        assert taxonomy.lemmas(index) == synset.lemma_names()
         assert {taxonomy.names[parent] for parent in taxonomy.parents(index)} == {h.name() for h in hypernyms}
         assert taxonomy.min_depths[index] == synset.min_depth()
         assert taxonomy.max_depths[index] == synset.max_depth()
