@@ -7,12 +7,12 @@ is sampled; the figure is that at the last photo divided by that at one tenth of
 """
 
 import itertools
-import os
 import tempfile
 import threading
 from pathlib import Path
 
 import click
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +21,6 @@ from mlzsl.runtime.tagging.job import tag_to_file
 from mlzsl.runtime.tagging.journal import journal_folder
 
 ROWS = 10
-PAGE = os.sysconf("SC_PAGE_SIZE")
 LIMIT = 1.05
 
 
@@ -94,7 +93,7 @@ class Watch:
 
 def resident() -> int:
     """The process's resident memory in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    return psutil.Process().memory_info().rss
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from mlzsl.imaging.finding import STANDARD_INPUT, describe_skipped
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.gallery.contact_sheet import check_picture, draw_contact_sheet
 from mlzsl.runtime.gallery.page import check_gallery, write_gallery
-from mlzsl.runtime.io.inputs import PATH_COLUMN, TABLES
+from mlzsl.runtime.io.inputs import PATH_COLUMN, TABLES, find_photos
 from mlzsl.runtime.io.run_record import record_path
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output_name
 from mlzsl.runtime.report import UNSEEN_NOTE, print_json, print_parts, rate, table
 from mlzsl.runtime.tagging.job import TaggingResult, tag_to_file
+from mlzsl.runtime.tagging.journal import check_unfinished
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE
 from mlzsl.runtime.tagging.tagger import Tagger
 from mlzsl.runtime.tags import Tag, Tagged
@@ -124,6 +125,9 @@ def main(
         if report is not None:
             raise UsageError(f"--report {report}: needs a file of tags, found --output -; name a file.")
     check_output_name(output)
+    check_unfinished(output, resume, restart)
+    if STANDARD_INPUT not in photos:
+        find_photos(photos, path_column)
     if picture is not None:
         check_picture(picture)
     if report is not None:

@@ -137,14 +137,8 @@ def open_journal(
         FailureError: the journal cannot be written.
     """
     folder = journal_folder(output)
-    unfinished = _job_file(folder).exists()
-    if unfinished and not (resume or restart):
-        raise UsageError(
-            f"{output}: an unfinished job is kept in {folder}; continue it with --resume, or delete it and start over "
-            "with --restart."
-        )
     try:
-        if unfinished and resume:
+        if check_unfinished(output, resume, restart) and resume:
             _check_same_job(folder, job)
             journal = Journal(folder, output)
             _keep_complete_batches(journal, batch_size)
@@ -156,6 +150,22 @@ def open_journal(
         yield journal
     finally:
         journal.close()
+
+
+def check_unfinished(output: str, resume: bool = False, restart: bool = False) -> bool:
+    """Whether there is an unfinished job of an output.
+
+    Raises:
+        UsageError: there is one, and neither flag.
+    """
+    folder = journal_folder(output)
+    unfinished = _job_file(folder).exists()
+    if unfinished and not (resume or restart):
+        raise UsageError(
+            f"{output}: an unfinished job is kept in {folder}; continue it with --resume, or delete it and start over "
+            "with --restart."
+        )
+    return unfinished
 
 
 def journal_folder(output: str) -> Path:

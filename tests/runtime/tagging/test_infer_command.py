@@ -186,6 +186,7 @@ def test_a_table_of_paths(here):
         (["images", "-o", "tags.txt"], "--output tags.txt: unknown suffix '.txt'"),
         (["images", "-o", "images"], "--output images: is a folder"),
         (["images", "--path-column", "file"], "--path-column: has no effect without a table among PHOTOS"),
+        (["nowhere", "--engine", "nowhere.onnx"], "nowhere: no such file or folder"),
         (["images", "--engine", "nowhere.onnx", "-o", "tags.txt"], "--output tags.txt: unknown suffix '.txt'"),
         (["images", "-o", "-", "--json"], "--json: standard output already has the tags"),
         (["images", "--picture", "tagged.gif"], "--picture tagged.gif: unknown suffix '.gif'"),
