@@ -47,7 +47,7 @@ CALLS = 4  # batches of each timed run, so that several are in flight
 def main(
     models: tuple[Path, ...], photos: Path | None, min_agreement: float, batch: int, repeats: int, threads: int
 ) -> None:
-    """Compare precisions and Q/DQ placements."""
+    """Compare precisions and QDQ schemes."""
     with tempfile.TemporaryDirectory(prefix="mlzsl-precision-") as folder:
         here = Path(folder)
         photos = photos or random_photos(here / "photos", 24)
@@ -74,7 +74,7 @@ def compare(model: Path, folder: Path, photos: Path, settings: Settings, batch: 
         title=f"{model.stem}, batch {batch}, {settings.threads} threads, median of {repeats} interleaved runs",
         title_justify="left",
     )
-    for heading in ("engine", "precision", "calibrated for", "layers kept float", "images/s", "speed-up"):
+    for heading in ("engine", "precision", "calibrated for", "layers in float", "images/s", "speed-up"):
         table.add_column(heading)
     for backend, precision, target in RUNS:
         base = seconds[backend, BASE[backend], None]

@@ -106,7 +106,7 @@ def write_model_file(
     """
     where = os.fspath(path)
     view = memoryview(network)
-    spans = _spans_of_network(_top_level(view, where), view)
+    spans = _spans_of_network(_top_level(view, where))
     golden = save_safetensors({"images": np.ascontiguousarray(images), "scores": np.ascontiguousarray(scores)})
     network_sha256 = _sha256_of(view, spans)
     final = msgspec.structs.replace(
@@ -140,7 +140,7 @@ def change_manifest(path: str | os.PathLike[str], change: Callable[[Manifest], M
         fields = _top_level(view, where)
         manifest, encoded = _checked(fields, view, where)
         changed = change(manifest)
-        _write(Path(path), view, _spans_of_network(fields, view), changed, encoded)
+        _write(Path(path), view, _spans_of_network(fields), changed, encoded)
     return changed
 
 
@@ -228,7 +228,7 @@ def _checked(fields: list[_TopLevel], view: memoryview, where: str) -> tuple[Man
     if hashlib.sha256(text).hexdigest().encode() != _entry(fields, view, CHECKSUM, where):
         raise UsageError(f"{where}: its manifest was changed after it was written; {REMEDY}.")
     manifest = Manifest.from_json(text, where)
-    if _sha256_of(view, _spans_of_network(fields, view)) != manifest.network_sha256:
+    if _sha256_of(view, _spans_of_network(fields)) != manifest.network_sha256:
         raise UsageError(
             f"{where}: its manifest belongs to another network, or the file was changed or damaged "
             f"(its SHA-256 is not the manifest's); {REMEDY}."
@@ -263,17 +263,9 @@ def _entry(fields: list[_TopLevel], view: memoryview, key: bytes, where: str) ->
     return bytes(view[start:end])
 
 
-def _spans_of_network(fields: list[_TopLevel], view: memoryview) -> list[tuple[int, int]]:
-    """The spans of bytes outside our entries, adjacent ones joined."""
-    spans: list[tuple[int, int]] = []
-    for entry in fields:
-        if entry.is_ours:
-            continue
-        if spans and spans[-1][1] == entry.field.start:
-            spans[-1] = (spans[-1][0], entry.field.end)
-        else:
-            spans.append((entry.field.start, entry.field.end))
-    return spans
+def _spans_of_network(fields: list[_TopLevel]) -> list[tuple[int, int]]:
+    """The spans of bytes outside our entries."""
+    return [(entry.field.start, entry.field.end) for entry in fields if not entry.is_ours]
 
 
 def _sha256_of(view: memoryview, spans: list[tuple[int, int]]) -> str:
