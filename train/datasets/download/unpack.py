@@ -128,7 +128,7 @@ def _select(archive: Path, listed: Iterator[_Member], only: tuple[str, ...]) -> 
 
 
 def _refusal(archive: Path, finding: str) -> FailureError:
-    return FailureError(f"{archive}: {finding}, which a dataset's archive does not; nothing was unpacked.")
+    return FailureError(f"{archive}: {finding}; the archive is refused as unsafe and nothing was unpacked.")
 
 
 def _move(source: Path, target: Path) -> None:
