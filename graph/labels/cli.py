@@ -29,7 +29,10 @@ FILE_WIDTH = 160  # columns of the table in a file or a pipe
     help="Label embeddings: computed from WordNet, or a text file of word vectors in GloVe's format.",
 )
 @click.option(
-    "--threshold", default=THRESHOLD, type=FiniteFloat(), help="Classes whose WUP similarity is greater are neighbours."
+    "--threshold",
+    default=THRESHOLD,
+    type=FiniteFloat(0, 1),
+    help="Classes whose WUP similarity is greater are neighbours.",
 )
 @json_option
 def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:

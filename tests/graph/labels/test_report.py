@@ -84,7 +84,7 @@ def test_json_has_the_whole_report() -> None:
     [
         (["coc80"], "no label set is called 'coc80'"),
         (["coco80", "--embeddings", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["coco80", "--threshold", "7"], "the WUP threshold is 7.0"),
+        (["coco80", "--threshold", "7"], "--threshold: 7.0 is not in the range 0<=x<=1."),
     ],
 )
 def test_a_usage_error_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str) -> None:
