@@ -10,7 +10,6 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,19 +22,17 @@ from mlzsl.train.models.rgcn import RGCN
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, external_scores
 
 
-@dataclass(frozen=True)
-class Reach:
-    """The nodes that a target depends on: `nodes[l]` at the input of graph layer l, and the targets last."""
+def nodes_per_layer(adjacency: Tensor, num_targets: int, layers: int) -> list[Tensor]:
+    """Follow the non-zero entries of Â back from the target rows, layer by layer (step 6).
 
-    nodes: tuple[Tensor, ...]  # int64 [n_l], ascending, for l = 0 … L
-
-
-def reach(adjacency: Tensor, num_targets: int, layers: int) -> Reach:
-    """Follow the non-zero entries of Â back from the target rows, layer by layer (step 6)."""
+    Returns:
+        The nodes that a target depends on, int64 [n_l], ascending: at the input of graph layer l = 0 … L − 1, and the
+        targets last.
+    """
     needed = [torch.arange(num_targets)]
     for _ in range(layers):
         needed.append((adjacency[needed[-1]] != 0).any(dim=0).nonzero().squeeze(1))
-    return Reach(tuple(reversed(needed)))
+    return needed[::-1]
 
 
 class FeatureMessages(nn.Module):
@@ -106,27 +103,27 @@ class FoldedGraphHead(nn.Module):
         messages: Sequence[nn.Module],
         message_biases: Tensor,
         adjacency: Tensor,
-        reached: Reach,
+        layers: list[Tensor],
     ) -> None:
         """Fold the graph layers and the classifier.
 
         Args:
             model: the trained model, in float64.
-            messages: (features, logits) -> H^0 W^0 of some nodes; concatenated they give `reached.nodes[0]`.
+            messages: (features, logits) -> H^0 W^0 of some nodes; concatenated they give `layers[0]`.
             message_biases: the biases of step 5, float64 [n_0, d_h].
             adjacency: Â, float64 [N, N].
-            reached: the nodes that targets depend on.
+            layers: from `nodes_per_layer`.
         """
         super().__init__()
         self.messages = nn.ModuleList(messages)
         self.propagations = nn.ModuleList()
-        nodes = reached.nodes[0]
-        for rows in reached.nodes[1:]:
+        nodes = layers[0]
+        for rows in layers[1:]:
             product = BlockProduct(adjacency[rows][:, nodes])
             nodes = rows[product.row_order]  # the next layer's columns are in the order of these blocks
             self.propagations.append(product)
             if len(self.propagations) == 1:
-                first_bias = (adjacency[nodes][:, reached.nodes[0]] @ message_biases)[:, None]
+                first_bias = (adjacency[nodes][:, layers[0]] @ message_biases)[:, None]
         register_constants(
             self,
             first_bias=first_bias,
@@ -137,7 +134,7 @@ class FoldedGraphHead(nn.Module):
             score_bias=model.classifier_out.bias,
             **{f"layer_weight_{index}": weight for index, weight in enumerate(model.graph_weights) if index},
         )
-        self.computed_nodes = tuple(len(nodes) for nodes in reached.nodes)
+        self.computed_nodes = tuple(len(nodes) for nodes in layers)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         parts = [part(features, logits) for part in self.messages]  # (n, B, d_h) each
@@ -159,18 +156,18 @@ def fold_rgcn(model: RGCN, graph: GraphTensors) -> nn.Module:
     """RGCN on the target nodes, RGCN-XL on all nodes; the outputs of external classes are not computed."""
     nodes = model.subgraph(graph)
     adjacency = model.normalized_adjacency(nodes)
-    reached = reach(adjacency, nodes.num_targets, len(model.graph_layers))
-    first, encoder, W = reached.nodes[0], model.target_encoder, model.graph_weights[0]
+    layers = nodes_per_layer(adjacency, nodes.num_targets, len(model.graph_layers))
+    first, encoder, W = layers[0], model.target_encoder, model.graph_weights[0]
     messages = [FeatureMessages(encoder, nodes.embeddings[first], W)]
     biases = (encoder.out.bias @ W).expand(len(first), -1)
-    return FoldedGraphHead(model, messages, biases, adjacency, reached)
+    return FoldedGraphHead(model, messages, biases, adjacency, layers)
 
 
 def fold_rgcn_posvae(model: RGCNPosVAE, graph: GraphTensors) -> nn.Module:
     """RGCN-PosVAE: external classes that a target depends on have states from their external-class scores."""
     adjacency = model.normalized_adjacency(graph)
-    reached = reach(adjacency, graph.num_targets, len(model.graph_layers))
-    first = reached.nodes[0]
+    layers = nodes_per_layer(adjacency, graph.num_targets, len(model.graph_layers))
+    first = layers[0]
     externals = first[first >= graph.num_targets] - graph.num_targets
     encoder, vae, W = model.target_encoder, model.posvae, model.graph_weights[0]
     messages = [
@@ -181,4 +178,4 @@ def fold_rgcn_posvae(model: RGCNPosVAE, graph: GraphTensors) -> nn.Module:
     biases = torch.cat(
         [(encoder.out.bias @ W).expand(graph.num_targets, -1), (mean_bias @ W).expand(len(externals), -1)]
     )  # (n_0, d_h)
-    return FoldedGraphHead(model, messages, biases, adjacency, reached)
+    return FoldedGraphHead(model, messages, biases, adjacency, layers)

@@ -104,13 +104,14 @@ def external_label_set() -> LabelSet:
 def _pretrained(config: PretrainingConfig, quiet: bool) -> tuple[Backbone, float]:
     total = config.tiles + config.held_out
     log(f"generating {total} images of {len(external_classes())} external classes", quiet)
-    tiles, classes = _single_objects(config.tiles, config.seed, config.tile)
+    tiles, classes = map(torch.from_numpy, generate_single_objects(config.tiles, config.seed, config.tile))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = SmallResNet(len(external_classes())).to(memory_format=torch.channels_last)
         _train(network, tiles, classes, config, quiet)
     backbone = Backbone("small", network, external_label_set(), Preprocessing(size=config.size))
-    return backbone, _accuracy(backbone, *_single_objects(config.held_out, config.seed + 1, config.tile))
+    held_out = map(torch.from_numpy, generate_single_objects(config.held_out, config.seed + 1, config.tile))
+    return backbone, _accuracy(backbone, *held_out)
 
 
 def _train(network: SmallResNet, tiles: Tensor, classes: Tensor, config: PretrainingConfig, quiet: bool) -> None:
@@ -164,12 +165,6 @@ def _accuracy(backbone: Backbone, images: Tensor, classes: Tensor) -> float:
     with torch.inference_mode():
         predicted = torch.cat([backbone(batch)[1].argmax(dim=1) for batch in images.split(256)])
     return (predicted == classes).double().mean().item()
-
-
-def _single_objects(count: int, seed: int, size: int) -> tuple[Tensor, Tensor]:
-    """Generated images, uint8 [count, size, size, 3], and their classes, int64 [count]."""
-    images, classes = generate_single_objects(count, seed, size)
-    return torch.from_numpy(images), torch.from_numpy(classes)
 
 
 def _key(config: PretrainingConfig) -> str:

@@ -5,7 +5,7 @@ import torch
 
 from mlzsl.export.cost_sheet import multiply_adds
 from mlzsl.export.folding.fold import fold
-from mlzsl.export.folding.graph import reach
+from mlzsl.export.folding.graph import nodes_per_layer
 from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
@@ -88,5 +88,5 @@ def test_only_nodes_that_a_target_depends_on_are_computed() -> None:
     adjacency = torch.eye(5)
     for u, v in [(0, 2), (2, 3), (3, 4)]:
         adjacency[u, v] = adjacency[v, u] = 1
-    nodes = [layer.tolist() for layer in reach(adjacency, num_targets=2, layers=2).nodes]
+    nodes = [layer.tolist() for layer in nodes_per_layer(adjacency, num_targets=2, layers=2)]
     assert nodes == [[0, 1, 2, 3], [0, 1, 2], [0, 1]]
