@@ -164,8 +164,40 @@ def _build_failure(library: Library, model: Path, options: BuildOptions) -> Exce
             f"--strip-weights: {library} supports it on machines with a GPU only ({reason}); leave it out, or build on "
             "such a machine."
         )
-    remedy = "; build without this --compute-capability, or from a file of another precision" if "SM" in reason else ""
-    return FailureError(f"{model}: {library} cannot build the network: {reason}{remedy}.")
+    remedy = "use the model file with ONNX Runtime (--device cuda)"
+    if "SM" in reason:
+        remedy = "build without this --compute-capability, or from a file of another precision"
+    return FailureError(f"{model}: {library} cannot build the network: {reason}; {remedy}.")
+
+
+def _record(
+    library: Library, options: BuildOptions, model: Path, gpu: Gpu | None, layers: tuple[Layer, ...]
+) -> BuildRecord:
+    asked = capability_members(library, options.compute_capabilities) if options.rtx else {}
+    return BuildRecord(
+        library=library.key,
+        version=library.version,
+        model_file=model.name,
+        batch=options.batch,
+        compute_capabilities=(gpu.compute_capability,) if gpu else tuple(asked),
+        gpu=gpu.name if gpu else None,
+        platform=this_platform(),
+        optimization_level=options.optimization_level,
+        workspace_mib=options.workspace_mib,
+        version_compatible=options.version_compatible,
+        hardware=options.hardware,
+        weights_stripped=options.strip_weights,
+        layers=len(layers),
+        precisions=precisions(layers),
+    )
+
+
+def _signature(network: Any) -> str:
+    inputs, outputs = (
+        [port(tensor.name, tensor.dtype, tensor.shape) for tensor in map(get, range(count))]
+        for get, count in ((network.get_input, network.num_inputs), (network.get_output, network.num_outputs))
+    )
+    return signature(inputs, outputs)
 
 
 @contextlib.contextmanager
@@ -248,33 +280,3 @@ class TimingCache:
         """
         with written_atomically(self.path) as temporary:
             temporary.write_bytes(bytes(self._cache.serialize()))
-
-
-def _record(
-    library: Library, options: BuildOptions, model: Path, gpu: Gpu | None, layers: tuple[Layer, ...]
-) -> BuildRecord:
-    asked = capability_members(library, options.compute_capabilities) if options.rtx else {}
-    return BuildRecord(
-        library=library.key,
-        version=library.version,
-        model_file=model.name,
-        batch=options.batch,
-        compute_capabilities=(gpu.compute_capability,) if gpu else tuple(asked),
-        gpu=gpu.name if gpu else None,
-        platform=this_platform(),
-        optimization_level=options.optimization_level,
-        workspace_mib=options.workspace_mib,
-        version_compatible=options.version_compatible,
-        hardware=options.hardware,
-        weights_stripped=options.strip_weights,
-        layers=len(layers),
-        precisions=precisions(layers),
-    )
-
-
-def _signature(network: Any) -> str:
-    inputs, outputs = (
-        [port(tensor.name, tensor.dtype, tensor.shape) for tensor in map(get, range(count))]
-        for get, count in ((network.get_input, network.num_inputs), (network.get_output, network.num_outputs))
-    )
-    return signature(inputs, outputs)
