@@ -6,14 +6,20 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
 from tinymodel import reference_scores
 
+from mlzsl.calibration.calibrate import calibrate
+from mlzsl.calibration.ranges import read_record
+from mlzsl.calibration.settings import Settings
+from mlzsl.cli.errors import UsageError
 from mlzsl.cli.main import main
+from mlzsl.engines.artifact.engine_file import set_thresholds
 from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
-from mlzsl.engines.artifact.plan_manifest import read_plan_golden, read_plan_manifest
+from mlzsl.engines.artifact.plan_manifest import change_plan_manifest, read_plan_golden, read_plan_manifest
 from mlzsl.engines.opening import open_engine
 from mlzsl.export.exporter import export_model
 from mlzsl.runtime.io.run_record import read_run_record
@@ -99,6 +105,35 @@ def test_the_manifest_of_a_plan_opens(work):
     assert (plan.build.library, plan.build.version) == ("tensorrt_rtx", "1.7.1.116")
     images, scores = read_plan_golden(work / "model.plan")
     np.testing.assert_allclose(scores, reference_scores(images), atol=1e-6)
+
+
+def test_changing_a_model_file_or_a_plan_writes_the_present_keys(work):
+    thresholds = [0.25] * len(LABELS)
+    set_thresholds(work / "model.onnx", thresholds, read_manifest(work / "model.onnx").network_sha256)
+    keys = {entry.key for entry in onnx.load(work / "model.onnx").metadata_props}
+    assert {key for key in keys if key.startswith("mlzsl.")} == {"mlzsl.manifest", "mlzsl.checksum", "mlzsl.golden"}
+    unpack("model.plan")
+    changed = change_plan_manifest(work / "model.plan", lambda manifest: manifest.with_thresholds(thresholds))
+    record = json.loads((work / "model.plan.json").read_text())
+    assert (record["schema_version"], record.keys() & {"seal", "checksum"}) == (2, {"checksum"})
+    assert read_plan_manifest(work / "model.plan") == changed
+    assert [label.threshold for label in changed.model.labels] == thresholds
+
+
+def test_a_damaged_manifest_of_a_plan_is_refused(work):
+    unpack("model.plan")
+    text = (work / "model.plan.json").read_text()
+    (work / "model.plan.json").write_text(text.replace("traffic light", "traffic sign"))
+    with pytest.raises(UsageError, match="was changed after it was written"):
+        read_plan_manifest(work / "model.plan")
+
+
+def test_a_calibration_record_opens_and_calibrates_again(work):
+    record = work / "model.int8.calibration.json"
+    assert read_record(record).model_sha256 == read_manifest(work / "model.onnx").network_sha256
+    made = calibrate(work / "model.onnx", [], Settings(threads=1), work / "again.onnx", record=record, quiet=True)
+    assert made.manifest.precision == "int8"
+    assert made.record.read_text() == record.read_text()
 
 
 def test_tags_and_the_record_of_their_run_open(work):
