@@ -175,10 +175,14 @@ def _measure(
             yield images
         measured = len(done)  # later batches ran with fewer in flight
 
-    with _in_flight(engine, load.in_flight), contextlib.closing(engine.run(batches())) as results:
-        for _ in results:
-            done.append(clock())
-            resident_bytes = max(resident_bytes, process.memory_info().rss)
+    default, engine.in_flight = engine.in_flight, load.in_flight
+    try:
+        with contextlib.closing(engine.run(batches())) as results:
+            for _ in results:
+                done.append(clock())
+                resident_bytes = max(resident_bytes, process.memory_info().rss)
+    finally:
+        engine.in_flight = default
     rate = load.batch_size * (measured - warm_up) / (done[measured - 1] - done[warm_up - 1])
     return rate, latencies(pulled, done, load.in_flight)[warm_up:measured], resident_bytes
 
@@ -195,13 +199,3 @@ def latencies(pulled: Sequence[float], done: Sequence[float], in_flight: int) ->
     """
     free = [float("-inf")] * in_flight + list(done)  # when the slot of each batch becomes free
     return [end - max(taken, start) for taken, start, end in zip(pulled, free, done, strict=False)]
-
-
-@contextlib.contextmanager
-def _in_flight(engine: Engine, count: int) -> Iterator[None]:
-    default = engine.in_flight
-    engine.in_flight = count
-    try:
-        yield
-    finally:
-        engine.in_flight = default

@@ -224,17 +224,17 @@ def _by_number_of_labels(models: Sequence[Path], engines: Sequence[Engine]) -> d
         UsageError: the models differ in more than their labels.
     """
 
-    def kind(engine: Engine) -> str:
-        manifest, execution = engine.manifest, engine.execution
-        network = f"{manifest.model} on {manifest.backbone} at {manifest.image_size} px"
-        return f"{network}, {execution.backend} {execution.precision}"
-
+    kinds = [
+        f"{engine.manifest.model} on {engine.manifest.backbone} at {engine.manifest.image_size} px, "
+        f"{engine.execution.backend} {engine.execution.precision}"
+        for engine in engines
+    ]
     found: dict[int, Engine] = {}
-    for model, engine in zip(models, engines, strict=True):
-        if kind(engine) != kind(engines[0]):
+    for model, engine, kind in zip(models, engines, kinds, strict=True):
+        if kind != kinds[0]:
             raise UsageError(
-                f"{model}: is {kind(engine)}, but {models[0]} is {kind(engines[0])}; with --labels, the MODELs may "
-                "differ in their labels only."
+                f"{model}: is {kind}, but {models[0]} is {kinds[0]}; with --labels, the MODELs may differ in their "
+                "labels only."
             )
         count = len(engine.manifest.labels)
         if found.setdefault(count, engine) is not engine:

@@ -175,8 +175,13 @@ class _DataBlocks:
         self.counts.photos_shown += 1
         encoded = base64.b64encode(thumbnail).decode() if isinstance(thumbnail, bytes) else ""
         error = str(thumbnail) if isinstance(thumbnail, UnreadableImage) else ""
-        tags = [value for tag in photo.tags for value in (self._label(tag.label, tag.seen), round(tag.score, 4))]
-        self._append("photos", [photo.path, self._link(photo.path), encoded, error, tags])
+        tags: list[float] = []
+        for tag in photo.tags:
+            index = self._labels.setdefault((tag.label, tag.seen), len(self._labels))
+            tags += index, round(tag.score, 4)
+        # A path relative to the page names neither a scheme nor a host.
+        link = quote(os.fsencode("./" + os.path.relpath(photo.path, self._folder)))
+        self._append("photos", [photo.path, link, encoded, error, tags])
 
     def finish(self, record: RunRecord | None) -> None:
         """Write the remaining entries, and what made the tags."""
@@ -184,13 +189,6 @@ class _DataBlocks:
             self._write(kind, entries)
         run = None if record is None else _run(record)
         self._write("about", {"labels": list(self._labels), "counts": asdict(self.counts), "run": run})
-
-    def _label(self, name: str, seen: bool) -> int:
-        return self._labels.setdefault((name, seen), len(self._labels))
-
-    def _link(self, path: str) -> str:
-        """The photo relative to the page, which makes sure that it names neither a scheme nor a host."""
-        return quote(os.fsencode("./" + os.path.relpath(path, self._folder)))
 
     def _append(self, kind: str, entry: list[Any]) -> None:
         entries = self._entries[kind]

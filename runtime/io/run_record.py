@@ -11,6 +11,7 @@ from mlzsl.engines.artifact.certificate import Certificate
 from mlzsl.engines.engine import ExecutionInfo
 
 MAX_BYTES = 2**26  # 22,000 labels take 1 MB
+NEW_KEYS = {"running": "execution", "system": "model", "passed_over": "skipped"}
 
 
 class EngineRecord(Struct, frozen=True):
@@ -93,14 +94,8 @@ def read_run_record(tags: Path) -> RunRecord | None:
     return read_json(path, RunRecord, "move it away, or tag the photos again", MAX_BYTES, _upgrade)
 
 
-def _upgrade(record: dict[str, Any]) -> dict[str, Any]:
-    """Rename the keys of mlzsl 0.1."""
-    return _renamed(record, running="execution") | {
-        name: _renamed(record[name], **{old: new})
-        for name, old, new in (("engine", "system", "model"), ("photos", "passed_over", "skipped"))
-        if isinstance(record.get(name), dict)
+def _upgrade(fields: dict[str, Any]) -> dict[str, Any]:
+    """Rename the keys of mlzsl 0.1, in nested objects too."""
+    return {
+        NEW_KEYS.get(key, key): _upgrade(value) if isinstance(value, dict) else value for key, value in fields.items()
     }
-
-
-def _renamed(fields: dict[str, Any], **names: str) -> dict[str, Any]:
-    return {names.get(name, name): value for name, value in fields.items()}

@@ -65,35 +65,26 @@ def _with_tags(record: dict[str, Any]) -> dict[str, Any]:
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def check_output(output: str, manifest: Manifest) -> None:
+def check_output(output: str, manifest: Manifest | None = None) -> None:
     """Refuse, before photos are tagged, an output that could not be written.
 
     Args:
         output: a `.jsonl`, `.csv` or `.parquet` file, or `-` for JSONL on standard output.
-        manifest: of the engine whose tags are written.
+        manifest: of the engine whose tags are written; None before it is opened.
 
     Raises:
-        UsageError: a label cannot be written in the format, or as `check_output_name`.
+        UsageError: the suffix is unknown, the path is a folder, the library for the format is not installed, or a label
+            cannot be written in the format.
     """
-    check_output_name(output)
-    labels = manifest.labels if output.lower().endswith(".csv") else ()
-    for label in labels:
+    if output != STANDARD_OUTPUT:
+        check_target("--output", Path(output), _FORMATS, "tags.jsonl", ", or - for standard output")
+        check_tags(Path(output))
+    for label in manifest.labels if manifest and output.lower().endswith(".csv") else ():
         if SEPARATOR in label.name:
             raise UsageError(
                 f"--output {output}: the label {label.name!r} holds the {SEPARATOR} that separates tags in CSV; "
                 "use .jsonl."
             )
-
-
-def check_output_name(output: str) -> None:
-    """Refuse, before an engine is opened, an output that no tags could be written to.
-
-    Raises:
-        UsageError: the suffix is unknown, the path is a folder, or the library for the format is not installed.
-    """
-    if output != STANDARD_OUTPUT:
-        check_target("--output", Path(output), _FORMATS, "tags.jsonl", ", or - for standard output")
-        check_tags(Path(output))
 
 
 def write_output(records: Path, output: str) -> None:

@@ -21,7 +21,7 @@ from mlzsl.runtime.gallery.contact_sheet import check_picture, draw_contact_shee
 from mlzsl.runtime.gallery.page import check_gallery, write_gallery
 from mlzsl.runtime.io.inputs import PATH_COLUMN, TABLES, find_photos
 from mlzsl.runtime.io.run_record import record_path
-from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output_name
+from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output
 from mlzsl.runtime.report import UNSEEN_NOTE, print_json, print_parts, rate, table
 from mlzsl.runtime.tagging.job import TaggingResult, tag_to_file
 from mlzsl.runtime.tagging.journal import check_unfinished
@@ -121,10 +121,10 @@ def main(
     if output == STANDARD_OUTPUT:
         refuse_unused("with --output -, which has no unfinished job to keep", "resume", "restart")
         if as_json:
-            raise UsageError("--json: standard output already has the tags, as --output - says; leave one of them out.")
+            raise UsageError("--json: standard output already has the tags of --output -; leave one of them out.")
         if report is not None:
             raise UsageError(f"--report {report}: needs a file of tags, found --output -; name a file.")
-    check_output_name(output)
+    check_output(output)
     check_unfinished(output, resume, restart)
     if STANDARD_INPUT not in photos:
         find_photos(photos, path_column)

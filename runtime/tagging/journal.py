@@ -26,6 +26,7 @@ from mlzsl.runtime.io.tag_files import line_of, photo_of
 from mlzsl.runtime.tagging.pipeline import BatchEnds
 from mlzsl.runtime.tags import Tagged
 
+JOB = "job.json"
 SECONDS_BETWEEN_SYNCS = 1.0
 MAX_BUFFERED = 1 << 16  # bytes
 MAX_JOB_BYTES = 1 << 28
@@ -79,7 +80,7 @@ class Journal:
     def finish(self) -> None:
         """Delete the journal, job.json first, once the output is written."""
         self._file.close()
-        _job_file(self.folder).unlink(missing_ok=True)
+        (self.folder / JOB).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -159,7 +160,7 @@ def check_unfinished(output: str, resume: bool = False, restart: bool = False) -
         UsageError: there is one, and neither flag.
     """
     folder = journal_folder(output)
-    unfinished = _job_file(folder).exists()
+    unfinished = (folder / JOB).exists()
     if unfinished and not (resume or restart):
         raise UsageError(
             f"{output}: an unfinished job is kept in {folder}; continue it with --resume, or delete it and start over "
@@ -177,17 +178,13 @@ def _cannot_write(output: str, error: OSError) -> FailureError:
     return FailureError(f"{output}: could not be written: {reason_of(error)}.")
 
 
-def _job_file(folder: Path) -> Path:
-    return folder / "job.json"
-
-
 def _start(folder: Path, output: str, job: dict[str, Any]) -> Journal:
     folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(folder, output)
     try:
-        _job_file(folder).unlink(missing_ok=True)
+        (folder / JOB).unlink(missing_ok=True)
         os.truncate(journal.records, 0)
-        with written_atomically(_job_file(folder)) as temporary:
+        with written_atomically(folder / JOB) as temporary:
             temporary.write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
     except (OSError, FailureError):
         journal.close()
@@ -196,7 +193,7 @@ def _start(folder: Path, output: str, job: dict[str, Any]) -> Journal:
 
 
 def _check_same_job(folder: Path, job: dict[str, Any]) -> None:
-    started = read_json(_job_file(folder), dict[str, Any], "start over with --restart", MAX_JOB_BYTES)
+    started = read_json(folder / JOB, dict[str, Any], "start over with --restart", MAX_JOB_BYTES)
     job = json.loads(json.dumps(job))  # tuples are lists in JSON
     for name in {**started, **job}:
         if started.get(name) != job.get(name):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.progress import progress
@@ -143,7 +142,8 @@ def thresholds_from_scores(
                 f"only {len(chosen)} seen labels have {min_photos} photos or more, but predicting the thresholds of "
                 f"{len(others)} others needs {MIN_LABELS}; add labelled photos, or lower --min-photos."
             )
-        similarities = _similarities(labels, chosen)
+        synsets = [label.synset for label in labels]
+        similarities = wup_similarity(Taxonomy.shipped(), synsets, [synsets[index] for index in chosen])  # [L, chosen]
         thresholds = np.array([point.threshold for point in points.values()])
         known = KnownLabels(scores[:, chosen], thresholds, similarities[chosen])
         validation = cross_validate(known)
@@ -162,9 +162,3 @@ def thresholds_from_scores(
         for index, label in enumerate(labels)
     )
     return LearnedThresholds(goal, found, len(scores), unreadable, min_photos, validation, tuple(left_out))
-
-
-def _similarities(labels: tuple[Label, ...], columns: list[int]) -> npt.NDArray[np.float64]:
-    """WUP of every label with some of them: float64 [L, len(columns)]."""
-    synsets = [label.synset for label in labels]
-    return wup_similarity(Taxonomy.shipped(), synsets, [synsets[index] for index in columns])

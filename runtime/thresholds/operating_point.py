@@ -98,8 +98,10 @@ def choose_operating_point(scores: npt.NDArray[np.float32], targets: Bools, goal
     predicted = np.flatnonzero(np.append(descending[1:] < descending[:-1], True)) + 1
     hits = np.cumsum(targets[order], dtype=np.intp)[predicted - 1]
     best, reached = _best_split(predicted, hits, positives, goal)
-    point = operating_point_at(_threshold_between(descending, int(predicted[best])), scores, targets)
-    return dataclasses.replace(point, reached=reached)
+    last, below = np.append(descending, np.nan)[[predicted[best] - 1, predicted[best]]]
+    middle = np.float32((float(last) + float(below)) / 2)
+    threshold = float(middle if below < middle <= last else last)  # the lowest score above it if there is no midpoint
+    return dataclasses.replace(operating_point_at(threshold, scores, targets), reached=reached)
 
 
 def operating_point_at(threshold: float, scores: npt.NDArray[np.float32], targets: Bools) -> OperatingPoint:
@@ -121,13 +123,3 @@ def _best_split(predicted: Counts, hits: Counts, positives: int, goal: Goal) -> 
     reached = bool((precision >= goal.level).any())
     candidates = precision >= (goal.level if reached else precision.max())
     return int(np.argmax(np.where(candidates, hits, -1))), reached
-
-
-def _threshold_between(descending: npt.NDArray[np.float32], count: int) -> float:
-    """A threshold that exactly the first `count` of the scores reach."""
-    last = descending[count - 1]
-    if count == len(descending):
-        return float(last)
-    below = descending[count]
-    middle = np.float32((float(last) + float(below)) / 2)
-    return float(middle if below < middle <= last else last)

@@ -37,12 +37,6 @@ class KnownLabels:
     thresholds: Floats
     similarities: Floats
 
-    def subset(self, indices: Indices) -> "KnownLabels":
-        """Some of the labels."""
-        return KnownLabels(
-            self.scores[:, indices], self.thresholds[indices], self.similarities[np.ix_(indices, indices)]
-        )
-
 
 @dataclass(frozen=True)
 class Method:
@@ -113,7 +107,7 @@ def cross_validate(known: KnownLabels) -> CrossValidation:
     overlaps = _overlaps_of_methods(known)
     found = np.empty((3, len(known.thresholds)))
     for out, rest in _folds(len(known.thresholds)):
-        others = known.subset(rest)
+        others = KnownLabels(known.scores[:, rest], known.thresholds[rest], known.similarities[np.ix_(rest, rest)])
         method = _best(_overlaps_of_methods(others))
         part = predict(others, known.scores[:, out], known.similarities[np.ix_(out, rest)], method)
         found[:, out] = part.thresholds, part.low, part.high

@@ -1,6 +1,6 @@
 """Reports of `mlzsl thresholds`: tables and JSON."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from rich.table import Table
 from mlzsl.cli.text import plural
 from mlzsl.runtime.report import UNSEEN_NOTE, label_text, share, table
 from mlzsl.runtime.thresholds.learning import FEW_PHOTOS, UNSEEN, LabelThreshold, LearnedThresholds
-from mlzsl.runtime.thresholds.operating_point import OperatingPoint
 from mlzsl.runtime.thresholds.prediction import COVERAGE
 
 MAX_LABELS = 100
@@ -33,22 +32,20 @@ class MacroAverage:
     f1: float
 
 
-def macro_average(points: Iterable[OperatingPoint]) -> MacroAverage:
-    """The means over operating points, one a label."""
-    present = [point for point in points if not np.isnan(point.f1)]
-    columns = np.array([(point.precision, point.recall, point.f1) for point in present]).reshape(-1, 3)
-    means = [float(column[~np.isnan(column)].mean()) if len(column) else np.nan for column in columns.T]
-    return MacroAverage(len(present), *means)
-
-
 def macro_averages(learned: LearnedThresholds) -> dict[str, MacroAverage]:
     """The means on the photos, by how the thresholds were set."""
-    points = {
-        "chosen on photos": (found.point for found in learned.labels if found.predicted is None),
-        "the same labels, predicted": (point for _, point in learned.left_out),
-        "unseen, predicted": (found.point for found in learned.labels if found.predicted == UNSEEN),
+    groups = {
+        "chosen on photos": [found.point for found in learned.labels if found.predicted is None],
+        "the same labels, predicted": [point for _, point in learned.left_out],
+        "unseen, predicted": [found.point for found in learned.labels if found.predicted == UNSEEN],
     }
-    return {name: macro_average(group) for name, group in points.items()}
+    averages = {}
+    for name, points in groups.items():
+        present = [(point.precision, point.recall, point.f1) for point in points if not np.isnan(point.f1)]
+        columns = np.array(present).reshape(-1, 3).T
+        means = [float(column[~np.isnan(column)].mean()) if len(present) else np.nan for column in columns]
+        averages[name] = MacroAverage(len(present), *means)
+    return averages
 
 
 def as_json(learned: LearnedThresholds) -> dict[str, Any]:
