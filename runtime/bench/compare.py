@@ -5,7 +5,6 @@ checkpoint is named.
 """
 
 import collections
-import contextlib
 import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +20,8 @@ from mlzsl.cli.optional import import_optional
 from mlzsl.cli.progress import progress
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
-from mlzsl.engines.artifact.plan_manifest import SUFFIX
+from mlzsl.engines.artifact.plan_manifest import SUFFIX, read_plan_manifest
 from mlzsl.engines.engine import available_cpus
-from mlzsl.engines.opening import open_engine
 from mlzsl.engines.openvino import shared_core
 from mlzsl.runtime.bench.benchmark import check_models
 from mlzsl.runtime.bench.load import Clock, Spread, ratios, spread
@@ -121,10 +119,7 @@ def open_baselines(comparison: Comparison) -> tuple[list[Baseline], list[Skipped
 def first_manifest(comparison: Comparison) -> Manifest:
     """The manifest of the first model."""
     model = comparison.models[0]
-    if model.suffix.lower() == ".onnx":
-        return read_manifest(model)
-    with contextlib.closing(open_engine(model, comparison.device)) as engine:
-        return engine.manifest
+    return read_plan_manifest(model).model if model.suffix.lower() == SUFFIX else read_manifest(model)
 
 
 @dataclass(frozen=True)

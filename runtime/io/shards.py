@@ -31,7 +31,8 @@ def photos_in_shard(path: str, skipped: Counter[str]) -> Iterator[Photo]:
     """
     images = 0
     try:
-        with _opened(path) as file, tarfile.open(fileobj=cast(IO[bytes], file), mode="r:") as shard:
+        raw = io.FileIO(path) if path.lower().endswith(".tar") else cast(io.RawIOBase, gzip.GzipFile(path))
+        with _Bounded(raw) as file, tarfile.open(fileobj=cast(IO[bytes], file), mode="r:") as shard:
             while (member := shard.next()) is not None:
                 cast(Any, shard).members = []  # tarfile would keep every member
                 if len(shard.pax_headers) > MAX_GLOBAL_HEADERS:
@@ -108,10 +109,6 @@ def _check_end(file: io.BufferedReader, offset: int) -> None:
         raise tarfile.ReadError("it ends without an end mark, as if cut short")
     if block.strip(b"\0"):
         raise tarfile.ReadError("a damaged header")
-
-
-def _opened(path: str) -> io.BufferedReader:
-    return _Bounded(io.FileIO(path) if path.lower().endswith(".tar") else cast(io.RawIOBase, gzip.GzipFile(path)))
 
 
 class _Bounded(io.BufferedReader):

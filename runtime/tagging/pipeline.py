@@ -192,16 +192,13 @@ class _Queue:
                 self._waiting.append(path)
                 self._images.append(image)
             if self._ends.add(readable):
-                yield self._batch()
+                yield np.stack(self._images)
+                self._images.clear()
             if self._errors >= MAX_WAITING_ERRORS:
                 return
         self.exhausted = True
         if self._images:
-            yield self._batch()
-
-    def _batch(self) -> Images:
-        images, self._images = self._images, []
-        return np.stack(images)
+            yield np.stack(self._images)
 
     def tagged(self, scores: Scores, engine: Engine, selection: Selection) -> Iterator[Tagged]:
         """The photos of one batch, and the unreadable ones before and between them."""
