@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from safetensors.numpy import save as save_safetensors
 
 from mlzsl.cli.errors import UsageError, reason_of
-from mlzsl.cli.json_decoding import Count, Line, Sha256, convert_json, read_json
+from mlzsl.cli.json_decoding import Count, Sha256, convert_json, read_json
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import LARGEST_ENTRY, Golden, decode_golden
@@ -31,9 +31,10 @@ Hardware = Literal["same-gpu", "same-capability", "ampere-plus"]
 HARDWARE: tuple[str, ...] = get_args(Hardware)
 DEFAULT_LEVEL = 3  # the libraries' own optimization level
 
-FileName = Annotated[
-    str, Meta(pattern=r"^[^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}\Z", description="the name of a file")
-]
+# Printed in commands: without control characters and bidirectional overrides.
+_TEXT = r"[^/\\\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+FileName = Annotated[str, Meta(pattern=rf"^{_TEXT}{{1,255}}\Z", description="the name of a file")]
+Name = Annotated[str, Meta(pattern=rf"^(?:{_TEXT}|[/\\]){{1,255}}\Z", description="a name of at most 255 characters")]
 BatchSize = Annotated[int, Meta(ge=1, description="a whole number from 1 up")]
 Capability = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d\Z", description='a compute capability such as "8.9"')]
 
@@ -70,19 +71,19 @@ class BuildRecord(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     library: LibraryName
-    version: Line
+    version: Name
     model_file: FileName
     batch: BatchProfile
     compute_capabilities: tuple[Capability, ...]
-    gpu: Line | None
-    platform: Line
+    gpu: Name | None
+    platform: Name
     optimization_level: Count
     workspace_mib: Count | None
     version_compatible: bool
     hardware: Hardware
     weights_stripped: bool
     layers: Count
-    precisions: dict[str, Count]
+    precisions: dict[Name, Count]
 
     def command(self, plan: Path) -> str:
         """The command that builds such a plan again, with the installed library."""
