@@ -42,8 +42,8 @@ def macro_averages(learned: LearnedThresholds) -> dict[str, MacroAverage]:
     averages = {}
     for name, points in groups.items():
         present = [(point.precision, point.recall, point.f1) for point in points if not np.isnan(point.f1)]
-        columns = np.array(present).reshape(-1, 3).T
-        means = [float(column[~np.isnan(column)].mean()) if len(present) else np.nan for column in columns]
+        columns = (column[~np.isnan(column)] for column in np.array(present).reshape(-1, 3).T)
+        means = [float(column.mean()) if len(column) else np.nan for column in columns]
         averages[name] = MacroAverage(len(present), *means)
     return averages
 
