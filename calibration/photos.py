@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import log
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images
 from mlzsl.engines.engine import available_cpus
-from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
+from mlzsl.imaging import Preprocessing, TransientReadError, UnreadableImage, load_image
 from mlzsl.imaging.finding import find_images
 from mlzsl.imaging.labelled_folder import LABELS, load_folder
 
@@ -173,3 +173,5 @@ class _Reader:
             return load_image(Path(entry[1]), self._preprocessing)
         except UnreadableImage as error:
             return error
+        except TransientReadError as error:
+            raise FailureError(f"{entry[1]}: could not be read: {error}. Try again.") from error

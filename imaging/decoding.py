@@ -6,6 +6,7 @@ halves the time of a 640-px photo. Other libraries are faster only with a coarse
 many tags (`benchmarks/decoding.py`). Colour profiles are ignored.
 """
 
+import errno
 import io
 import logging
 import os
@@ -23,10 +24,15 @@ from mlzsl.imaging.preprocessing import Preprocessing
 
 MAX_BYTES = 256 * 2**20  # of a file
 MAX_PIXELS = 128_000_000  # of an image: half a gigabyte while it is decoded
+DECODING_BYTES = 8  # per pixel; a progressive JPEG takes 6 beside the image
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")  # MPO opens as JPEG
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k"),
+)
+FAULTS_OF_THE_FILE = (  # what the operating system says of a file itself; its other errors are the machine's
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EINVAL, errno.EILSEQ, errno.ENXIO, errno.EFBIG, errno.EOVERFLOW),
 )
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {  # the transposition that turns an image upright, by its EXIF orientation
@@ -49,6 +55,13 @@ class UnreadableImage(MlzslError):  # noqa: N818 (it says what is wrong with the
     """A photo that cannot be read; the text is the reason, without the file's name."""
 
 
+class TransientReadError(MlzslError):
+    """A photo that could not be read because the machine failed: too little memory, or a storage or network error.
+
+    The photo may be sound; reading it again may succeed. The text is the reason, without the file's name.
+    """
+
+
 def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     """Decode a photo, turn it upright and squash it to a square. Safe to call from several threads at once.
 
@@ -61,12 +74,15 @@ def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocess
 
     Raises:
         UnreadableImage: the file is missing, not an image, damaged, truncated, or over `MAX_BYTES` or `MAX_PIXELS`.
+        TransientReadError: the machine failed while the file was read or decoded.
     """
     content = source if isinstance(source, bytes) else _read(Path(source))
     if not content:
         raise UnreadableImage("the file is empty")
+    pixels = MAX_PIXELS if content[8:12] == b"WEBP" else 0  # opening a WebP allocates its memory: any size may fail
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            pixels = image.width * image.height
             box = _decode(image, preprocessing.size)
             # Where the image shrinks, the triangle filter is widened with it (antialiasing).
             size = (preprocessing.size, preprocessing.size)
@@ -76,7 +92,7 @@ def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocess
     except UnreadableImage:
         raise
     except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes; each means the same
-        raise UnreadableImage(_reason(error, content)) from error
+        raise (_transient(error, pixels) or UnreadableImage(_reason(error, content))) from error
 
 
 def is_image_name(path: str | os.PathLike[str]) -> bool:
@@ -92,11 +108,23 @@ def _read(path: Path) -> bytes:
             raise UnreadableImage("not a regular file")
         with path.open("rb") as file:
             content = file.read(min(status.st_size, MAX_BYTES) + 1)  # read allocates this many bytes at once
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise UnreadableImage(reason_of(error)) from error
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: a null byte in the name
+        raise (_transient(error) or UnreadableImage(reason_of(error))) from error
     if len(content) > MAX_BYTES:
         raise UnreadableImage(f"the file is larger than {MAX_BYTES // 2**20} MiB")
     return content
+
+
+def _transient(error: Exception, pixels: int = 0) -> TransientReadError | None:
+    """The error of the machine that `error` stands for, if it does; `pixels` are those of the image to be decoded."""
+    if isinstance(error, OSError) and error.errno:  # Pillow's own errors have no number
+        return None if error.errno in FAULTS_OF_THE_FILE else TransientReadError(reason_of(error))
+    memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+    try:  # some decoders run out of memory and call the file broken; whether memory is short is tried, untouched
+        bytearray(0 if memory else DECODING_BYTES * pixels)
+    except MemoryError:
+        memory = True
+    return TransientReadError("not enough memory") if memory else None
 
 
 def _decode(image: Image.Image, size: int) -> tuple[float, float, float, float]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.outputs import check_target, written_atomically
 from mlzsl.engines.artifact.manifest import Manifest
-from mlzsl.imaging import UnreadableImage
+from mlzsl.imaging import TransientReadError, UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail
 from mlzsl.runtime.io.shards import read_member
 from mlzsl.runtime.report import UNSEEN_NOTE
@@ -109,7 +109,7 @@ def _draw_tag(draw: ImageDraw.ImageDraw, left: int, y: float, tag: Tag) -> None:
 def _thumbnail(path: str) -> Image.Image:
     try:
         return thumbnail(read_member(path) or path, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)
-    except UnreadableImage as error:
+    except (UnreadableImage, TransientReadError) as error:
         raise FailureError(f"{Tagged(path).name}: was tagged, but can no longer be read: {error}.") from error
 
 

@@ -24,7 +24,7 @@ from mlzsl.cli.outputs import check_target, written_atomically
 from mlzsl.cli.progress import progress
 from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.engine import available_cpus
-from mlzsl.imaging import UnreadableImage
+from mlzsl.imaging import TransientReadError, UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
 from mlzsl.runtime.io.run_record import RunRecord, read_run_record
 from mlzsl.runtime.io.shards import MemberReader
@@ -118,7 +118,7 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-Thumbnail = bytes | UnreadableImage | None  # JPEG; why there is none; or beyond MAX_PHOTOS
+Thumbnail = bytes | UnreadableImage | TransientReadError | None  # JPEG; why there is none; or beyond MAX_PHOTOS
 
 
 def _with_thumbnails(photos: Iterable[Tagged], threads: int | None) -> Iterator[tuple[Tagged, Thumbnail]]:
@@ -142,7 +142,7 @@ def _thumbnail(photo: tuple[Tagged, str | bytes | None]) -> Thumbnail:
     source = photo[1]
     try:
         return None if source is None else thumbnail_jpeg(source, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, THUMBNAIL_BYTES)
-    except UnreadableImage as error:
+    except (UnreadableImage, TransientReadError) as error:
         return error
 
 
@@ -174,7 +174,7 @@ class _DataBlocks:
             return
         self.counts.photos_shown += 1
         encoded = base64.b64encode(thumbnail).decode() if isinstance(thumbnail, bytes) else ""
-        error = str(thumbnail) if isinstance(thumbnail, UnreadableImage) else ""
+        error = str(thumbnail) if isinstance(thumbnail, Exception) else ""
         tags: list[float] = []
         for tag in photo.tags:
             index = self._labels.setdefault((tag.label, tag.seen), len(self._labels))

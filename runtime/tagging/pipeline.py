@@ -20,7 +20,7 @@ import numpy as np
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
 from mlzsl.engines.engine import Engine, available_cpus
-from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
+from mlzsl.imaging import Preprocessing, TransientReadError, UnreadableImage, load_image
 from mlzsl.runtime.tags import Photo, Selection, Tagged, select_tags
 
 DEFAULT_BATCH_SIZE = 16
@@ -168,6 +168,8 @@ def _decode(photo: Photo, preprocessing: Preprocessing) -> Decoded:
         return load_image(Path(photo.path) if photo.content is None else photo.content, preprocessing)
     except UnreadableImage as error:
         return error
+    except TransientReadError as error:
+        return UnreadableImage(str(error))
 
 
 class _Queue:

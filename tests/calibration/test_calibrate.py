@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from contextlib import closing
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_file
 from mlzsl.engines.artifact.modelfile import read_golden, read_manifest
 from mlzsl.engines.opening import open_engine
+from mlzsl.imaging import TransientReadError
 from mlzsl.runtime.verify.reference import open_reference
 from mlzsl.runtime.verify.verify import verify
 
@@ -314,6 +316,12 @@ def test_unreadable_photos_are_an_error_that_names_one(model, tmp_path):
     (tmp_path / "photos/broken.jpg").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"none of 1 photos can be read \(.*broken\.jpg"):
         calibrate(model.path, [str(tmp_path / "photos")], ANYTHING, quiet=True)
+
+
+def test_a_photo_that_the_machine_failed_to_read_ends_the_calibration(model, photos, monkeypatch):
+    monkeypatch.setattr("mlzsl.calibration.photos.load_image", Mock(side_effect=TransientReadError("no memory")))
+    with pytest.raises(FailureError, match=r"\.png: could not be read: no memory"):
+        calibrate(model.path, [str(photos)], ANYTHING, quiet=True)
 
 
 def test_a_single_photo_leaves_none_to_measure_on(model, photos):

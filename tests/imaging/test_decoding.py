@@ -1,21 +1,31 @@
 """Every photo is decoded upright and in RGB, or refused with a reason; there is no other result."""
 
+import errno
 import io
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mlzsl.imaging import decoding
-from mlzsl.imaging.decoding import MAX_PIXELS, ORIENTATION, UnreadableImage, is_image_name, load_image
+from mlzsl.imaging.decoding import (
+    MAX_PIXELS,
+    ORIENTATION,
+    TransientReadError,
+    UnreadableImage,
+    is_image_name,
+    load_image,
+)
 from mlzsl.imaging.preprocessing import Preprocessing
 
 # pytest shows warnings whatever filters a module sets; that none is shown to users is tested in a fresh interpreter.
@@ -205,6 +215,69 @@ def test_each_reason_names_the_problem(tmp_path: Path) -> None:
         load_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", SMALL)
     with pytest.raises(UnreadableImage, match="null byte"):
         load_image("a\0b.jpg", SMALL)
+
+
+@pytest.mark.parametrize(
+    "code", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM, errno.EMFILE, errno.ECONNRESET]
+)
+def test_a_failing_file_system_is_not_a_fault_of_the_photo(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photo.png").write_bytes(encoded(Image.fromarray(smooth_image())))
+    monkeypatch.setattr(Path, "open", Mock(side_effect=OSError(code, os.strerror(code), "photo.png")))
+    with pytest.raises(TransientReadError) as caught:
+        load_image(tmp_path / "photo.png", SMALL)
+    assert str(caught.value) == os.strerror(code)
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG])
+def test_what_a_file_system_says_of_a_file_is_its_fault(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "stat", Mock(side_effect=OSError(code, os.strerror(code), "photo.png")))
+    with pytest.raises(UnreadableImage, match=re.escape(os.strerror(code))):
+        load_image(tmp_path / "photo.png", SMALL)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory when reading image file")])
+def test_too_little_memory_is_not_damage(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", Mock(side_effect=error))
+    with pytest.raises(TransientReadError, match="not enough memory"):
+        load_image(encoded(Image.fromarray(smooth_image())), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("image_format", "options"),
+    [
+        ("PNG", {}),
+        ("JPEG", {"progressive": True}),
+        ("WEBP", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("GIF", {}),
+        ("BMP", {}),
+        ("JPEG2000", {}),
+        ("AVIF", {}),
+    ],
+)
+def test_a_process_of_little_memory_does_not_call_photos_damaged(
+    image_format: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "big").write_bytes(encoded(Image.new("RGB", (8000, 8000), (9, 99, 199)), image_format, **options))
+    program = """
+import resource, sys
+from mlzsl.imaging import Preprocessing, TransientReadError, load_image
+load_image(sys.argv[2], Preprocessing(8))
+with open("/proc/self/statm") as statm: used = int(statm.read().split()[0]) * resource.getpagesize()
+for spare in range(0, 500, 100):
+    resource.setrlimit(resource.RLIMIT_AS, (used + (spare << 20), -1))
+    try: load_image(sys.argv[1], Preprocessing(4096)); print("read")
+    except TransientReadError: print("memory")
+"""
+    (tmp_path / "small").write_bytes(encoded(Image.new("RGB", (80, 80)), image_format, **options))
+    names = [str(tmp_path / "big"), str(tmp_path / "small")]
+    run = subprocess.run([sys.executable, "-c", program, *names], capture_output=True, text=True)
+    assert run.stderr == ""
+    assert run.stdout.startswith("memory\n")
 
 
 def test_a_pipe_is_refused_without_blocking(tmp_path: Path) -> None:

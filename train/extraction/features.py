@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import progress
 from mlzsl.cli.text import first_of
-from mlzsl.imaging.decoding import UnreadableImage, load_image
+from mlzsl.imaging.decoding import TransientReadError, UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import GAP, Backbone
@@ -43,7 +43,10 @@ class Features:
         return Features(self.features[:, : backbone.num_features], self.logits)
 
 
-class DecodedPhotos(Dataset[Image | UnreadableImage]):
+ReadError = UnreadableImage | TransientReadError
+
+
+class DecodedPhotos(Dataset[Image | ReadError]):
     """The images of photos, uint8 [S, S, 3], or the reasons why they cannot be read."""
 
     def __init__(self, photos: PhotoSet, preprocessing: Preprocessing) -> None:
@@ -52,10 +55,10 @@ class DecodedPhotos(Dataset[Image | UnreadableImage]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Image | UnreadableImage:
+    def __getitem__(self, index: int) -> Image | ReadError:
         try:
             return load_image(self.paths[index], self.preprocessing)
-        except UnreadableImage as error:
+        except (UnreadableImage, TransientReadError) as error:
             return error
 
 
@@ -74,7 +77,7 @@ def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int =
 
     Raises:
         UsageError: photos that cannot be read; all photos are tried before it is raised.
-        FailureError: the cache cannot be written.
+        FailureError: the machine failed while photos were read, or the cache cannot be written.
     """
     key = _key(backbone, photos)
     path = cache / f"features-{backbone.name}-{key[:16]}.safetensors"
@@ -90,11 +93,11 @@ def _extract(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool)
     features = np.empty((count, backbone.num_features), np.float32)
     logits = np.empty((count, len(backbone.external)), np.float32)
     device = backbone.normalize.scale.device
-    unreadable: list[tuple[Path, UnreadableImage]] = []
+    unreadable: list[tuple[Path, ReadError]] = []
     workers = min(os.cpu_count() or 1, -(-count // batch_size))
     # Batches stay lists of NumPy arrays, which workers send through a pipe: tensors would go through shared memory,
     # which containers often limit to 64 MB, and print errors when the interpreter exits.
-    loader: DataLoader[Image | UnreadableImage] = DataLoader(
+    loader: DataLoader[Image | ReadError] = DataLoader(
         DecodedPhotos(photos, backbone.preprocessing), batch_size, num_workers=workers, collate_fn=list
     )
     start = 0
@@ -104,7 +107,7 @@ def _extract(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool)
             unreadable += [
                 (path, image)
                 for path, image in zip(photos.paths[start:stop], batch, strict=True)
-                if isinstance(image, UnreadableImage)
+                if isinstance(image, ReadError)
             ]
             if not unreadable:  # otherwise the remaining photos are only decoded, to report every unreadable one
                 x, class_logits = backbone(torch.from_numpy(np.stack(batch)).to(device))
@@ -127,7 +130,9 @@ def _key(backbone: Backbone, photos: PhotoSet) -> str:
     )
 
 
-def _unreadable_photos(unreadable: list[tuple[Path, UnreadableImage]], count: int) -> UsageError:
+def _unreadable_photos(unreadable: list[tuple[Path, ReadError]], count: int) -> UsageError | FailureError:
+    if failed := [f"{path} ({reason})" for path, reason in unreadable if isinstance(reason, TransientReadError)]:
+        return FailureError(f"{len(failed)} of {count} photos could not be read: {first_of(failed)}. Try again.")
     named = first_of([f"{path} ({reason})" for path, reason in unreadable])
     return UsageError(
         f"{len(unreadable)} of {count} training photos cannot be read: {named}. "

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.graph.labels.sets import LabelSet
-from mlzsl.imaging.decoding import load_image
+from mlzsl.imaging.decoding import TransientReadError, UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import Backbone, SmallResNet
@@ -139,6 +139,17 @@ def test_many_unreadable_photos_are_counted(photos: PhotoSet, cache: Path) -> No
     for path in photos.paths:
         path.write_bytes(b"not an image")
     with pytest.raises(UsageError, match=r"11 of 11 training photos .* and 6 more"):
+        extract(make_backbone(), photos, cache, quiet=True)
+
+
+def test_photos_that_the_machine_failed_to_read_are_not_called_unreadable(
+    photos: PhotoSet, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(path: Path, _: object) -> np.ndarray:
+        raise TransientReadError("Stale file handle") if path == photos.paths[4] else UnreadableImage("damaged")
+
+    monkeypatch.setattr(features_module, "load_image", load)
+    with pytest.raises(FailureError, match=r"1 of 11 photos could not be read: .*04\.png \(Stale file handle\)"):
         extract(make_backbone(), photos, cache, quiet=True)
 
 
