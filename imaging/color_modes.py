@@ -1,46 +1,87 @@
-"""Conversion of every colour mode that Pillow decodes to 8-bit RGB on white."""
+"""Conversion of every colour mode that Pillow decodes to 8-bit sRGB on white."""
+
+import io
+import random
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
-from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, EXTRASAMPLES, PHOTOMETRIC_INTERPRETATION, TiffImageFile
+
+from mlzsl.imaging.errors import UnreadableImage
+
+WHITE_IS_ZERO = 0  # TIFF's photometric interpretation
+SRGB, LAB = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+SAME_COLOURS = 3  # levels of 255 by which profiles of the sRGB colour space differ
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image to mode RGB: transparent parts on white, more than 8 bits scaled to the full range.
+    """Convert a loaded image to RGB in the sRGB colour space: transparent parts on white, more than 8 bits scaled to 8.
 
     Raises:
-        ValueError: the mode or the values have no equivalent in RGB.
+        UnreadableImage: wholly transparent, or values that have no equivalent in RGB.
     """
+    profile = LAB.tobytes() if image.mode == "LAB" else image.info.get("icc_profile")
+    alpha = None
     if image.mode.startswith(("I", "F")):
-        return _deep_gray_to_rgb(image)
-    if image.mode == "LAB":
-        return _lab_to_rgb(image)
+        image = _deep_gray_to_8_bits(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return image if image.mode == "RGB" else image.convert("RGB")
+        alpha = None if _ignores_alpha(image, rgba.getchannel("A")) else rgba.getchannel("A")
+        image = rgba.convert("L" if image.mode in ("L", "LA", "La") else "RGB")
+    elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
+        image = image.convert("RGB")
+    if profile and (transform := _to_srgb(profile, image.mode)):
+        image = transform.apply(image)
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    if alpha is None:
+        return rgb
+    white = Image.new("RGB", rgb.size, (255, 255, 255))
+    white.paste(rgb, mask=alpha)
+    return white
 
 
-def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    if converted is None:
-        raise ValueError("CIE Lab could not be converted to RGB")
-    return converted
+def _ignores_alpha(image: Image.Image, alpha: Image.Image) -> bool:
+    """Whether an alpha channel means nothing: 0 everywhere where a format does not say that it is one.
+
+    Raises:
+        UnreadableImage: it means that the image is wholly transparent.
+    """
+    if alpha.getextrema() != (0, 0):
+        return False
+    if image.format == "BMP" or (isinstance(image, TiffImageFile) and EXTRASAMPLES not in image.tag_v2):
+        return True
+    raise UnreadableImage("wholly transparent: the image shows nothing")
 
 
-def _deep_gray_to_rgb(image: Image.Image) -> Image.Image:
-    """Convert gray of 16 bits, 32 bits or floating point, which Pillow's `convert` clips at 255."""
+@lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform from an ICC profile to sRGB; None where it changes nothing, or is damaged or of another mode."""
+    try:
+        transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), SRGB, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    if mode in ("L", "RGB"):
+        sample = Image.frombytes(mode, (64, 64), random.Random(0).randbytes(64 * 64 * Image.getmodebands(mode)))
+        change = np.asarray(transform.apply(sample), np.int16) - np.asarray(sample.convert("RGB"))
+        if np.abs(change).max() <= SAME_COLOURS:
+            return None
+    return transform
+
+
+def _deep_gray_to_8_bits(image: Image.Image) -> Image.Image:
+    """Convert gray of 16 bits, 32 bits or floating point, which Pillow's `convert` clips at 255, to 8 bits."""
     values = np.asarray(image).astype(np.float32)
     low, high = _black_and_white(values, image)
     gray = np.rint((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+        gray = 255 - gray
+    converted = Image.fromarray(gray)
     transparent = image.info.get("transparency")  # PNG: the one gray value that is transparent
     if isinstance(transparent, int):
-        gray[values == transparent] = 255
-    return Image.fromarray(gray).convert("RGB")
+        converted.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return converted
 
 
 def _black_and_white(values: npt.NDArray[np.float32], image: Image.Image) -> tuple[float, float]:
@@ -51,7 +92,7 @@ def _black_and_white(values: npt.NDArray[np.float32], image: Image.Image) -> tup
     """
     darkest, lightest = float(values.min()), float(values.max())
     if not np.isfinite([darkest, lightest]).all():
-        raise ValueError("values that are not finite")
+        raise UnreadableImage("values that are not finite")
     white = 1.0 if image.mode == "F" else float(2 ** _bits(image) - 1)
     if darkest >= 0 and lightest <= white:
         return 0.0, white

@@ -3,7 +3,7 @@
 Pillow decodes: unlike OpenCV it refuses a truncated file instead of filling in gray, and supports every colour mode and
 orientation. JPEGs are decoded at the smallest of 1/1, 1/2, 1/4, 1/8 that is no smaller than the network's input, which
 halves the time of a 640-px photo. Other libraries are faster only with a coarser filter, which flips three times as
-many tags (`benchmarks/decoding.py`). Colour profiles are ignored.
+many tags (`benchmarks/decoding.py`).
 """
 
 import errno
@@ -16,14 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, SAMPLEFORMAT, ImageFileDirectory_v2
 
-from mlzsl.cli.errors import MlzslError, reason_of
+from mlzsl.cli.errors import reason_of
 from mlzsl.imaging.color_modes import to_rgb
+from mlzsl.imaging.errors import TransientReadError, UnreadableImage
 from mlzsl.imaging.preprocessing import Preprocessing
 
 MAX_BYTES = 256 * 2**20  # of a file
 MAX_PIXELS = 128_000_000  # of an image: half a gigabyte while it is decoded
+MAX_METADATA = 64 * 2**20  # of a PNG's texts and colour profile, unpacked
 DECODING_BYTES = 8  # per pixel; a progressive JPEG takes 6 beside the image
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")  # MPO opens as JPEG
 SUFFIXES = (
@@ -49,17 +52,7 @@ UPRIGHT = {  # the transposition that turns an image upright, by its EXIF orient
 # commands. Set once, on import: `warnings.catch_warnings` must not be used where photos are decoded in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-
-class UnreadableImage(MlzslError):  # noqa: N818 (it says what is wrong with the photo)
-    """A photo that cannot be read; the text is the reason, without the file's name."""
-
-
-class TransientReadError(MlzslError):
-    """A photo that could not be read because the machine failed: too little memory, or a storage or network error.
-
-    The photo may be sound; reading it again may succeed. The text is the reason, without the file's name.
-    """
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_METADATA  # Pillow refuses 1 MiB
 
 
 def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
@@ -148,8 +141,23 @@ def _orientation(image: Image.Image) -> int:
 def _reason(error: Exception, content: bytes) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"more pixels than the limit of {MAX_PIXELS:,}"
-    if isinstance(error, UnidentifiedImageError):
-        if content[4:8] == b"ftyp":
-            return "a HEIF image or video, which is not supported; convert it to JPEG"
-        return "not an image of a known format, or its header is damaged"
-    return f"damaged: {reason_of(error)}"
+    if "MAX_TEXT" in str(error):
+        return f"its texts or colour profile take more than the limit of {MAX_METADATA // 2**20} MiB"
+    if not isinstance(error, UnidentifiedImageError):
+        return f"damaged: {reason_of(error)}"
+    if content[4:8] == b"ftyp":
+        return "a HEIF image or video, which is not supported; convert it to JPEG"
+    return _tiff_samples(content) or "not an image of a known format, or its header is damaged"
+
+
+def _tiff_samples(content: bytes) -> str | None:
+    """Which samples a sound TIFF has that is not supported."""
+    try:
+        tags, file = ImageFileDirectory_v2(content[: 16 if content[2:3] == b"+" else 8]), io.BytesIO(content)
+        file.seek(tags.next)
+        tags.load(file)
+        kind = "floating-point" if 3 in tags.get(SAMPLEFORMAT, ()) else "integer"
+        bits = "/".join(map(str, tags[BITSPERSAMPLE]))
+    except Exception:  # whatever its tags, it is not read
+        return None
+    return f"a TIFF of {bits}-bit {kind} samples, which is not supported; convert it to 8 or 16 bits a channel"

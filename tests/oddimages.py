@@ -2,7 +2,15 @@
 
 REFUSED_OF_KIT = {
     *("truncated_jpeg.jpg", "progressive_truncated.jpg", "truncated_image.png", "truncated_end_chunk.png"),
-    *("broken.png", "broken_data_stream.png", "zero_width.gif", "zero_bytes.jpg", "text_named.jpg", "html_named.png"),
-    *("decompression_bomb.gif", "decompression_bomb.ico", "giant_header.png", "giant_header.jpg"),
+    *(
+        "broken.png",
+        "broken_data_stream.png",
+        "zero_width.gif",
+        "tRNS_null_1x1.png",
+        "zero_bytes.jpg",
+        "text_named.jpg",
+        "html_named.png",
+    ),
+    *("decompression_bomb.gif", "decompression_bomb.ico", "giant_header.png", "giant_header.jpg", "tRNS_null_1x1.png"),
     *("hopper.heif", "L_8__128x128.heif", "RGBA_10__128x128.heif", "RGB_8__128x128.heif", "arrow.heic"),
 }

@@ -158,10 +158,13 @@ def test_transparency_is_composited_on_white(mode: str, image_format: str) -> No
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
 def test_a_transparent_colour_is_white(mode: str) -> None:
-    image = Image.new("RGB", (40, 40), (0, 0, 0)).convert(mode)
+    image = Image.new("RGB", (40, 40), (0, 0, 0))
+    image.paste((255, 0, 0) if mode in ("RGB", "P") else (255, 255, 255), (20, 0, 40, 40))
+    image = image.convert(mode)
     see_through: object = (0, 0, 0) if mode == "RGB" else image.getpixel((0, 0))
-    found = load_image(encoded(image, "PNG", transparency=see_through), SMALL)
-    assert (found == 255).all()
+    found = load_image(encoded(image, "PNG", transparency=see_through), Preprocessing(size=40))
+    assert (found[:, :20] == 255).all()
+    assert (found[:, 20:, 0] == 255).all()
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF", "PPM", "JPEG2000"])

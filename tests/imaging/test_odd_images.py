@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from oddimages import REFUSED_OF_KIT
 
-from mlzsl.imaging.decoding import UnreadableImage, load_image
+from mlzsl.imaging import UnreadableImage, load_image
 from mlzsl.imaging.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.kit

@@ -14,7 +14,7 @@ from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import progress
 from mlzsl.cli.text import first_of
-from mlzsl.imaging.decoding import TransientReadError, UnreadableImage, load_image
+from mlzsl.imaging import TransientReadError, UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import GAP, Backbone

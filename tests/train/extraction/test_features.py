@@ -10,7 +10,7 @@ import torch
 
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.graph.labels.sets import LabelSet
-from mlzsl.imaging.decoding import TransientReadError, UnreadableImage, load_image
+from mlzsl.imaging import TransientReadError, UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import Backbone, SmallResNet
