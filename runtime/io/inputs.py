@@ -5,6 +5,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.imaging.finding import find_images
@@ -15,6 +16,27 @@ from mlzsl.runtime.tags import Photo
 PATH_COLUMN = "path"
 TABLES = (".csv", ".tsv", ".parquet")
 COLUMNS_SHOWN = 8
+
+
+@dataclass
+class PhotoInputs:
+    """Inputs that were checked, and their files, which are listed once.
+
+    Attributes:
+        names: of the inputs.
+        paths: of the files, in order; the first is found.
+        path_column: the column of tables with the paths.
+        skipped: counts, by suffix, the files in folders and shards that are not images by their names.
+    """
+
+    names: list[str]
+    paths: Iterator[str]
+    path_column: str
+    skipped: Counter[str]
+
+    def photos(self) -> Iterator[Photo]:
+        """The photos in the files, in order."""
+        return (photo for path in self.paths for photo in _photos_at(path, self.path_column, self.skipped))
 
 
 def find_photos(
@@ -38,13 +60,23 @@ def find_photos(
     Raises:
         UsageError: as `find_images`; or a named table cannot be read, or lacks the column.
     """
+    return open_inputs(inputs, path_column, listed, skipped).photos()
+
+
+def open_inputs(
+    inputs: Sequence[str | os.PathLike[str]],
+    path_column: str = PATH_COLUMN,
+    listed: io.BufferedIOBase | None = None,
+    skipped: Counter[str] | None = None,
+) -> PhotoInputs:
+    """Check inputs and find their first file; arguments and errors as `find_photos`."""
     names = [os.fspath(name) for name in inputs]
     others = Counter[str]() if skipped is None else skipped
     paths = find_images(names, listed, others)
     for name in names:
         if name.lower().endswith(TABLES) and os.path.isfile(name):
             check_table(name, path_column)
-    return (photo for path in paths for photo in _photos_at(path, path_column, others))
+    return PhotoInputs(names, paths, path_column, others)
 
 
 def holds_photos(path: str) -> bool:

@@ -19,7 +19,7 @@ from mlzsl.imaging.finding import STANDARD_INPUT, describe_skipped
 from mlzsl.runtime.engine_options import engine_options
 from mlzsl.runtime.gallery.contact_sheet import check_picture, draw_contact_sheet
 from mlzsl.runtime.gallery.page import check_gallery, write_gallery
-from mlzsl.runtime.io.inputs import PATH_COLUMN, TABLES, find_photos
+from mlzsl.runtime.io.inputs import PATH_COLUMN, TABLES, open_inputs
 from mlzsl.runtime.io.run_record import record_path
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output
 from mlzsl.runtime.report import UNSEEN_NOTE, print_json, print_parts, rate, table
@@ -126,8 +126,7 @@ def main(
             raise UsageError(f"--report {report}: needs a file of tags, found --output -; name a file.")
     check_output(output)
     check_unfinished(output, resume, restart)
-    if STANDARD_INPUT not in photos:
-        find_photos(photos, path_column)
+    inputs = photos if STANDARD_INPUT in photos else open_inputs(photos, path_column)
     if picture is not None:
         check_picture(picture)
     if report is not None:
@@ -137,7 +136,7 @@ def main(
         log(f"{engine}: {plural(len(tagger.manifest.labels), 'label')}, on {tagger.execution}", silent)
         log(_certificate(tagger, engine), silent)
         result = tag_to_file(
-            tagger, photos, output, engine, silent, path_column=path_column, resume=resume, restart=restart
+            tagger, inputs, output, engine, silent, path_column=path_column, resume=resume, restart=restart
         )
         if picture is not None:
             draw_contact_sheet(result.sample, picture, tagger.manifest)

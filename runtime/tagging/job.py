@@ -3,14 +3,16 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -18,8 +20,8 @@ from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.cli.progress import log, progress
 from mlzsl.cli.text import plural
-from mlzsl.imaging.finding import STANDARD_INPUT, find_images
-from mlzsl.runtime.io.inputs import PATH_COLUMN, find_photos, holds_photos
+from mlzsl.imaging.finding import STANDARD_INPUT, read_list
+from mlzsl.runtime.io.inputs import PATH_COLUMN, PhotoInputs, holds_photos, open_inputs
 from mlzsl.runtime.io.run_record import EngineRecord, PhotoCounts, RunRecord, SelectionRecord, record_path
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output, read_records, write_line, write_output
 from mlzsl.runtime.tagging.journal import Journal, open_journal
@@ -28,6 +30,7 @@ from mlzsl.runtime.tags import Photo, Tagged
 
 MAX_ERRORS = 5
 MAX_SAMPLE = 12
+MAX_LISTING = 64 * 2**20  # bytes of paths that are kept in memory
 
 
 @dataclass
@@ -71,7 +74,7 @@ class TaggingResult:
 
 def tag_to_file(
     tagger: Tagger,
-    inputs: Sequence[str | os.PathLike[str]],
+    inputs: Sequence[str | os.PathLike[str]] | PhotoInputs,
     output: str,
     model: Path,
     quiet: bool = False,
@@ -86,11 +89,11 @@ def tag_to_file(
 
     Args:
         tagger: the open model.
-        inputs: files, folders, patterns, shards, tables, or `-`; see `runtime.io.inputs.find_photos`.
+        inputs: files, folders, patterns, shards, tables, or `-`, or what `runtime.io.inputs.open_inputs` made of them.
         output: a `.jsonl`, `.csv` or `.parquet` file, or `-` for standard output, which has no journal and no record.
         model: the path of the model file, for the record.
         quiet: show no progress.
-        path_column: the column of tables with the paths.
+        path_column: the column of tables with the paths, for inputs that are not open.
         resume: resume an unfinished job if there is one.
         restart: delete an unfinished job.
 
@@ -99,10 +102,10 @@ def tag_to_file(
         FailureError: not one photo could be read, or the output cannot be written.
     """
     check_output(output, tagger.manifest)
-    names = [os.fspath(name) for name in inputs]
-    total, job = _job(tagger, names, path_column)
-    result = TaggingResult()
-    photos = find_photos(names, path_column, skipped=result.skipped)
+    opened = inputs if isinstance(inputs, PhotoInputs) else open_inputs(inputs, path_column)
+    total, job = _job(tagger, opened)
+    result = TaggingResult(skipped=opened.skipped)
+    photos = opened.photos()
     if output == STANDARD_OUTPUT:
         if resume or restart:
             raise UsageError("--resume and --restart: standard output has no journal to resume; name a file.")
@@ -139,8 +142,11 @@ def _tag(
     result.seconds = time.perf_counter() - start
 
 
-def _job(tagger: Tagger, names: list[str], path_column: str) -> tuple[int | None, dict[str, Any]]:
-    """The number of photos, if it is known in advance; and the settings that a resumed job must share."""
+def _job(tagger: Tagger, inputs: PhotoInputs) -> tuple[int | None, dict[str, Any]]:
+    """The number of photos, if it is known in advance; and the settings that a resumed job must share.
+
+    The files are listed for it, once: their paths are kept in a temporary file until they are tagged.
+    """
     job = {
         "model": tagger.manifest.network_sha256,
         "engine": str(tagger.execution),
@@ -149,16 +155,21 @@ def _job(tagger: Tagger, names: list[str], path_column: str) -> tuple[int | None
         "rule for tags": tagger.selection.to_json(),
         "batch size": tagger.batch_size,
         "number of threads": tagger.threads,
-        "path column": path_column,
-        "input": [ascii(name) for name in names],
+        "path column": inputs.path_column,
+        "input": [ascii(name) for name in inputs.names],
     }
-    if STANDARD_INPUT in names:
+    if STANDARD_INPUT in inputs.names:
         return None, job
     count, countable, digest = 0, True, hashlib.sha256()
-    for path in find_images(names):
+    listing = tempfile.SpooledTemporaryFile(MAX_LISTING)  # noqa: SIM115 it is read while photos are tagged
+    for path in inputs.paths:
         count += 1
         countable = countable and not holds_photos(path)
-        digest.update(os.fsencode(path) + b"\0")
+        entry = os.fsencode(path) + b"\0"
+        digest.update(entry)
+        listing.write(entry)
+    listing.seek(0)
+    inputs.paths = read_list(cast(io.BufferedIOBase, listing))
     return count if countable else None, job | {"number of files": count, "list of files": digest.hexdigest()}
 
 

@@ -71,6 +71,18 @@ def test_without_flags_it_tags_a_folder(here):
     assert "wrote tags.jsonl and tags.jsonl.run.json" in result.stdout
 
 
+def test_every_folder_is_listed_once(here, monkeypatch):
+    (here / "images/inner").mkdir()
+    Image.new("RGB", (8, 8)).save(here / "images/inner/g.png")
+    (here / "images/inner/back").symlink_to("..")
+    listed = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (listed.append(str(path)), scandir(path))[1])
+    assert infer("images", "images/inner", "images/**").exit_code == 0
+    assert [path for path in listed if path.startswith("images")] == ["images", "images/inner"]
+    assert len(records(here / "tags.jsonl")) == 7
+
+
 def test_the_record_of_the_run_states_engine_and_selection(here, tiny_model):
     assert infer("images", "--backend", "onnxruntime", "--threshold", "0.5").exit_code == 0
     record = json.loads((here / "tags.jsonl.run.json").read_text())

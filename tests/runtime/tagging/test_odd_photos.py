@@ -166,7 +166,9 @@ def test_things_named_like_photos_that_are_not_files(here):
     (odd / "good.jpg").write_bytes(JPEG)
     (odd / "folder.jpg").mkdir()
     (odd / "folder.jpg/inside.jpg").write_bytes(JPEG)
-    (odd / "link.jpg").symlink_to("good.jpg")
+    (odd / "same.jpg").symlink_to("good.jpg")  # found as good.jpg
+    (here / "elsewhere.jpg").write_bytes(JPEG)
+    (odd / "link.jpg").symlink_to("../elsewhere.jpg")
     (odd / "dangling.jpg").symlink_to("nowhere.jpg")
     (odd / "loop.jpg").symlink_to("loop.jpg")
     (odd / "endless.jpg").symlink_to("/dev/zero")
