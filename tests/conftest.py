@@ -1,8 +1,6 @@
 """Fixtures that tests of several packages share: the evaluation kit, and a small model file."""
 
-import atexit
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,6 @@ from tinymodel import TinyModel, write_tiny_model
 
 settings.register_profile("the same cases in every run", derandomize=True, deadline=None)
 settings.load_profile("the same cases in every run")
-
-# Tests are over when the interpreter shuts down: errors of weak references in torch would follow the summary.
-atexit.register(setattr, sys, "unraisablehook", lambda _: None)
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,11 @@ PACKAGES = [link.name for link in (ROOT / "src" / "mlzsl").iterdir()]
 FOLDERS = [*sorted(PACKAGES), "tests", "benchmarks", "tools", "docs", ".ci", ".github"]
 SUFFIXES = {".py", ".md", ".toml", ".yml", ".yaml", ".sh", ".html", ".css", ".js", ""}
 
-# The word, and the lines on which it is meant literally.
+# The word, and the lines on which it is meant literally. A bracket keeps a search for the word from finding this list.
 WORDS = {
-    r"rooms?": r'"room"',  # scenes that show a room
-    r"floors?": r"\b([Mm]ath|np)\.floor\(",
-    r"houses?": None,
+    r"[r]ooms?": r'"room"',  # scenes that show a room
+    r"[f]loors?": r"\b([Mm]ath|np)\.floor\(",
+    r"[h]ouses?": None,
     r"systems": r"--systems|flag_systems|(file|operating) systems",  # the flag of 0.1
     r"(trained|pytorch|each|every|any|whole|fresh|our|paper's|best) system": None,
     r"truths": None,
