@@ -93,13 +93,10 @@ def _black_and_white(values: npt.NDArray[np.float32], image: Image.Image) -> tup
     darkest, lightest = float(values.min()), float(values.max())
     if not np.isfinite([darkest, lightest]).all():
         raise UnreadableImage("values that are not finite")
-    white = 1.0 if image.mode == "F" else float(2 ** _bits(image) - 1)
+    bits = 16
+    if isinstance(image, TiffImageFile) and image.mode.startswith("I;16"):
+        bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0]  # 12-bit scans are stored in 16-bit words
+    white = 1.0 if image.mode == "F" else 2.0**bits - 1
     if darkest >= 0 and lightest <= white:
         return 0.0, white
     return darkest, max(lightest, darkest + 1e-6)
-
-
-def _bits(image: Image.Image) -> int:
-    if isinstance(image, TiffImageFile) and image.mode.startswith("I;16"):
-        return int(image.tag_v2.get(BITSPERSAMPLE, (16,))[0])  # 12-bit scans are stored in 16-bit words
-    return 16

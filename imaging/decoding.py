@@ -6,18 +6,22 @@ halves the time of a 640-px photo. Other libraries are faster only with a coarse
 many tags (`benchmarks/decoding.py`).
 """
 
+import contextlib
 import errno
 import io
 import logging
 import os
+import re
 import stat
+import threading
 import warnings
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
-from PIL.TiffImagePlugin import BITSPERSAMPLE, SAMPLEFORMAT, ImageFileDirectory_v2
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, SAMPLEFORMAT, ImageFileDirectory_v2, TiffImageFile
 
 from mlzsl.cli.errors import reason_of
 from mlzsl.imaging.color_modes import to_rgb
@@ -31,13 +35,21 @@ DECODING_BYTES = 8  # per pixel; a progressive JPEG takes 6 beside the image
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")  # MPO opens as JPEG
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".heic", ".heif", ".hif"),
 )
 FAULTS_OF_THE_FILE = (  # what the operating system says of a file itself; its other errors are the machine's
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.EINVAL, errno.EILSEQ, errno.ENXIO, errno.EFBIG, errno.EOVERFLOW),
 )
-ORIENTATION = 0x0112  # the EXIF tag
+JPEG, START_OF_SCAN, END_OF_IMAGE = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+FILLER = bytes(range(1, 255))
+LAST_SCAN = re.compile(rb"\xff\xda\x00\x08\x01..[^\x00]\x3f[\x00\x10]", re.DOTALL)  # of a component, if progressive
+MAX_PIXELS_PER_BYTE = 512  # of a JPEG, a bit for each 64
+NO_MEMORY = "not enough memory"
+LARGE_PIXELS = 32_000_000  # decoded at once; images that hold more are decoded one at a time, whatever the threads
+LARGE = threading.Lock()
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 UPRIGHT = {  # the transposition that turns an image upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -69,23 +81,25 @@ def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocess
         UnreadableImage: the file is missing, not an image, damaged, truncated, or over `MAX_BYTES` or `MAX_PIXELS`.
         TransientReadError: the machine failed while the file was read or decoded.
     """
-    content = source if isinstance(source, bytes) else _read(Path(source))
+    content = source if isinstance(source, bytes) else read_photo(Path(source))
     if not content:
         raise UnreadableImage("the file is empty")
-    pixels = MAX_PIXELS if content[8:12] == b"WEBP" else 0  # opening a WebP allocates its memory: any size may fail
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            pixels = image.width * image.height
-            box = _decode(image, preprocessing.size)
-            # Where the image shrinks, the triangle filter is widened with it (antialiasing).
-            size = (preprocessing.size, preprocessing.size)
-            squashed = to_rgb(image).resize(size, Image.Resampling.BILINEAR, box=box)
-            orientation = _orientation(image)
-            return np.array(squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed)
-    except UnreadableImage:
-        raise
-    except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes; each means the same
-        raise (_transient(error, pixels) or UnreadableImage(_reason(error, content))) from error
+        return _decoded(content, preprocessing.size)
+    except UnreadableImage as error:
+        if not content.startswith(JPEG) or "truncated" not in str(error):
+            raise
+        start = content.rstrip(b"\xff")
+        if not _is_whole(start, preprocessing.size):
+            raise
+        return _decoded(start + END_OF_IMAGE, preprocessing.size)
+
+
+def upright_size(content: bytes) -> tuple[int, int]:
+    """The width and height in pixels of a photo that `load_image` reads, as it is shown."""
+    with _open(content) as image:
+        sideways = _orientation(image) in SIDEWAYS and not isinstance(image, TiffImageFile)  # which turns its size
+        return image.size[::-1] if sideways else image.size
 
 
 def is_image_name(path: str | os.PathLike[str]) -> bool:
@@ -94,7 +108,8 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
 
 
-def _read(path: Path) -> bytes:
+def read_photo(path: Path) -> bytes:
+    """The content of a photo's file; the errors are those of `load_image`."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
@@ -114,20 +129,83 @@ def _transient(error: Exception, pixels: int = 0) -> TransientReadError | None:
         return None if error.errno in FAULTS_OF_THE_FILE else TransientReadError(reason_of(error))
     memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
     try:  # some decoders run out of memory and call the file broken; whether memory is short is tried, untouched
-        bytearray(0 if memory else DECODING_BYTES * pixels)
+        np.empty(0 if memory else DECODING_BYTES * pixels, np.uint8)
     except MemoryError:
         memory = True
-    return TransientReadError("not enough memory") if memory else None
+    return TransientReadError(NO_MEMORY) if memory else None
 
 
-def _decode(image: Image.Image, size: int) -> tuple[float, float, float, float]:
-    """Decode the pixels at the lowest resolution that `size` needs; the box that the photo fills of them."""
+def _decoded(content: bytes, size: int) -> npt.NDArray[np.uint8]:
+    pixels = MAX_PIXELS if content[8:12] == b"WEBP" else 0  # opening a WebP allocates its memory: any size may fail
+    try:
+        with _open(content) as image:
+            box, pixels = _draft(image, content, size)
+            with LARGE if pixels > LARGE_PIXELS else contextlib.nullcontext():
+                image.load()
+                # Where the image shrinks, the triangle filter is widened with it (antialiasing).
+                squashed = to_rgb(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
+                orientation = _orientation(image)
+                return np.array(squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes; each means the same
+        raise (_transient(error, pixels) or UnreadableImage(_reason(error, content))) from error
+
+
+def _open(content: bytes) -> Image.Image:
+    """Open an image of one of the formats; its pixels are not decoded."""
+    try:
+        if content.startswith(JPEG):
+            return JpegImageFile(io.BytesIO(content))  # Image.open refuses sizes that are fine at a reduced scale
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except SyntaxError as error:
+        raise UnidentifiedImageError from error
+    except UnidentifiedImageError:
+        if content[4:8] != b"ftyp" or content[8:12] not in HEIF_BRANDS:
+            raise
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise UnreadableImage("a HEIC photo, which needs pillow-heif: pip install 'mlzsl[heif]'") from error
+    return HeifImageFile(io.BytesIO(content))  # type: ignore[no-untyped-call]
+
+
+def _draft(image: Image.Image, content: bytes, size: int) -> tuple[tuple[float, float, float, float], int]:
+    """Choose the lowest resolution that `size` needs.
+
+    Returns:
+        The box that the photo fills at that resolution, and the number of pixels that decoding holds in memory.
+    """
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise UnreadableImage(f"{width} x {height} pixels; the limit is {MAX_PIXELS:,}")
+    pixels = width * height
     drafted = image.draft("RGB", (size, size))
-    image.load()
-    return drafted[1] if drafted else (0, 0, *image.size)
+    if isinstance(image, JpegImageFile) and pixels > MAX_PIXELS_PER_BYTE * len(content):
+        raise UnreadableImage("damaged: its header states more pixels than the file has data for")
+    if isinstance(image, JpegImageFile) and not image.info.get("progressive"):
+        scan = image.fp.tell() - 8 - 2 * len(image.layer) if image.fp else 0
+        if content.startswith(START_OF_SCAN, scan):  # it has all components, so that nothing is held until another
+            pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise UnreadableImage(f"{width} x {height} pixels; the limit is {MAX_PIXELS:,}")
+    return drafted[1] if drafted else (0, 0, *image.size), pixels
+
+
+def _is_whole(content: bytes, size: int) -> bool:
+    """Whether a JPEG lacks nothing but its end marker: it has all scans, and nothing after them changes a pixel."""
+    hashes = set()
+    for filler in (b"", FILLER):
+        try:
+            with LARGE, _open(content + filler + END_OF_IMAGE) as image:
+                scans = len(LAST_SCAN.findall(content)) if image.info.get("progressive") else 4
+                if scans < len(image.getbands()):
+                    return False
+                _draft(image, content, size)
+                hashes.add(hash(image.tobytes()))
+        except OSError:
+            return False
+        except MemoryError as error:
+            raise TransientReadError(NO_MEMORY) from error
+    return len(hashes) == 1
 
 
 def _orientation(image: Image.Image) -> int:
@@ -146,18 +224,18 @@ def _reason(error: Exception, content: bytes) -> str:
     if not isinstance(error, UnidentifiedImageError):
         return f"damaged: {reason_of(error)}"
     if content[4:8] == b"ftyp":
-        return "a HEIF image or video, which is not supported; convert it to JPEG"
+        return "a video, or a HEIF image of a kind that is not supported"
     return _tiff_samples(content) or "not an image of a known format, or its header is damaged"
 
 
 def _tiff_samples(content: bytes) -> str | None:
     """Which samples a sound TIFF has that is not supported."""
-    try:
-        tags, file = ImageFileDirectory_v2(content[: 16 if content[2:3] == b"+" else 8]), io.BytesIO(content)
+    with contextlib.suppress(Exception):  # whatever its tags, it is not read
+        file = io.BytesIO(content)
+        tags = ImageFileDirectory_v2(file.read(16 if content[2:3] == b"+" else 8))
         file.seek(tags.next)
         tags.load(file)
         kind = "floating-point" if 3 in tags.get(SAMPLEFORMAT, ()) else "integer"
         bits = "/".join(map(str, tags[BITSPERSAMPLE]))
-    except Exception:  # whatever its tags, it is not read
-        return None
-    return f"a TIFF of {bits}-bit {kind} samples, which is not supported; convert it to 8 or 16 bits a channel"
+        return f"a TIFF of {bits}-bit {kind} samples, which is not supported; convert it to 8 or 16 bits a channel"
+    return None

@@ -21,7 +21,6 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.imaging.decoding import is_image_name
 
 STANDARD_INPUT = "-"
-HEIF = (".heic", ".heif", ".hif")
 MAX_SUFFIXES, MAX_SUFFIX_LENGTH = 5, 16  # that a sentence names
 MAX_PATH = 4096  # bytes; a list that is separated by NUL has one within this many
 BLOCK = 1 << 16
@@ -158,13 +157,12 @@ class Walk:
 
 
 def describe_skipped(others: Counter[str]) -> str:
-    """The skipped files as one line: "skipped 12 files that are not images by their suffix: 10 .heic, 2 .txt"."""
+    """The skipped files as one line: "skipped 12 files that are not images by their suffix: 10 .mov, 2 .txt"."""
     count = others.total()
     kinds = [f"{number:,} {suffix}" for suffix, number in others.most_common(MAX_SUFFIXES)]
     more = [f"{len(others) - MAX_SUFFIXES} other suffixes"] if len(others) > MAX_SUFFIXES else []
-    heif = "; convert HEIF to JPEG to tag it" if any(suffix in HEIF for suffix in others) else ""
     files = "file that is not an image by its suffix" if count == 1 else "files that are not images by their suffix"
-    return f"skipped {count:,} {files}: {', '.join(kinds + more)}{heif}"
+    return f"skipped {count:,} {files}: {', '.join(kinds + more)}"
 
 
 def shown_suffix(name: str) -> str:

@@ -1,12 +1,13 @@
 """Thumbnails: whole photos, upright, in their own proportions, and as JPEG of bounded size."""
 
 import io
+from pathlib import Path
 
 from PIL import Image
 
-from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
+from mlzsl.imaging import Preprocessing, load_image
+from mlzsl.imaging.decoding import read_photo, upright_size
 
-EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 QUALITIES = (60, 40, 25, 12)  # of JPEG, tried in turn
 
 
@@ -18,16 +19,11 @@ def thumbnail(source: str | bytes, width: int, height: int) -> Image.Image:
         width, height: pixels.
 
     Raises:
-        UnreadableImage: it cannot be read.
+        UnreadableImage, TransientReadError: as `load_image`.
     """
-    square = Image.fromarray(load_image(source, Preprocessing(size=2 * max(width, height))))
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as photo:
-            size = photo.size
-            if photo.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
-                size = photo.height, photo.width
-    except OSError as error:  # the file has changed since it was decoded
-        raise UnreadableImage(str(error)) from error
+    content = source if isinstance(source, bytes) else read_photo(Path(source))
+    square = Image.fromarray(load_image(content, Preprocessing(size=2 * max(width, height))))
+    size = upright_size(content)
     scale = min(width / size[0], height / size[1])
     return square.resize((max(1, round(size[0] * scale)), max(1, round(size[1] * scale))), Image.Resampling.BILINEAR)
 
@@ -38,7 +34,7 @@ def thumbnail_jpeg(source: str | bytes, width: int, height: int, max_bytes: int)
     Its quality is lowered as far as necessary, then its size.
 
     Raises:
-        UnreadableImage: the photo cannot be read.
+        UnreadableImage, TransientReadError: as `load_image`.
     """
     image = thumbnail(source, width, height)
     while True:

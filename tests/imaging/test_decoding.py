@@ -214,8 +214,8 @@ def test_each_reason_names_the_problem(tmp_path: Path) -> None:
     for name, reason in reasons.items():
         with pytest.raises(UnreadableImage, match=reason):
             load_image(tmp_path / name, SMALL)
-    with pytest.raises(UnreadableImage, match="HEIF"):
-        load_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", SMALL)
+    with pytest.raises(UnreadableImage, match="a video, or a HEIF image of a kind that is not supported"):
+        load_image(b"\0\0\0\x18ftypisom\0\0\0\0mp42isom", SMALL)
     with pytest.raises(UnreadableImage, match="null byte"):
         load_image("a\0b.jpg", SMALL)
 
@@ -327,9 +327,9 @@ def test_decoding_prints_no_warnings(tmp_path: Path) -> None:
 
 
 def test_image_names() -> None:
-    for name in ["a.jpg", "b.JPEG", "dir.d/c.webp", Path("d.tiff")]:
+    for name in ["a.jpg", "b.JPEG", "dir.d/c.webp", Path("d.tiff"), "e.HEIC"]:
         assert is_image_name(name)
-    for name in ["a.txt", "jpg", "._a.jpg", "labels.json", "a.heic", ".png"]:
+    for name in ["a.txt", "jpg", "._a.jpg", "labels.json", "a.mov", ".png"]:
         assert not is_image_name(name)
 
 

@@ -251,16 +251,14 @@ def test_a_folder_that_cannot_be_listed_is_yielded(folder):
 
 
 def test_skipped_files_are_counted_by_suffix(folder):
-    for name in ("x.HEIC", "inner/y.heic", "README", "clip.mp4", "odd.\x1b[31m"):
+    for name in ("x.MOV", "inner/y.mov", "README", "clip.mp4", "odd.\x1b[31m"):
         (folder / name).touch()
     others = Counter()
     assert len(list(find_images(["photos"], skipped=others))) == 4
-    assert others == {".heic": 2, "without suffix": 1, ".mp4": 1, ".txt": 1, ".\\x1b[31m": 1}
+    assert others == {".mov": 2, "without suffix": 1, ".mp4": 1, ".txt": 1, ".\\x1b[31m": 1}
 
 
 def test_a_folder_without_images_is_an_error_that_names_the_suffixes(folder):
-    (folder / "empty/a.heic").touch()
-    with pytest.raises(
-        UsageError, match=r"skipped 1 file that is not an image by its suffix: 1 \.heic; convert HEIF to JPEG"
-    ):
+    (folder / "empty/a.mov").touch()
+    with pytest.raises(UsageError, match=r"skipped 1 file that is not an image by its suffix: 1 \.mov\)"):
         find_images(["photos/empty"])

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.kit
 SAME_PICTURE = [
     ("Landscape_1.jpg", [f"Landscape_{i}.jpg" for i in range(2, 9)], 12),  # each has its own number written on it
     ("hopper_orientation_2.jpg", [f"hopper_orientation_{i}.jpg" for i in range(3, 9)], 3),
-    ("hopper.tif", ["hopper.bmp", "hopper.webp", "hopper.avif", "hopper.Lab.tif", "png_named.jpg"], 6),
+    ("hopper.tif", ["hopper.bmp", "hopper.webp", "hopper.avif", "hopper.heif", "hopper.Lab.tif", "png_named.jpg"], 6),
     ("hopper.tif", ["hopper_orientation_6.webp", "hopper_orientation_6.jpg"], 6),
     ("hopper_gray.jpg", ["hopper_16bit.pgm"], 6),  # the JPEG is decoded at half its size
     ("pil_sample_cmyk.jpg", ["tiff_strip_cmyk_jpeg.tif"], 3),

@@ -315,13 +315,13 @@ def test_it_prints_whether_the_engine_is_certified(here):
 
 
 def test_files_of_other_kinds_in_a_folder_are_skipped_and_counted(here):
-    for name in ("one.heic", "two.HEIC", "notes.txt"):
+    for name in ("one.mov", "two.MOV", "notes.txt"):
         (here / "images" / name).write_bytes(b"x")
     result = infer("images")
-    assert "skipped 3 files that are not images by their suffix: 2 .heic, 1 .txt; convert" in result.stdout
+    assert "skipped 3 files that are not images by their suffix: 2 .mov, 1 .txt" in result.stdout
     assert json.loads((here / "tags.jsonl.run.json").read_text())["photos"]["skipped"] == 3
 
 
-def test_a_named_heic_file_has_an_error(here):
-    (here / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
-    assert "photo.heic: a HEIF image or video, which is not supported; convert it to JPEG" in refused(1, "photo.heic")
+def test_a_named_video_has_an_error(here):
+    (here / "clip.mov").write_bytes(b"\0\0\0\x18ftypqt  " + bytes(64))
+    assert "clip.mov: a video, or a HEIF image of a kind that is not supported" in refused(1, "clip.mov")
