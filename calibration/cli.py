@@ -72,14 +72,14 @@ SHOWN = 10  # of the ranked layers
 )
 @click.option(
     "--record",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Reuse the ranges of an earlier calibration of the model, such as model.int8.calibration.json.",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="The model file to write.  [default: MODEL with the precision before .onnx]",
 )

@@ -1,13 +1,18 @@
 """Atomic writing of files, and SHA-256 hashes."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from mlzsl.cli.errors import FailureError, UsageError, reason_of
+
+STANDARD_OUTPUT = 1  # its descriptor
 
 
 def check_target(flag: str, target: Path, suffixes: Collection[str], example: str, otherwise: str = "") -> None:
@@ -33,32 +38,47 @@ def check_target(flag: str, target: Path, suffixes: Collection[str], example: st
 
 @contextlib.contextmanager
 def written_atomically(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `target`, which replaces `target` when the block ends without an exception.
+    """Yield a temporary path, whose file takes the place of `target` when the block ends without an exception.
 
     After an exception, a full disk or a kill, an existing file at `target` is unchanged. A missing folder is created.
     The temporary file has the suffix of `target`, for writers that choose a format by suffix.
 
+    A new file keeps mode, extended attributes and, where permitted, owner of the one that it replaces. A link stays:
+    the file that it leads to is replaced. What is not a regular file (a pipe, a device), and standard output whatever
+    it is, is never replaced: the finished file is copied into it.
+
     Raises:
+        UsageError: the target is a folder.
         FailureError: the file system fails (disk full, no permission); the sentence names the target.
     """
     target = Path(target)
+    if target.is_dir():
+        raise UsageError(f"{target}: is a folder; name a file in it.")
+    temporary = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
+        existing = _existing(target)
+        in_place = existing is not None and (_is_standard_output(existing) or not stat.S_ISREG(existing.st_mode))
+        final = Path(os.path.realpath(target))
+        folder = Path(tempfile.gettempdir()) if in_place else final.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        created, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=folder)
+        os.close(created)
+        temporary = Path(name)
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp creates files that only their owner may read
-        os.replace(temporary, target)
+        if in_place:
+            into = os.dup(STANDARD_OUTPUT) if existing and _is_standard_output(existing) else target
+            with open(temporary, "rb") as file, open(into, "wb") as stream:
+                shutil.copyfileobj(file, stream)
+        else:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            _take_attributes(temporary, final)
+            os.replace(temporary, final)
     except OSError as error:
         raise _cannot_write(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
@@ -76,8 +96,42 @@ def sha256_of_bytes(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
+def _existing(target: Path) -> os.stat_result | None:
+    """The status of the file that a target leads to; None if there is none.
+
+    Raises:
+        OSError: it is write-protected, or a link that leads to itself.
+    """
+    try:
+        status = os.stat(target)
+    except FileNotFoundError:
+        return None
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return status
+
+
+def _is_standard_output(status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(status, os.fstat(STANDARD_OUTPUT))
+    except OSError:  # it is closed
+        return False
+
+
+def _take_attributes(temporary: Path, final: Path) -> None:
+    """Give a file mode, extended attributes and owner of the one that it replaces, or the mode of a new file."""
+    if not final.exists():
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp creates files that only their owner may read
+        return
+    status = final.stat()
+    with contextlib.suppress(PermissionError, AttributeError):  # Windows has no owners
+        os.chown(temporary, status.st_uid, status.st_gid)
+    shutil.copystat(final, temporary)
+    os.utime(temporary)
+
+
 def _cannot_write(target: Path, error: OSError) -> FailureError:
-    kept = " The existing file is unchanged." if target.exists() else ""
+    kept = " The existing file is unchanged." if target.is_file() else ""
     return FailureError(
         f"{target}: could not be written: {reason_of(error)}.{kept} Free space or choose another folder."
     )

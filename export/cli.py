@@ -28,7 +28,7 @@ from mlzsl.cli.options import AliasedOption, json_option, quiet_option
     "-o",
     "--output",
     default=Path("model.onnx"),
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="The model file to write.",
 )
 @click.option(

@@ -24,7 +24,7 @@ from mlzsl.engines.tensorrt.options import DEFAULT_BATCH, BuildOptions
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="The plan to write.  [default: MODEL's name with .plan]",
 )

@@ -107,7 +107,7 @@ def main() -> None:
 @_seconds
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Plot rate against batch size and, for certified MODELs, mAP against rate: .png or .svg.",
 )

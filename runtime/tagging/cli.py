@@ -1,6 +1,7 @@
 """`mlzsl-infer`: tag photos."""
 
 import glob
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,9 @@ def main(
         refuse_unused("with --output -, which has no unfinished job to keep", "resume", "restart")
         if as_json:
             raise UsageError("--json: standard output already has the tags of --output -; leave one of them out.")
-        if report is not None:
-            raise UsageError(f"--report {report}: needs a file of tags, found --output -; name a file.")
     check_output(output)
+    if report is not None and (output == STANDARD_OUTPUT or os.path.exists(output) != os.path.isfile(output)):
+        raise UsageError(f"--report {report}: needs a file of tags, found --output {output}; name a file.")
     check_unfinished(output, resume, restart)
     inputs = photos if STANDARD_INPUT in photos else open_inputs(photos, path_column)
     if picture is not None:
