@@ -2,6 +2,7 @@
 
 import io
 import random
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -13,11 +14,14 @@ from mlzsl.imaging.errors import UnreadableImage
 
 WHITE_IS_ZERO = 0  # TIFF's photometric interpretation
 SRGB, LAB = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+MAX_PROFILE = 16 * 2**20  # bytes; larger profiles are ignored, since transforms are cached by profile
 SAME_COLOURS = 3  # levels of 255 by which profiles of the sRGB colour space differ
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, resize: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """Convert a loaded image to RGB in the sRGB colour space: transparent parts on white, more than 8 bits scaled to 8.
+
+    It is resized on the way: a colour profile of a photo of 12 megapixels would take longer than decoding it.
 
     Raises:
         UnreadableImage: wholly transparent, or values that have no equivalent in RGB.
@@ -28,34 +32,28 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = _deep_gray_to_8_bits(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        alpha = None if _ignores_alpha(image, rgba.getchannel("A")) else rgba.getchannel("A")
+        alpha = rgba.getchannel("A")
+        if alpha.getextrema() == (0, 0):  # in BMPs, and TIFFs that do not say that it is alpha, it means nothing
+            if image.format != "BMP" and not (isinstance(image, TiffImageFile) and EXTRASAMPLES not in image.tag_v2):
+                raise UnreadableImage("wholly transparent: the image shows nothing")
+            alpha = None
         image = rgba.convert("L" if image.mode in ("L", "LA", "La") else "RGB")
     elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
         image = image.convert("RGB")
-    if profile and (transform := _to_srgb(profile, image.mode)):
+    transform = _to_srgb(profile, image.mode) if profile and len(profile) <= MAX_PROFILE else None
+    if transform and alpha is None and image.mode != "LAB":  # whose values wrap around
+        return transform.apply(resize(image))
+    if transform:
         image = transform.apply(image)
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     if alpha is None:
-        return rgb
+        return resize(rgb)
     white = Image.new("RGB", rgb.size, (255, 255, 255))
     white.paste(rgb, mask=alpha)
-    return white
+    return resize(white)
 
 
-def _ignores_alpha(image: Image.Image, alpha: Image.Image) -> bool:
-    """Whether an alpha channel means nothing: 0 everywhere where a format does not say that it is one.
-
-    Raises:
-        UnreadableImage: it means that the image is wholly transparent.
-    """
-    if alpha.getextrema() != (0, 0):
-        return False
-    if image.format == "BMP" or (isinstance(image, TiffImageFile) and EXTRASAMPLES not in image.tag_v2):
-        return True
-    raise UnreadableImage("wholly transparent: the image shows nothing")
-
-
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The transform from an ICC profile to sRGB; None where it changes nothing, or is damaged or of another mode."""
     try:

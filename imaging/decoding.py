@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, SAMPLEFORMAT, ImageFileDirectory_v2, TiffImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mlzsl.cli.errors import reason_of
 from mlzsl.imaging.color_modes import to_rgb
@@ -41,11 +41,11 @@ FAULTS_OF_THE_FILE = (  # what the operating system says of a file itself; its o
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.EINVAL, errno.EILSEQ, errno.ENXIO, errno.EFBIG, errno.EOVERFLOW),
 )
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEG, START_OF_SCAN, END_OF_IMAGE = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 FILLER = bytes(range(1, 255))
 LAST_SCAN = re.compile(rb"\xff\xda\x00\x08\x01..[^\x00]\x3f[\x00\x10]", re.DOTALL)  # of a component, if progressive
 MAX_PIXELS_PER_BYTE = 512  # of a JPEG, a bit for each 64
-NO_MEMORY = "not enough memory"
 LARGE_PIXELS = 32_000_000  # decoded at once; images that hold more are decoded one at a time, whatever the threads
 LARGE = threading.Lock()
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -84,15 +84,21 @@ def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocess
     content = source if isinstance(source, bytes) else read_photo(Path(source))
     if not content:
         raise UnreadableImage("the file is empty")
+    size = preprocessing.size
+    pixels = MAX_PIXELS if content[8:12] == b"WEBP" else 0  # opening a WebP allocates its memory: any size may fail
     try:
-        return _decoded(content, preprocessing.size)
-    except UnreadableImage as error:
-        if not content.startswith(JPEG) or "truncated" not in str(error):
-            raise
-        start = content.rstrip(b"\xff")
-        if not _is_whole(start, preprocessing.size):
-            raise
-        return _decoded(start + END_OF_IMAGE, preprocessing.size)
+        with _open(content) as image:
+            box, pixels = _draft(image, content, size)
+            with LARGE if pixels > LARGE_PIXELS else contextlib.nullcontext():
+                loaded = _loaded(image, content, size)
+                # Where the image shrinks, the triangle filter is widened with it (antialiasing).
+                squashed = to_rgb(loaded, lambda rgb: rgb.resize((size, size), Image.Resampling.BILINEAR, box=box))
+                orientation = _orientation(loaded)
+                return np.array(squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes; each means the same
+        raise (_transient(error, pixels) or UnreadableImage(_reason(error, content))) from error
 
 
 def upright_size(content: bytes) -> tuple[int, int]:
@@ -132,24 +138,7 @@ def _transient(error: Exception, pixels: int = 0) -> TransientReadError | None:
         np.empty(0 if memory else DECODING_BYTES * pixels, np.uint8)
     except MemoryError:
         memory = True
-    return TransientReadError(NO_MEMORY) if memory else None
-
-
-def _decoded(content: bytes, size: int) -> npt.NDArray[np.uint8]:
-    pixels = MAX_PIXELS if content[8:12] == b"WEBP" else 0  # opening a WebP allocates its memory: any size may fail
-    try:
-        with _open(content) as image:
-            box, pixels = _draft(image, content, size)
-            with LARGE if pixels > LARGE_PIXELS else contextlib.nullcontext():
-                image.load()
-                # Where the image shrinks, the triangle filter is widened with it (antialiasing).
-                squashed = to_rgb(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
-                orientation = _orientation(image)
-                return np.array(squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed)
-    except UnreadableImage:
-        raise
-    except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes; each means the same
-        raise (_transient(error, pixels) or UnreadableImage(_reason(error, content))) from error
+    return TransientReadError("not enough memory") if memory else None
 
 
 def _open(content: bytes) -> Image.Image:
@@ -157,6 +146,8 @@ def _open(content: bytes) -> Image.Image:
     try:
         if content.startswith(JPEG):
             return JpegImageFile(io.BytesIO(content))  # Image.open refuses sizes that are fine at a reduced scale
+        if content.startswith(TIFF):
+            return TiffImageFile(io.BytesIO(content))  # Image.open hides the reason
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except SyntaxError as error:
         raise UnidentifiedImageError from error
@@ -190,22 +181,23 @@ def _draft(image: Image.Image, content: bytes, size: int) -> tuple[tuple[float, 
     return drafted[1] if drafted else (0, 0, *image.size), pixels
 
 
-def _is_whole(content: bytes, size: int) -> bool:
-    """Whether a JPEG lacks nothing but its end marker: it has all scans, and nothing after them changes a pixel."""
-    hashes = set()
-    for filler in (b"", FILLER):
-        try:
-            with LARGE, _open(content + filler + END_OF_IMAGE) as image:
-                scans = len(LAST_SCAN.findall(content)) if image.info.get("progressive") else 4
-                if scans < len(image.getbands()):
-                    return False
-                _draft(image, content, size)
-                hashes.add(hash(image.tobytes()))
-        except OSError:
-            return False
-        except MemoryError as error:
-            raise TransientReadError(NO_MEMORY) from error
-    return len(hashes) == 1
+def _loaded(image: Image.Image, content: bytes, size: int) -> Image.Image:
+    """Decode the pixels, also of a JPEG that lacks its end marker.
+
+    Such a file is told from one that is cut earlier: it has all scans, and no bytes after them change a pixel.
+    """
+    try:
+        image.load()
+    except OSError as error:
+        scans = len(LAST_SCAN.findall(content)) if image.info.get("progressive") else 4
+        if image.format != "JPEG" or "truncated" not in str(error) or scans < len(image.getbands()):
+            raise
+        image, filled = (_open(content.rstrip(b"\xff") + filler + END_OF_IMAGE) for filler in (b"", FILLER))
+        image.draft("RGB", (size, size))
+        filled.draft("RGB", (size, size))
+        if image.tobytes() != filled.tobytes():
+            raise
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -225,17 +217,6 @@ def _reason(error: Exception, content: bytes) -> str:
         return f"damaged: {reason_of(error)}"
     if content[4:8] == b"ftyp":
         return "a video, or a HEIF image of a kind that is not supported"
-    return _tiff_samples(content) or "not an image of a known format, or its header is damaged"
-
-
-def _tiff_samples(content: bytes) -> str | None:
-    """Which samples a sound TIFF has that is not supported."""
-    with contextlib.suppress(Exception):  # whatever its tags, it is not read
-        file = io.BytesIO(content)
-        tags = ImageFileDirectory_v2(file.read(16 if content[2:3] == b"+" else 8))
-        file.seek(tags.next)
-        tags.load(file)
-        kind = "floating-point" if 3 in tags.get(SAMPLEFORMAT, ()) else "integer"
-        bits = "/".join(map(str, tags[BITSPERSAMPLE]))
-        return f"a TIFF of {bits}-bit {kind} samples, which is not supported; convert it to 8 or 16 bits a channel"
-    return None
+    if str(error.__cause__) == "unknown pixel mode":
+        return "a TIFF of samples that are not supported, such as RGB of 32 bits; convert it to 8 or 16 bits a channel"
+    return "not an image of a known format, or its header is damaged"

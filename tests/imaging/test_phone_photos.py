@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -161,9 +162,9 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(decoding, "LARGE_PIXELS", 1000)
     running, most, to_rgb = threading.Semaphore(1), [], decoding.to_rgb
 
-    def counted(image: Image.Image) -> Image.Image:
+    def counted(image: Image.Image, resize: Callable[[Image.Image], Image.Image]) -> Image.Image:
         most.append(running.acquire(blocking=False))
-        found = to_rgb(image)
+        found = to_rgb(image, resize)
         running.release()
         return found
 
