@@ -4,6 +4,7 @@ import io
 import random
 from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, EXTRASAMPLES, PHOTOMETRIC_INTERPR
 
 from mlzsl.imaging.errors import UnreadableImage
 
+Values = npt.NDArray[np.float64]  # [height, width]; float32 of integers
 WHITE_IS_ZERO = 0  # TIFF's photometric interpretation
 SRGB, LAB = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
 MAX_PROFILE = 16 * 2**20  # bytes; larger profiles are ignored, since transforms are cached by profile
@@ -70,7 +72,8 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 def _deep_gray_to_8_bits(image: Image.Image) -> Image.Image:
     """Convert gray of 16 bits, 32 bits or floating point, which Pillow's `convert` clips at 255, to 8 bits."""
-    values = np.asarray(image).astype(np.float32)
+    # Differences of the largest float32 overflow.
+    values = cast(Values, np.asarray(image).astype("f8" if image.mode == "F" else "f4"))
     low, high = _black_and_white(values, image)
     gray = np.rint((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
     if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
@@ -82,7 +85,7 @@ def _deep_gray_to_8_bits(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _black_and_white(values: npt.NDArray[np.float32], image: Image.Image) -> tuple[float, float]:
+def _black_and_white(values: Values, image: Image.Image) -> tuple[float, float]:
     """The values of black and white.
 
     They are fixed for integers of up to 16 bits and for floats in [0, 1]. Wider data define no white: the image's

@@ -57,6 +57,18 @@ def srgb_curve(linear: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
 
 
+def gray_ink_profile() -> bytes:
+    """A printer's profile of ICC version 2 whose four inks are all gray, from a table of 2 values a channel."""
+    inks = np.array(list(np.ndindex(2, 2, 2, 2)))
+    lightness = (1 - inks[:, :3].mean(axis=1)) * (1 - inks[:, 3]) * 255
+    grid = np.stack([lightness, np.full(16, 128), np.full(16, 128)], axis=1).round().astype(np.uint8)
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + struct.pack(">9i", *(np.eye(3, dtype=int) * 65536).ravel())
+    table += bytes(range(256)) * 4 + grid.tobytes() + bytes(range(256)) * 3
+    head = struct.pack(">I4sI4s4s4s", 144 + len(table), bytes(4), 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
 def smooth_colours() -> Pixels:
     """Uint8 [64, 64, 3]: muted colours, whose resize is exact at the size of the network."""
     y, x = np.mgrid[0:1:64j, 0:1:64j]
@@ -124,6 +136,21 @@ def test_gray_profiles(mode: str) -> None:
     found = load_image(encoded(image, icc_profile=icc_profile(b"GRAY", 1.8)), SIZE)
     expected = srgb_curve((pixels[..., None] / 255) ** 1.8)
     assert np.abs(found - expected).max() <= 3
+
+
+@pytest.mark.parametrize("image_format", ["TIFF", "JPEG"])
+def test_cmyk_profiles(image_format: str) -> None:
+    inks = np.zeros((64, 64, 4), np.uint8)
+    inks[:32, :32] = (255, 0, 0, 0)
+    inks[32:, :32] = (255, 255, 255, 0)
+    inks[32:, 32:] = (0, 0, 0, 255)
+    content = encoded(Image.fromarray(inks, "CMYK"), image_format, icc_profile=gray_ink_profile(), quality=95)
+    found = load_image(content, SIZE).astype(int)
+    assert np.ptp(found, axis=2).max() <= 4
+    assert found[16, 48, 0] >= 250  # no ink
+    assert 150 < found[16, 16, 0] < 170  # a third of the inks: L* is 67
+    assert found[48, 16, 0] <= 10
+    assert found[48, 48, 0] <= 10
 
 
 def test_transparent_parts_of_a_photo_with_a_profile_are_white() -> None:

@@ -186,6 +186,12 @@ def test_floating_point_gray(white: float) -> None:
     assert difference(found, squashed(np.repeat(ramp[..., None] / white * 255, 3, axis=2), 32)) <= 1.5
 
 
+def test_the_largest_floats_do_not_overflow() -> None:
+    ramp = np.tile(np.linspace(-3e38, 3e38, 128), (96, 1))
+    found = load_image(encoded(Image.fromarray(ramp.astype(np.float32)), "TIFF"), SMALL)
+    assert difference(found, squashed(np.repeat((ramp[..., None] / 6e38 + 0.5) * 255, 3, axis=2), 32)) <= 1.5
+
+
 def test_values_that_are_not_finite_are_refused() -> None:
     with pytest.raises(UnreadableImage, match="not finite"):
         load_image(encoded(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"), SMALL)
