@@ -184,7 +184,7 @@ def _draft(image: Image.Image, content: bytes, size: int) -> tuple[tuple[float, 
 def _loaded(image: Image.Image, content: bytes, size: int) -> Image.Image:
     """Decode the pixels, also of a JPEG that lacks its end marker.
 
-    Such a file is told from one that is cut earlier: it has all scans, and no bytes after them change a pixel.
+    A file that is cut earlier lacks a scan, or bytes after its end change pixels.
     """
     try:
         image.load()
