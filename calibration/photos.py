@@ -141,8 +141,8 @@ def _labelled(inputs: list[str], manifest: Manifest, quiet: bool) -> _Listed:
     folder = Path(inputs[0])
     if len(inputs) != 1 or not (folder / LABELS).is_file():
         return _Listed(list(find_images(inputs)), None)
-    labelled = load_folder(folder, quiet=quiet)
     names = [label.name for label in manifest.labels]
+    labelled = load_folder(folder, quiet=quiet).spelled_as(names)
     targets = np.array([[name in labels for name in names] for labels in labelled.labels])
     return _Listed([str(path) for path in labelled.paths], targets if targets.any() else None)
 

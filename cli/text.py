@@ -1,5 +1,7 @@
 """Text from files (names, labels, reasons), made safe to print: no control characters, no change of direction."""
 
+import unicodedata
+
 MAX_NAMED = 5  # how many names a sentence lists
 
 
@@ -17,6 +19,11 @@ def first_of(names: list[str]) -> str:
     """The first MAX_NAMED names and the number of the others: "a, b, c, d, e and 3 more"."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more
+
+
+def label_key(label: str) -> str:
+    """The same text for all spellings of a label: case, Unicode form, spaces and underscores make no difference."""
+    return " ".join(unicodedata.normalize("NFC", label.casefold()).replace("_", " ").split())
 
 
 def plural(count: int, noun: str) -> str:

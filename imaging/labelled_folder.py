@@ -1,6 +1,8 @@
 """A folder of photos with a labels.json: {"file name": ["label", ...], ...}."""
 
 import difflib
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
@@ -8,11 +10,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.errors import UsageError
 from mlzsl.cli.json_decoding import read_json
 from mlzsl.cli.progress import log
 from mlzsl.cli.text import MAX_NAMED, first_of
 from mlzsl.imaging.decoding import is_image_name
+from mlzsl.imaging.finding import Walk
 from mlzsl.imaging.photoset import PhotoSet
 
 LABELS = "labels.json"
@@ -43,9 +46,11 @@ def load_folder(images: Path, labels: Path | None = None, quiet: bool = False) -
         raise UsageError(f"{images}: {found}; expected a folder of photos with a {LABELS}.")
     labels_file = labels if labels is not None else _find_labels(images)
     by_name = _read_labels(labels_file)
-    present = _photos(images)
-    missing = [name for name in by_name if name not in present]
-    if missing:
+    if (images / IMAGES).is_dir() and (images / LABELS).is_file():
+        images = images / IMAGES
+    photos = FolderPhotos(images, labels_file.parent)
+    present = {name: path for name in by_name if (path := photos.find(name, labels_file))}
+    if missing := [name for name in by_name if name not in present]:
         raise UsageError(
             f"{labels_file}: {len(missing)} of its {len(by_name)} photos are not in {images}: {first_of(missing)}. "
             "Add the photos, or remove their lines."
@@ -53,17 +58,25 @@ def load_folder(images: Path, labels: Path | None = None, quiet: bool = False) -
     labelled = sorted(name for name, its_labels in by_name.items() if its_labels)
     if not labelled:
         raise UsageError(f"{labels_file}: no photo has a label; {EXAMPLE}.")
-    if without := len(present) - len(labelled):
-        log(f"{images}: {without} of {len(present)} photos have no label in {labels_file} and are left out", quiet)
-    return PhotoSet(tuple(present[name] for name in labelled), tuple(by_name[name] for name in labelled), str(images))
+    paths = tuple(present[name] for name in labelled)
+    if len(set(paths)) < len(paths):
+        repeated = [name for name, path in zip(labelled, paths, strict=True) if paths.count(path) > 1]
+        raise UsageError(f"{labels_file}: names one photo twice: {first_of(repeated)}; leave out one of them.")
+    if without := len(photos.paths) - len(labelled):
+        log(
+            f"{images}: {without} of {len(photos.paths)} photos have no label in {labels_file}; they are left out",
+            quiet,
+        )
+    return PhotoSet(paths, tuple(by_name[name] for name in labelled), str(images))
 
 
-def check_labels(photos: PhotoSet, known: Collection[str]) -> None:
-    """Check that all labels of the photos are in the label set.
+def check_labels(photos: PhotoSet, known: Collection[str]) -> PhotoSet:
+    """Check that all labels of the photos are in the label set; the same photos, labels spelled as in the set.
 
     Raises:
         UsageError: some are not; the sentence names the most frequent, with similar known labels.
     """
+    photos = photos.spelled_as(known)
     counts = Counter(label for labels in photos.labels for label in labels if label not in known)
     unknown = [label for label, _ in counts.most_common()]
     if unknown:
@@ -72,6 +85,46 @@ def check_labels(photos: PhotoSet, known: Collection[str]) -> None:
             f"{photos.name}: {len(unknown)} of its labels are not in the label set: {first_of(names)}. "
             "Correct them, or name a label set that has them with --labels."
         )
+    return photos
+
+
+class FolderPhotos:
+    """The photos below a folder, found by the names that a list gives them.
+
+    Attributes:
+        paths: of all photos, by their POSIX path within the folder.
+    """
+
+    def __init__(self, folder: Path, *others: Path) -> None:
+        """List the photos below `folder`; only single ones are looked up in the folders `others`.
+
+        Raises:
+            UsageError: a folder is missing or cannot be listed, or there is no photo.
+        """
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder; expected the photos of the dataset there.")
+        found = list(Walk().images(str(folder)))
+        if unlisted := [path for path in found if not is_image_name(path)]:
+            raise UsageError(f"{unlisted[0]}: the folder cannot be read; give yourself permission to list it.")
+        if not found:
+            raise UsageError(f"{folder}: no photos in this folder; expected JPEG, PNG, WebP or similar files.")
+        self.paths = {Path(path).relative_to(folder).as_posix(): Path(path) for path in sorted(found)}
+        self._folders = (folder, *others)
+        self._composed = {_composed(name): path for name, path in self.paths.items() if not name.isascii()}
+
+    def find(self, name: str, listed: Path) -> Path | None:
+        """The photo of a name as it is written or with `/` for its `\\`, in any Unicode form; None if there is none.
+
+        Raises:
+            UsageError: the name is empty or leads out of the folder; `listed` is the file that names it.
+        """
+        for spelled in dict.fromkeys((name_within(name, listed), name_within(name.replace("\\", "/"), listed))):
+            if path := self.paths.get(spelled) or self._composed.get(_composed(spelled)):
+                return path
+            for folder in self._folders:  # a link to another photo, or a photo without an image's suffix
+                if os.path.isfile(folder / spelled):
+                    return folder / spelled
+        return None
 
 
 def name_within(name: str, path: Path) -> str:
@@ -86,25 +139,15 @@ def name_within(name: str, path: Path) -> str:
     return pure.as_posix()
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def _find_labels(images: Path) -> Path:
     for folder in (images, images.absolute().parent):
         if (folder / LABELS).is_file():
             return folder / LABELS
     raise UsageError(f"{images}: no {LABELS} in it or beside it; {EXAMPLE}.")
-
-
-def _photos(images: Path) -> dict[str, Path]:
-    """The photos below the folder by their names in labels.json; those in `images/` by the name within it."""
-    try:
-        paths = sorted(path for path in images.rglob("*") if is_image_name(path) and path.is_file())
-    except OSError as error:
-        raise UsageError(f"{images}: the folder cannot be read ({reason_of(error)}).") from error
-    if not paths:
-        raise UsageError(f"{images}: no photos in this folder; expected JPEG, PNG, WebP or similar files.")
-    if (images / IMAGES).is_dir() and (images / LABELS).is_file():
-        paths = [path for path in paths if path.is_relative_to(images / IMAGES)]
-        images = images / IMAGES
-    return {path.relative_to(images).as_posix(): path for path in paths}
 
 
 def _read_labels(path: Path) -> dict[str, frozenset[str]]:

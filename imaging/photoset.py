@@ -1,7 +1,7 @@
 """Photo sets: photos with their labels, in a fixed order, as every dataset format provides them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.outputs import sha256_of_bytes
+from mlzsl.cli.text import label_key
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,17 @@ class PhotoSet:
             UsageError: a file is missing.
         """
         return sha256_of_bytes(*(_file_key(path) for path in self.paths))
+
+    def spelled_as(self, known: Iterable[str]) -> Self:
+        """The same photos, their labels spelled as those of `known` that have the same `label_key`."""
+        names = list(known)
+        spellings = {label_key(name): name for name in reversed(names)} | {name: name for name in names}
+        spelled = {label: spellings.get(label) or spellings.get(label_key(label), label) for label in self.all_labels()}
+        return replace(self, labels=tuple(frozenset(map(spelled.__getitem__, labels)) for labels in self.labels))
+
+    def all_labels(self) -> frozenset[str]:
+        """The labels that any photo has."""
+        return frozenset().union(*self.labels)
 
     def take(self, indices: Sequence[int]) -> Self:
         """The photos at `indices`, in that order."""

@@ -37,11 +37,12 @@ def match_labels(photos: PhotoSet, manifest: Manifest, quiet: bool = False) -> L
     Raises:
         UsageError: none of the photos' labels is the model's.
     """
+    photos = photos.spelled_as(label.name for label in manifest.labels)
     index_of = {label.name: index for index, label in enumerate(manifest.labels)}
     targets = np.zeros((len(photos), len(index_of)), dtype=bool)
     for row, labels in enumerate(photos.labels):
         targets[row, [index_of[label] for label in labels & index_of.keys()]] = True
-    unknown = sorted(frozenset().union(*photos.labels) - index_of.keys())
+    unknown = sorted(photos.all_labels() - index_of.keys())
     if not targets.any():
         raise UsageError(
             f"{photos.name}: none of the labels of its photos ({', '.join(unknown[:3])}, …) is among the "

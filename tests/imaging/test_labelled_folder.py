@@ -1,6 +1,7 @@
 """A folder of photos and its labels.json become a photo set, or an error says what to correct."""
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,43 @@ def test_a_folder_of_images_and_labels_json(tmp_path: Path) -> None:
     write_labels(tmp_path / "labels.json", {"a.jpg": ["dog"], "b.jpg": ["cup"]})
     assert as_dict(load_folder(tmp_path), tmp_path) == {"images/a.jpg": {"dog"}, "images/b.jpg": {"cup"}}
     assert load_folder(tmp_path / "images").paths == load_folder(tmp_path).paths
+
+
+@pytest.mark.parametrize("given", ["", "images"])
+def test_names_may_start_with_the_folder_beside_labels_json(tmp_path: Path, given: str) -> None:
+    write_photos(tmp_path, "images/a.jpg", "images/b.jpg")
+    write_labels(tmp_path / "labels.json", {"images/a.jpg": ["dog"], "images\\b.jpg": ["cup"]})
+    assert as_dict(load_folder(tmp_path / given), tmp_path) == {"images/a.jpg": {"dog"}, "images/b.jpg": {"cup"}}
+
+
+def test_names_are_found_in_any_spelling(photos: Path, tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Zürich.jpg") for form in ("NFC", "NFD"))
+    write_photos(photos, f"sub/{decomposed}")
+    write_photos(tmp_path / "disk", "d.jpg", "e.bin.png")
+    (photos / "more").symlink_to("../disk")
+    (photos / "again").symlink_to("../disk")
+    write_labels(
+        photos / "labels.json",
+        {f"sub/{composed}": ["dog"], "more/d.jpg": ["dog"], "again\\e.bin.png": ["dog"], "sub\\c.jpg": ["dog"]},
+    )
+    assert set(as_dict(load_folder(photos), photos)) == {
+        f"sub/{decomposed}", "more/d.jpg", "again/e.bin.png", "sub/c.jpg",
+    }  # fmt: skip
+    write_photos(photos, f"sub/{composed}")  # the exact name wins
+    assert f"sub/{composed}" in as_dict(load_folder(photos), photos)
+
+
+def test_one_photo_under_two_names_is_refused(photos: Path) -> None:
+    write_labels(photos / "labels.json", {"sub/c.jpg": ["dog"], "sub\\c.jpg": ["cup"]})
+    with pytest.raises(UsageError, match=r"names one photo twice: sub/c\.jpg, sub\\c\.jpg"):
+        load_folder(photos)
+
+
+def test_labels_are_spelled_as_in_the_label_set() -> None:
+    spelled = frozenset({"Cat", unicodedata.normalize("NFD", "café"), "traffic_light", "other"})
+    photo_set = PhotoSet((Path("a"),), (spelled,), "mine").spelled_as(["cat", "CAFÉ", "traffic light"])
+    assert photo_set.labels == (frozenset({"cat", "CAFÉ", "traffic light", "other"}),)
+    assert PhotoSet((Path("a"),), (frozenset({"Cat"}),), "mine").spelled_as(["cat", "Cat"]).labels == ({"Cat"},)
 
 
 def test_photos_without_labels_are_counted_and_left_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

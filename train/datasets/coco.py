@@ -1,11 +1,15 @@
-"""MS-COCO: annotations/instances_train2014.json and instances_val2014.json beside the folders train2014 and val2014.
+"""MS-COCO and what is exported in its format: instances files beside folders of photos, LVIS, Roboflow.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", 2014. The labels of a photo are the categories of its
 instances, crowds included. Photos of train2014 are for training, those of val2014 held out, as in the paper
 (section 4.1).
 """
 
+import codecs
+import functools
+import re
 from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,35 +17,43 @@ import msgspec
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.inputs import read_bytes
 from mlzsl.graph.labels.sets import LabelSet
-from mlzsl.imaging.labelled_folder import name_within
+from mlzsl.imaging.labelled_folder import FolderPhotos
 from mlzsl.imaging.photoset import PhotoSet
-from mlzsl.train.datasets.source import (
-    Source,
-    find_photos,
-    first_folder,
-    keep_labelled,
-    require_photos,
-    without_held_out,
-)
+from mlzsl.train.datasets.source import Source, first_folder, keep_labelled, require_photos, without_held_out
 
-YEARS = ("2014", "2017")  # in order of preference
+# The file and the folder of the training photos, then those of held-out ones; the first that exist count.
+LAYOUTS = (
+    (("annotations/instances_train2014.json", "train2014"), ("annotations/instances_val2014.json", "val2014")),
+    (("annotations/instances_train2017.json", "train2017"), ("annotations/instances_val2017.json", "val2017")),
+    (("annotations/lvis_v1_train.json", "train2017"), ("annotations/lvis_v1_val.json", "val2017")),
+    (("lvis_v1_train.json", "train2017"), ("lvis_v1_val.json", "val2017")),
+    (("train/_annotations.coco.json", "train"), ("test/_annotations.coco.json", "test"),
+     ("valid/_annotations.coco.json", "valid")),
+)  # fmt: skip
 MAX_BYTES = 2**30  # of an instances file; that of train2014 has 448 MB
 EXPECTED = "expected the object with the lists images, annotations and categories that MS-COCO ships"
+INTEGER = re.compile(r"\s*(-?\d{1,1000})(?:\.0+)?\s*", re.ASCII)
 
 
 class Image(msgspec.Struct):
-    id: int
-    file_name: str
+    id: msgspec.Raw
+    file_name: str | None = None
+    coco_url: str | None = None  # LVIS has no file_name
 
 
 class Annotation(msgspec.Struct):
-    image_id: int
-    category_id: int
+    image_id: msgspec.Raw
+    category_id: msgspec.Raw
 
 
 class Category(msgspec.Struct):
-    id: int
+    id: msgspec.Raw
     name: str
+    supercategory: str | None = None
+
+    def is_root(self, parents: Collection[str | None]) -> bool:
+        """Whether it is the category that Roboflow puts above the others; it is no label."""
+        return self.supercategory == "none" and self.name in parents
 
 
 class Instances(msgspec.Struct):
@@ -53,11 +65,12 @@ class Instances(msgspec.Struct):
 
 
 def load_coco(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
-    """Read MS-COCO from the folder that holds `annotations/`, the 2014 release or, if it is not there, 2017.
+    """Read MS-COCO from the folder that holds `annotations/`, the first of LAYOUTS that is there.
 
     Args:
         root: holds `annotations/instances_train2014.json`, `instances_val2014.json`, and the photos in `train2014/` and
-            `val2014/`, or in folders of these names below `images/`.
+            `val2014/`, or in folders of these names below `images/`; or the same of 2017 or LVIS; or Roboflow's
+            folders `train/`, `valid/` and `test/` with an `_annotations.coco.json` in each.
         labels: unused; the categories have names.
         quiet: log nothing.
 
@@ -65,44 +78,89 @@ def load_coco(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
         UsageError: a file or a listed photo is missing, a file is invalid, or an annotation names an unknown image or
             category.
     """
-    for year in YEARS:
-        training = root / "annotations" / f"instances_train{year}.json"
-        if training.is_file():
-            held_out = training.with_name(f"instances_val{year}.json")
-            training_photos = _load_split(root, training, f"train{year}", quiet)
-            if not held_out.is_file():
-                return without_held_out(training_photos, held_out, quiet)
-            return Source(training_photos, _load_split(root, held_out, f"val{year}", quiet))
+    for training, *others in LAYOUTS:
+        if not (root / training[0]).is_file():
+            continue
+        photos = _load_split(root, *training, quiet)
+        held_out = next((other for other in others if (root / other[0]).is_file()), None)
+        if held_out is None:
+            return without_held_out(photos, root / others[0][0], quiet)
+        return Source(photos, _load_split(root, *held_out, quiet))
     raise UsageError(f"{root}: no annotations/instances_train2014.json in it; {EXPECTED}.")
 
 
-def _load_split(root: Path, path: Path, split: str, quiet: bool) -> PhotoSet:
+def _load_split(root: Path, file: str, split: str, quiet: bool) -> PhotoSet:
+    path = root / file
     content = _read(path)
-    category_names = {category.id: category.name for category in content.categories}
-    file_names = {image.id: name_within(image.file_name, path) for image in content.images}
+    image_ids = _parse_ids(path, "images", "id", content.images)
+    category_ids = _parse_ids(path, "categories", "id", content.categories)
+    file_names = {id: _file_name(image, path, id) for id, image in zip(image_ids, content.images, strict=True)}
     if len(set(file_names.values())) < len(content.images):
         raise UsageError(f"{path}: lists an image's id or file_name twice; expected each image once.")
-    labels: dict[int, set[str]] = {image: set() for image in file_names}
-    for number, annotation in enumerate(content.annotations):
-        for field, known in (("category_id", category_names), ("image_id", file_names)):
-            if (value := getattr(annotation, field)) not in known:
-                raise UsageError(
-                    f"{path}: annotation {number} has the {field} {value}, which is not among the {len(known):,} that "
-                    "the file lists; it is damaged or was edited: fetch it again."
-                )
-        labels[annotation.image_id].add(category_names[annotation.category_id])
+    categories = dict(zip(category_ids, content.categories, strict=True))
+    if len(categories) < len(content.categories):
+        raise UsageError(f"{path}: lists a category's id twice; expected each category once.")
+    parents = {category.supercategory for category in content.categories}
+    root_category = 0 if 0 in categories and categories[0].is_root(parents) else None
+    labels: dict[int | str, set[str]] = {image: set() for image in file_names}
+    of_category = _parse_ids(path, "annotations", "category_id", content.annotations, categories)
+    of_image = _parse_ids(path, "annotations", "image_id", content.annotations, file_names)
+    skipped: Counter[str] = Counter()
+    for category, image in zip(of_category, of_image, strict=True):
+        if category == root_category:
+            skipped["annotations of the root category"] += 1
+        else:
+            labels[image].add(categories[category].name)
     folder = first_folder(root, split, f"images/{split}")
-    found = find_photos(folder)
-    require_photos((name for id, name in file_names.items() if labels[id]), found, path, folder, f"{split}.zip")
-    by_name = sorted((name, id) for id, name in file_names.items())
-    photos = ((found.get(name, folder / name), labels[id]) for name, id in by_name)
-    return keep_labelled(f"MS-COCO {split}", photos, Counter(), quiet)
+    photos = FolderPhotos(folder, *(folder.with_name(name) for name in ("train2017", "val2017")), root)
+    by_name = sorted((name, id) for id, name in file_names.items() if labels[id])
+    found = require_photos({name: photos.find(name, path) for name, _ in by_name}, path, folder, f"{split}.zip")
+    skipped["photos without a label"] = len(file_names) - len(by_name)
+    return keep_labelled(f"MS-COCO {split}", ((found[name], labels[id]) for name, id in by_name), skipped, quiet)
+
+
+def _parse_ids(
+    path: Path, rows: str, field: str, values: Sequence[msgspec.Struct], known: Collection[int | str] | None = None
+) -> list[int | str]:
+    """A field of all rows as ids, which exporters write as 1, 1.0, "1" or any text; `known` are the valid ones."""
+    parse = functools.cache(_parse_id)
+    ids = []
+    for row, value in enumerate(values):
+        raw = bytes(getattr(value, field))
+        if (id := parse(raw)) is None:
+            found = raw[:40].decode(errors="replace")
+            raise UsageError(f"{path}: {rows}[{row}].{field} is {found}, not a whole number or text; {EXPECTED}.")
+        if known is not None and id not in known:
+            raise UsageError(
+                f"{path}: annotation {row} has the {field} {str(id)[:40]}, which is not among the {len(known):,} that "
+                "the file lists; it is damaged or was edited: fetch it again."
+            )
+        ids.append(id)
+    return ids
+
+
+def _parse_id(raw: bytes) -> int | str | None:
+    """An id; 1, 1.0, "1" and "01.0" are the same, None is no id."""
+    is_text = raw.startswith(b'"')
+    try:
+        text = msgspec.json.decode(raw, type=str) if is_text else raw.decode()
+    except ValueError:
+        return None
+    integer = INTEGER.fullmatch(text)
+    return int(integer[1]) if integer else text if is_text else None
+
+
+def _file_name(image: Image, path: Path, id: int | str) -> str:
+    name = image.file_name or (image.coco_url or "").rpartition("/")[2]
+    if not name:
+        raise UsageError(f"{path}: image {str(id)[:40]} has neither a file_name nor a coco_url; {EXPECTED}.")
+    return name
 
 
 def _read(path: Path) -> Instances:
     content = read_bytes(path, MAX_BYTES, EXPECTED)
     try:
-        return msgspec.json.decode(content, type=Instances)
+        return msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8), type=Instances)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}; {EXPECTED}.") from error
     except (ValueError, RecursionError) as error:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.graph.labels.sets import LabelSet
-from mlzsl.imaging.labelled_folder import name_within
+from mlzsl.imaging.labelled_folder import FolderPhotos, name_within
 from mlzsl.imaging.photoset import PhotoSet
-from mlzsl.train.datasets.source import Source, find_photos, first_folder, keep_labelled, read_lines
+from mlzsl.train.datasets.source import Source, first_folder, keep_labelled, read_lines
 
 SPLITS = ("Train", "Test")
 MAX_CONCEPTS = 10_000
@@ -47,7 +47,7 @@ def load_nuswide(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
         if "/" in name_within(concept, path):
             raise UsageError(f"{path}: {concept!r} is not the name of a concept; expected one per line.")
     folder = first_folder(root, "Flickr", "images", ".")
-    found = find_photos(folder)
+    found = FolderPhotos(folder)
     targets = _read_targets(root, concepts)
     return Source(*(_load_split(split, *targets[split], concepts, folder, found, quiet) for split in SPLITS))
 
@@ -58,18 +58,18 @@ def _load_split(
     targets: Bools,
     concepts: list[str],
     folder: Path,
-    found: dict[str, Path],
+    found: FolderPhotos,
     quiet: bool,
 ) -> PhotoSet:
     skipped: Counter[str] = Counter()
     photos: dict[Path, list[str]] = {}
     for name, row in zip(names, targets, strict=True):
-        if name not in found:
+        if (path := found.find(name, folder)) is None:
             skipped[f"of the list's photos not in {folder}"] += 1
-        elif found[name] in photos:
+        elif path in photos:
             skipped["photos listed before"] += 1
         else:
-            photos[found[name]] = [concepts[index] for index in np.flatnonzero(row)]
+            photos[path] = [concepts[index] for index in np.flatnonzero(row)]
     return keep_labelled(f"NUS-WIDE {split}", photos.items(), skipped, quiet)
 
 

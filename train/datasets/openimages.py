@@ -12,10 +12,11 @@ from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import log
-from mlzsl.cli.text import first_of
+from mlzsl.cli.text import first_of, label_key
 from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.imaging.labelled_folder import FolderPhotos
 from mlzsl.imaging.photoset import PhotoSet
-from mlzsl.train.datasets.source import Source, find_photos, first_folder, keep_labelled, without_held_out
+from mlzsl.train.datasets.source import Source, first_folder, keep_labelled, without_held_out
 
 MIN_CONFIDENCE = 0.5
 MAX_CLASSES = 100_000
@@ -46,13 +47,13 @@ def load_open_images(root: Path, labels: LabelSet, quiet: bool = False) -> Sourc
 
 def _read_classes(path: Path, labels: LabelSet, quiet: bool) -> dict[str, str | None]:
     """The label of each class id; None for classes outside the label set."""
-    label_of = {label.casefold(): label for label in labels.labels}
+    label_of = {label_key(label): label for label in labels.labels}
     classes: dict[str, str | None] = {}
     for number, row in _read_rows(path):
         if len(row) != 2 or len(classes) >= MAX_CLASSES:
             raise UsageError(f"{path}, line {number}: {len(row)} columns; expected a class's id and its name.")
         if row != ["LabelName", "DisplayName"]:
-            classes[row[0]] = label_of.get(row[1].strip().casefold())
+            classes[row[0]] = label_of.get(label_key(row[1]))
     missing = sorted(set(labels.labels) - {label for label in classes.values() if label})
     if len(missing) == len(labels):
         raise UsageError(f"{path}: no class has the name of a label of {labels.name}; choose other --labels.")
@@ -64,7 +65,7 @@ def _read_classes(path: Path, labels: LabelSet, quiet: bool) -> dict[str, str | 
 def _load_split(root: Path, split: str, classes: dict[str, str | None], quiet: bool) -> PhotoSet:
     path = _single_file(root, f"*{split}-annotations*imagelabels*.csv")
     folder = first_folder(root, split, f"images/{split}")
-    photos = {file.stem: file for file in find_photos(folder).values()}
+    photos = {file.stem: file for file in FolderPhotos(folder).paths.values()}
     labels: dict[str, set[str]] = {image: set() for image in photos}
     skipped: Counter[str] = Counter()
     rows = _read_rows(path)

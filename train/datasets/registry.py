@@ -21,19 +21,19 @@ class Format:
     Attributes:
         load: (folder, label set, quiet) -> photos.
         label_set: the format's own label set, or None if the user has to choose one.
-        landmark: a folder that only this format has, to recognize it by; "" for none.
+        landmarks: files or folders that only this format has, to recognize it by.
     """
 
     load: Callable[[Path, LabelSet, bool], Source]
     label_set: str | None
-    landmark: str = ""
+    landmarks: tuple[str, ...] = ()
 
 
 FORMATS = {
     "folder": Format(lambda root, _, quiet: Source(load_folder(root, quiet=quiet)), "coco80"),
-    "coco": Format(load_coco, "coco80", "annotations"),
-    "nuswide": Format(load_nuswide, "nuswide81", "ImageList"),
-    "voc": Format(load_voc, "voc20", "ImageSets"),
+    "coco": Format(load_coco, "coco80", ("annotations", "train/_annotations.coco.json")),
+    "nuswide": Format(load_nuswide, "nuswide81", ("ImageList",)),
+    "voc": Format(load_voc, "voc20", ("ImageSets", "VOC2007", "VOC2012", "VOCdevkit")),
     "openimages": Format(load_open_images, None),
 }
 
@@ -52,9 +52,9 @@ def parse_data(spec: str) -> tuple[str, Path]:
         raise UsageError(f"--data {spec}: {name!r} is not a format; expected one of {', '.join(FORMATS)}.")
     if not (root / LABELS).is_file():
         for other, format_ in FORMATS.items():
-            if format_.landmark and (root / format_.landmark).is_dir():
+            if found := next((name for name in format_.landmarks if (root / name).exists()), None):
                 raise UsageError(
-                    f"--data {spec}: no {LABELS} in it, but {format_.landmark}/; for the dataset in its own "
+                    f"--data {spec}: no {LABELS} in it, but {found}; for the dataset in its own "
                     f"format, use --data {other}:{spec}."
                 )
     return "folder", root

@@ -1,6 +1,5 @@
-"""What every loader returns, and what the loaders share: lists read with bounds, photos found below a folder."""
+"""What every loader returns, and what the loaders share: lists read with bounds, checks of listed photos."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.inputs import read_text
 from mlzsl.cli.progress import log
 from mlzsl.cli.text import first_of
-from mlzsl.imaging.decoding import is_image_name
 from mlzsl.imaging.photoset import PhotoSet
 
 HELD_OUT = 0.2
@@ -68,32 +66,21 @@ def read_lines(path: Path, expected: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
-def find_photos(folder: Path) -> dict[str, Path]:
-    """Find the image files below a folder, sorted by their POSIX path relative to it.
+def require_photos(photos: dict[str, Path | None], listed: Path, folder: Path, archive: str) -> dict[str, Path]:
+    """Check that the photos that a file lists were found, each under one name.
 
     Raises:
-        UsageError: no such folder, or no photo in it.
+        UsageError: some were not; the error names the first of them and the archive to unpack again.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; expected the photos of the dataset there.")
-    paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-    found = {path.relative_to(folder).as_posix(): path for path in paths if is_image_name(path)}
-    if not found:
-        raise UsageError(f"{folder}: no photos in this folder; expected the photos of the dataset there.")
-    return dict(sorted(found.items()))
-
-
-def require_photos(needed: Iterable[str], found: dict[str, Path], listed: Path, folder: Path, archive: str) -> None:
-    """Check that the photos that a file lists are in the folder.
-
-    Raises:
-        UsageError: some are not; the error names the first of them and the archive to unpack again.
-    """
-    if missing := sorted(name for name in needed if name not in found):
+    found = {name: path for name, path in photos.items() if path}
+    if missing := sorted(photos.keys() - found.keys()):
         raise UsageError(
             f"{listed}: {len(missing):,} of its photos are not in {folder}: {first_of(missing)}. "
             f"Unpack {archive} again."
         )
+    if len(set(found.values())) < len(found):
+        raise UsageError(f"{listed}: lists a photo twice in different spellings; expected each once.")
+    return found
 
 
 def keep_labelled(

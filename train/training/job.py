@@ -171,10 +171,8 @@ def labelled_photos(job: Job, labels: LabelSet, quiet: bool) -> Source:
         )
     else:
         source = load_data(job.data, labels, quiet)
-    for photos in (source.training, source.held_out):
-        if photos is not None:
-            check_labels(photos, labels.labels)
-    return source
+    held_out = source.held_out and check_labels(source.held_out, labels.labels)
+    return Source(check_labels(source.training, labels.labels), held_out)
 
 
 def job_backbone(job: Job, quiet: bool) -> Backbone:

@@ -1,11 +1,15 @@
 """Small datasets in the formats of their publishers, valid and invalid."""
 
 import json
+import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from mlzsl.cli.errors import UsageError
@@ -114,7 +118,13 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         (lambda c: c["images"][1].update(file_name="gone.jpg"), r"1 of its photos are not in .*train2014: gone\.jpg"),
         (lambda c: c["images"][0].update(file_name="../../etc/x.jpg"), "leads out of the folder"),
         (lambda c: c["images"][0].update(file_name="/etc/x.jpg"), "leads out of the folder"),
-        (lambda c: c["images"][0].update(id="9"), r"Expected `int`, got `str` - at `\$.images\[0\].id`"),
+        (lambda c: c["images"][0].update(id="9"), "an image's id or file_name twice"),
+        (lambda c: c["images"][0].update(id=9.5), r"json: images\[0\]\.id is 9\.5, not a whole number or text"),
+        (lambda c: c["annotations"][1].update(category_id=None), r"annotations\[1\]\.category_id is null, not a whole"),
+        (lambda c: c["annotations"][1].update(image_id=True), r"annotations\[1\]\.image_id is true, not a whole"),
+        (lambda c: c["categories"][1].update(id="18.0"), "a category's id twice"),
+        (lambda c: c["images"][1].pop("file_name"), "image 9 has neither a file_name nor a coco_url"),
+        (lambda c: c["images"][0].update(file_name="..\\..\\x.jpg"), "leads out of the folder"),
         (lambda c: c["images"][0].update(id=9), "an image's id or file_name twice"),
         (lambda c: c.pop("categories"), "required field `categories`"),
         (lambda c: c.update(images={"9": "a.jpg"}), r"Expected `array`, got `object` - at `\$.images`"),
@@ -125,6 +135,103 @@ def test_invalid_coco_annotations_are_refused(coco: Path, change: Callable[[Any]
     edit(coco / "annotations/instances_train2014.json", change)
     with pytest.raises(UsageError, match=sentence):
         load(f"coco:{coco}")
+
+
+def spellings(number: int) -> st.SearchStrategy[Any]:
+    """An integer as exporters write it."""
+    return st.sampled_from([number, float(number), str(number), f"{number}.0", f"{number:012d}", f" {number}"])
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_any_spelling_of_coco_ids_gives_the_labels_of_the_integers_or_a_refusal(
+    coco: Path, data: st.DataObject
+) -> None:
+    path = coco / "annotations/instances_train2014.json"
+    original = path.read_text()
+    expected = as_dict(load(f"coco:{coco}").training)
+    content = json.loads(original)
+    odd = st.one_of(st.none(), st.booleans(), st.floats(allow_nan=False), st.integers(), st.text(max_size=3))
+    is_odd = data.draw(st.booleans())
+    for field in ("images", "annotations", "categories"):
+        for row in content[field]:
+            for key in row.keys() & {"id", "image_id", "category_id"}:
+                row[key] = data.draw(spellings(row[key]))
+    if is_odd:
+        row = content["annotations"][data.draw(st.integers(0, 3))]
+        row[data.draw(st.sampled_from(["image_id", "category_id"]))] = data.draw(odd)
+    try:
+        path.write_text(json.dumps(content))
+        found = as_dict(load(f"coco:{coco}").training)
+        assert found == expected or is_odd
+        assert {label for labels in found.values() for label in labels} <= {"dog", "toothbrush", "bicycle"}
+    except UsageError as error:
+        assert is_odd, error  # noqa: PT017
+    finally:
+        path.write_text(original)
+
+
+def test_coco_ids_of_any_text(coco: Path) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        for image in content["images"]:
+            image["id"] = f"img-{image['id']}"
+        for annotation in content["annotations"]:
+            annotation["image_id"] = f"img-{annotation['image_id']}"
+
+    expected = as_dict(load(f"coco:{coco}").training)
+    edit(coco / "annotations/instances_train2014.json", rename)
+    assert as_dict(load(f"coco:{coco}").training) == expected
+
+
+def test_coco_names_are_found_in_any_spelling(coco: Path) -> None:
+    write_photos(coco / "train2014", "sub/" + unicodedata.normalize("NFD", "Zürich.jpg"), "linked.jpg")
+    (coco / "elsewhere").mkdir()
+    write_photos(coco / "elsewhere", "d.jpg")
+    (coco / "train2014/more").symlink_to("../elsewhere")
+    (coco / "train2014/again").symlink_to("../elsewhere")
+    names = {1: "sub\\Zürich.jpg", 2: "more/d.jpg", 3: "train2014/c.jpg"}
+    content = instances(names, [(1, 18), (2, 18), (3, 2)])
+    path = write(coco / "annotations/instances_train2014.json", "\ufeff" + json.dumps(content))
+    found = as_dict(load(f"coco:{coco}").training)
+    assert {unicodedata.normalize("NFC", name): labels for name, labels in found.items()} == {
+        "Zürich.jpg": {"dog"}, "d.jpg": {"dog"}, "c.jpg": {"bicycle"},
+    }  # fmt: skip
+    write(path, json.dumps(instances({1: "c.jpg", 2: "./c.jpg", 3: "more\\d.jpg", 4: "more/d.jpg"}, [(3, 2), (4, 2)])))
+    with pytest.raises(UsageError, match="twice"):
+        load(f"coco:{coco}")
+
+
+def test_lvis_names_photos_by_their_address(tmp_path: Path) -> None:
+    write_photos(tmp_path, "train2017/1.jpg", "val2017/2.jpg", "val2017/3.jpg")
+    for split, images in (("train", [1]), ("val", [2, 1])):
+        content = instances({}, [(image, 18) for image in images])
+        content["images"] = [
+            {"id": n, "coco_url": f"http://images.cocodataset.org/{'train' if n == 1 else 'val'}2017/{n}.jpg"}
+            for n in images
+        ]
+        write(tmp_path / f"annotations/lvis_v1_{split}.json", json.dumps(content))
+    source = load(f"coco:{tmp_path}")
+    assert as_dict(source.training) == {"1.jpg": {"dog"}}
+    assert as_dict(source.held_out) == {"1.jpg": {"dog"}, "2.jpg": {"dog"}}
+
+
+@pytest.mark.parametrize("held_out", ["test", "valid", ""])
+def test_roboflow_without_its_root_category(tmp_path: Path, held_out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in filter(None, ("train", held_out)):
+        write_photos(tmp_path / split, "a_jpg.rf.1.jpg", "b_jpg.rf.2.jpg")
+        content = instances({0: "a_jpg.rf.1.jpg", 1: "b_jpg.rf.2.jpg"}, [(0, 1), (1, 0), (1, 2)])
+        content["categories"] = [
+            {"id": 0, "name": "pets", "supercategory": "none"},
+            {"id": 1, "name": "dog", "supercategory": "pets"},
+            {"id": 2, "name": "cat", "supercategory": "pets"},
+        ]
+        write(tmp_path / split / "_annotations.coco.json", json.dumps(content))
+    source = load(f"coco:{tmp_path}")
+    assert as_dict(source.training) == {"a_jpg.rf.1.jpg": {"dog"}, "b_jpg.rf.2.jpg": {"cat"}}
+    assert (source.held_out is not None) == bool(held_out)
+    assert "1 annotations of the root category" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="use --data coco:"):
+        load(str(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["truncated", "[" * 100_000, "[]", "\x00"])
@@ -249,6 +356,21 @@ def test_voc_labels_are_those_of_the_classification_task(
     assert (
         "VOC2007 trainval: 1 photos; skipped: 1 labels of difficult instances only, 2 photos without a label" in logged
     )
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_voc2012_beside_or_instead_of_2007(voc: Path, beside: bool, tmp_path: Path) -> None:
+    root = tmp_path / "VOCdevkit"
+    write_photos(root / "VOC2012/JPEGImages", "2008_000002.jpg", "2008_000003.jpg")
+    write(root / "VOC2012/ImageSets/Main/trainval.txt", "2008_000002", "2008_000003")
+    write(root / "VOC2012/ImageSets/Main/test.txt", "2008_000001")
+    write(root / "VOC2012/ImageSets/Main/cat_trainval.txt", "2008_000002  1", "2008_000003 -1")
+    if not beside:
+        shutil.rmtree(root / "VOC2007")
+    source = load(f"voc:{tmp_path}")
+    assert as_dict(source.training) == {"2008_000002.jpg": {"cat"}} | ({"000007.jpg": {"dog", "car"}} if beside else {})
+    assert (source.held_out is not None) == beside
+    assert len(load(f"voc:{root / 'VOC2012'}").training) == 1
 
 
 @pytest.mark.parametrize(
