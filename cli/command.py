@@ -1,7 +1,6 @@
 """Commands and groups of commands: every error is one sentence on standard error and an exit code."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ import click
 from click.exceptions import NoArgsIsHelpError, NoSuchCommand
 
 from mlzsl.cli.errors import MlzslError
+from mlzsl.cli.streams import guard_standard_streams
 
 _Kind = TypeVar("_Kind", bound="Command")
 
@@ -20,8 +20,17 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True,
 class Command(click.Command):
     """A command, or with `Group` a group of commands, that reports its errors as `NAME: error: SENTENCE`.
 
-    A usage error (click's or ours) ends it with exit code 2, a failure with 1, an interrupt with 130.
+    A usage error (click's or ours) ends it with exit code 2, a failure with 1, an interrupt with 130. Standard output
+    that cannot be written is a failure; characters that its encoding lacks are escaped.
     """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        guard_standard_streams()
+        try:
+            return super().main(*args, **kwargs)
+        finally:
+            with _errors_reported(str(self.name)):
+                sys.stdout.flush()
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _errors_reported(str(self.name)):
@@ -104,7 +113,6 @@ def _errors_reported(name: str) -> Iterator[None]:
         print(f"{name}: interrupted.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
