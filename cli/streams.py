@@ -4,6 +4,7 @@ import io
 import os
 import select
 import sys
+from typing import Any
 
 from mlzsl.cli.errors import FailureError, reason_of
 
@@ -25,14 +26,20 @@ def guard_standard_streams() -> None:
             raw = getattr(stream.buffer, "raw", stream.buffer)  # without the buffer under `python -u`
             if type(raw) is io.FileIO and raw.fileno() in (OUTPUT, ERROR):
                 guarded = io.BufferedWriter(_Guarded(raw.fileno(), "w", closefd=False))
-                settings = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-                setattr(sys, name, io.TextIOWrapper(guarded, stream.encoding, stream.errors, **settings))
+                text = io.TextIOWrapper(
+                    guarded,
+                    stream.encoding,
+                    stream.errors,
+                    line_buffering=stream.line_buffering,
+                    write_through=stream.write_through,
+                )
+                setattr(sys, name, text)
 
 
 class _Guarded(io.FileIO):
-    def write(self, data: object) -> int:
+    def write(self, data: Any) -> int:
         try:
-            while (written := super().write(data)) is None:  # type: ignore[call-overload]
+            while (written := super().write(data)) is None:
                 select.select([], [self], [])  # it does not block, and is not ready
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # what is buffered cannot be written either
@@ -40,7 +47,7 @@ class _Guarded(io.FileIO):
                 raise
             if self.fileno() == OUTPUT:
                 raise FailureError(f"standard output: could not be written: {reason_of(error)}.") from error
-            return memoryview(data).nbytes  # type: ignore[arg-type]
+            return memoryview(data).nbytes
         return written
 
 
