@@ -1,6 +1,7 @@
 """Photo sets: photos with their labels, in a fixed order, as every dataset format provides them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -8,8 +9,8 @@ from typing import Self
 import numpy as np
 
 from mlzsl.cli.errors import UsageError, reason_of
-from mlzsl.cli.outputs import sha256_of_bytes
-from mlzsl.cli.text import label_key
+from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file
+from mlzsl.cli.text import label_key, plural
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,16 @@ class PhotoSet:
         return len(self.paths)
 
     def key(self) -> str:
-        """A hash of the files' names, sizes and modification times, in order.
+        """A hash of the photos' content, in order: it does not change with labels, names or times of modification.
 
-        It does not depend on the labels or the folder: cached features stay valid when labels are corrected or the
-        folder is moved.
+        What is computed from the pixels alone is reused for a renamed folder, and not for other photos of equal names,
+        sizes and times.
 
         Raises:
-            UsageError: a file is missing.
+            UsageError: a file cannot be read.
         """
-        return sha256_of_bytes(*(_file_key(path) for path in self.paths))
+        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+            return sha256_of_bytes(*pool.map(_content_key, self.paths))
 
     def spelled_as(self, known: Iterable[str]) -> Self:
         """The same photos, their labels spelled as those of `known` that have the same `label_key`."""
@@ -94,12 +96,11 @@ class PhotoSet:
 
     def _require(self, count: int) -> None:
         if len(self) < count:
-            raise UsageError(f"{self.name}: {len(self)} labelled photos cannot be split into {count} parts.")
+            raise UsageError(f"{self.name}: {plural(len(self), 'labelled photo')} cannot be split into {count} parts.")
 
 
-def _file_key(path: Path) -> bytes:
+def _content_key(path: Path) -> bytes:
     try:
-        status = path.stat()
+        return bytes.fromhex(sha256_of_file(path))
     except OSError as error:
         raise UsageError(f"{path}: the photo cannot be read ({reason_of(error)}).") from error
-    return f"{path.name}\n{status.st_size}\n{status.st_mtime_ns}".encode(errors="surrogateescape")

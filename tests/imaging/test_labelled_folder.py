@@ -1,6 +1,7 @@
 """A folder of photos and its labels.json become a photo set, or an error says what to correct."""
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,21 @@ def test_inconsistent_photo_sets_are_refused() -> None:
         PhotoSet((Path("a"), Path("b")), (frozenset(),), "x")
     with pytest.raises(ValueError, match="twice"):
         PhotoSet((Path("a"), Path("a")), (frozenset(), frozenset()), "x")
+
+
+def test_the_key_is_that_of_the_content_whatever_names_sizes_and_times_say(tmp_path: Path) -> None:
+    content = {"a.bmp": b"one", "b.bmp": b"two"}
+    keys = []
+    for name, swapped in (("first", False), ("second", True), ("renamed", False)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file, other in zip(content, reversed(content), strict=True):
+            path = folder / (file if name != "renamed" else f"new-{file}")
+            path.write_bytes(content[other if swapped else file])
+            os.utime(path, (0, 0))
+        keys.append(PhotoSet(tuple(sorted(folder.iterdir())), (frozenset(), frozenset()), name).key())
+    assert keys[0] != keys[1]
+    assert keys[0] == keys[2]
 
 
 def test_the_key_depends_on_the_files_and_not_on_the_labels(photos: Path) -> None:
