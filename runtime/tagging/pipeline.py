@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from mlzsl.cli.errors import FailureError
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
 from mlzsl.engines.engine import Engine, available_cpus
@@ -50,6 +51,9 @@ def tag_photos(
 
     Yields:
         One `Tagged` for each photo, in order. Closing the iterator early stops all threads.
+
+    Raises:
+        FailureError: the engine failed, or a score is NaN or infinite.
     """
     with contextlib.closing(_decoded(photos, engine.manifest, batch_size, threads)) as decoded:
         queue = _Queue(decoded, batch_size)
@@ -203,7 +207,16 @@ class _Queue:
             yield np.stack(self._images)
 
     def tagged(self, scores: Scores, engine: Engine, selection: Selection) -> Iterator[Tagged]:
-        """The photos of one batch, and the unreadable ones before and between them."""
+        """The photos of one batch, and the unreadable ones before and between them.
+
+        Raises:
+            FailureError: a score is NaN or infinite.
+        """
+        if not np.isfinite(scores).all():
+            raise FailureError(
+                f"a score is NaN or infinite on {engine.execution}; check the engine with mlzsl-verify, or run the model "
+                "in another precision."
+            )
         for row in scores:
             yield from self.leading_errors()
             yield Tagged(str(self._waiting.popleft()), select_tags(row, engine.manifest, selection))

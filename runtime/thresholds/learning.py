@@ -98,7 +98,7 @@ def learn_thresholds(
         quiet: show no progress.
 
     Raises:
-        FailureError: not one photo could be read, a score is NaN, or too few labels have enough photos to predict the
+        FailureError: not one photo could be read, a score is NaN or infinite, or too few labels have enough photos to predict the
             others from.
     """
     batches = ReadableBatches(photos.paths, engine.manifest, batch_size, threads)
@@ -110,8 +110,8 @@ def learn_thresholds(
     if not parts:
         raise FailureError(f"none of the {len(batches.unreadable)} photos could be read; no threshold was chosen.")
     scores = np.concatenate(parts)
-    if np.isnan(scores).any():
-        raise FailureError("a score is NaN; no threshold was chosen.")
+    if not np.isfinite(scores).all():
+        raise FailureError("a score is NaN or infinite; no threshold was chosen.")
     targets = np.delete(photos.targets, batches.unreadable, axis=0)
     labels = engine.manifest.labels
     return thresholds_from_scores(labels, scores, targets, goal, min_photos, len(batches.unreadable))

@@ -231,6 +231,21 @@ def test_a_backend_that_is_not_installed(here, monkeypatch):
     assert "OpenVINO is not installed; run `pip install 'mlzsl[cpu]'`" in refused(2, "images")
 
 
+@pytest.mark.parametrize("output", ["tags.jsonl", "-"])
+def test_scores_that_are_not_numbers_are_a_failure_and_never_tags(here, output):
+    model = onnx.load_from_string(network())
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
+    values = onnx.numpy_helper.to_array(weights).copy()
+    values[0, 2] = np.nan
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, "weights"))
+    write_tiny_model(here / "nan.onnx", model.SerializeToString())
+    result = CliRunner().invoke(main, ["images", "--engine", "nan.onnx", "-o", output, "--quiet"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("mlzsl-infer: error: a score is NaN or infinite on openvino")
+    assert result.stdout == ""
+    assert not (here / "tags.jsonl").exists()
+
+
 def test_no_readable_image_is_a_failure_and_errors_are_recorded(here):
     (here / "broken").mkdir()
     for name in ("x.jpg", "y.png"):
