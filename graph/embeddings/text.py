@@ -8,8 +8,11 @@ The file is in GloVe's format: a word and its numbers on each line, separated by
 of any size needs memory for the wanted words only.
 """
 
+import codecs
+import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ from mlzsl.graph.taxonomy import Taxonomy
 
 MAX_LINE = 2**20  # bytes; 300 numbers take 3,000
 DIMENSIONS = range(2, 2**16)
+NUMBERBATCH = b"/c/en/"
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ def read_vectors(path: str | Path, wanted: Collection[str]) -> WordVectors:
     """Read a file once, keep the vectors of the wanted words (in lower case) and check the format of every line.
 
     Case does not matter; of several spellings, the one in lower case is used, else the first. A header of two numbers,
-    as in word2vec's and fastText's files, is skipped.
+    as in word2vec's and fastText's files, is skipped, and so is the prefix of Numberbatch's words (`/c/en/dog`). A word
+    may be blank, as in fastText's files. Tabs separate like spaces, and a `.gz` file is unpacked while it is read.
 
     Raises:
         UsageError: the file is missing or empty, or a line is broken: too few or too many numbers, or a wanted word
@@ -161,15 +166,17 @@ def read_vectors(path: str | Path, wanted: Collection[str]) -> WordVectors:
     dimension = 0
     for number, line in _lines(Path(path)):
         digest.update(line)
-        text = line.strip(b" \r\n\t")
+        text = line.rstrip(b" \r\n\t").replace(b"\t", b" ")
+        if number == 1:
+            text = text.removeprefix(codecs.BOM_UTF8)
         if number == 1 and re.fullmatch(rb"\d+\s+\d+", text):
             continue
         where = f"{path}, line {number}"
         if not dimension:
             dimension = _dimension(text, where)
         word = _word(text, dimension, where)
-        key = word.lower()
-        if key in keys and (keys[key] not in vectors or word == key):
+        key = word.lower().strip().removeprefix(NUMBERBATCH)
+        if key in keys and (keys[key] not in vectors or word.endswith(key)):
             vectors[keys[key]] = _numbers(text, dimension, where)
     if not dimension:
         raise UsageError(f"{path}: has no word vectors; expected a word and its numbers on each line.")
@@ -178,14 +185,14 @@ def read_vectors(path: str | Path, wanted: Collection[str]) -> WordVectors:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        with open(path, "rb") as file:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
                 if len(line) == MAX_LINE:
                     raise UsageError(
                         f"{path}, line {number}: is over {MAX_LINE:,} bytes long; this is not a text file of vectors."
                     )
                 yield number, line
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(
             f"{path}: cannot be read ({reason_of(error)}); name a text file of word vectors, or `taxonomy`."
         ) from error

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.imaging.finding import find_images
-from mlzsl.runtime.io.parquet import read_column, read_column_names
+from mlzsl.runtime.io.parquet import read_column_names, read_photos
 from mlzsl.runtime.io.shards import SHARDS, photos_in_shard
 from mlzsl.runtime.tags import Photo
 
 PATH_COLUMN = "path"
 TABLES = (".csv", ".tsv", ".parquet")
+ARCHIVES = (".zip", ".7z", ".rar")
 COLUMNS_SHOWN = 8
 
 
@@ -47,9 +48,9 @@ def find_photos(
 ) -> Iterator[Photo]:
     """Find the photos of inputs, in order: those that `imaging.finding.find_images` finds, with two additions.
 
-    - A tar shard (`.tar`, `.tar.gz`, `.tgz`) gives the images in it, in their order, as `shard.tar/member`.
-    - A table (`.csv`, `.tsv`, `.parquet`) gives the files that its path column names, row by row; relative paths start
-      from the working directory.
+    - A tar shard (`.tar`, `.tar.gz`, `.tar.bz2`, `.tar.xz`) gives the images in it, in order, as `shard.tar/member`.
+    - A table (`.csv`, `.tsv`, `.parquet`) gives the files that its path column names, or the images that it holds, row
+      by row; relative paths start from the working directory.
 
     Args:
         inputs: files, folders, patterns, shards, tables, or `-`.
@@ -85,7 +86,9 @@ def holds_photos(path: str) -> bool:
 
 
 def _photos_at(path: str, path_column: str, skipped: Counter[str]) -> Iterator[Photo]:
-    if not holds_photos(path) or not os.path.isfile(path):  # opening a pipe may block
+    if path.lower().endswith(ARCHIVES):
+        yield Photo(path, problem="an archive of a kind that is not read; unpack it, or pack its photos as .tar")
+    elif not holds_photos(path) or not os.path.isfile(path):  # opening a pipe may block
         yield Photo(path)
     elif path.lower().endswith(SHARDS):
         yield from photos_in_shard(path, skipped)
@@ -115,12 +118,18 @@ def check_table(path: str, column: str) -> None:
 
 
 def photos_in_table(path: str, column: str) -> Iterator[Photo]:
-    """The photos that a table names, in its order; a row without a path, or a damaged table, gives a problem."""
+    """The photos that a table names or holds, in its order; an empty row, or a damaged table, gives a problem.
+
+    A photo whose bytes are in the table is recorded as `table.parquet/PATH`, or with its row where it has no path.
+    """
     row = 0
     try:
-        names = read_column(path, column) if path.lower().endswith(".parquet") else _csv_column(path, column)
-        for row, name in enumerate(names, start=1):
-            yield Photo(name) if name else Photo(path, problem=f"row {row:,} names no photo")
+        rows = read_photos(path, column) if path.lower().endswith(".parquet") else _csv_column(path, column)
+        for row, (name, content) in enumerate(rows, start=1):
+            if content is not None:
+                yield Photo(f"{path}/{name or f'row {row}'}", content)
+            else:
+                yield Photo(name) if name else Photo(path, problem=f"row {row:,} names no photo")
     except (OSError, ValueError, KeyError, csv.Error) as error:
         yield Photo(path, problem=f"the table cannot be read beyond row {row:,}: {reason_of(error)}")
 
@@ -130,7 +139,7 @@ def _csv_rows(path: str) -> Iterator[list[str]]:
         yield from csv.reader(file, delimiter="\t" if path.lower().endswith(".tsv") else ",")
 
 
-def _csv_column(path: str, column: str) -> Iterator[str | None]:
+def _csv_column(path: str, column: str) -> Iterator[tuple[str | None, None]]:
     rows = _csv_rows(path)
     index = next(rows, []).index(column)
-    return (row[index] if index < len(row) else None for row in rows if row)  # a blank line is no row
+    return ((row[index] if index < len(row) else None, None) for row in rows if row)  # a blank line is no row

@@ -8,7 +8,8 @@ from typing import Any
 
 from mlzsl.cli.optional import import_optional
 
-ROWS_READ = 4096
+ROWS_READ, IMAGES_READ = 4096, 64  # at once
+MAX_PATH = 4096  # bytes
 ROWS_WRITTEN = 50_000  # a row group
 
 
@@ -29,17 +30,30 @@ def read_column_names(path: str) -> list[str]:
     return names
 
 
-def read_column(path: str, column: str) -> Iterator[str | None]:
-    """A column's values as text, a row group at a time; None where a row has none."""
+def read_photos(path: str, column: str) -> Iterator[tuple[str | None, bytes | None]]:
+    """The paths and the image bytes in a column, row by row.
+
+    A value is a path (text, or bytes of at most `MAX_PATH` without a null byte), image bytes, or Hugging Face's struct
+    of `bytes` and `path`. What a row lacks is None.
+
+    Raises:
+        ValueError: the file is not Parquet, or the column is missing or holds neither.
+    """
     pyarrow = import_pyarrow(path)
     with pyarrow.parquet.ParquetFile(path) as file:
         if column not in file.schema_arrow.names:
             raise ValueError(f"there is no column {column}")
-        for batch in file.iter_batches(ROWS_READ, columns=[column]):
-            for value in batch.column(0).to_pylist():
-                if not isinstance(value, str | bytes | None):
-                    raise ValueError(f"the column {column} holds {type(value).__name__}, not text")
-                yield os.fsdecode(value) if value is not None else None
+        is_text = pyarrow.types.is_string(file.schema_arrow.field(column).type)
+        for batch in file.iter_batches(ROWS_READ if is_text else IMAGES_READ, columns=[column]):
+            for value in batch.column(batch.schema.names[0]).to_pylist():
+                if isinstance(value, dict) and value.keys() >= {"bytes", "path"}:
+                    yield value["path"], value["bytes"]
+                elif isinstance(value, bytes) and (b"\0" in value or len(value) > MAX_PATH):
+                    yield None, value
+                elif isinstance(value, str | bytes | None):
+                    yield (os.fsdecode(value) if value is not None else None), None
+                else:
+                    raise ValueError(f"the column {column} holds {type(value).__name__}, not paths or images")
 
 
 def write_rows(records: Iterable[dict[str, Any]], target: Path) -> None:

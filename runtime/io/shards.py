@@ -4,13 +4,15 @@ Shards are untrusted input, so reads are bounded: headers by `MAX_READ`, members
 no list of members is kept.
 """
 
+import bz2
 import contextlib
 import gzip
 import io
+import lzma
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, cast
 
 from mlzsl.cli.errors import reason_of
@@ -19,7 +21,13 @@ from mlzsl.imaging.decoding import MAX_BYTES
 from mlzsl.imaging.finding import shown_suffix
 from mlzsl.runtime.tags import Photo
 
-SHARDS = (".tar", ".tar.gz", ".tgz")
+OPENERS: dict[str, Callable[[str], Any]] = {
+    ".tar": io.FileIO,
+    **dict.fromkeys((".tar.gz", ".tgz"), gzip.GzipFile),
+    **dict.fromkeys((".tar.bz2", ".tbz2"), bz2.BZ2File),
+    **dict.fromkeys((".tar.xz", ".txz"), lzma.LZMAFile),
+}
+SHARDS = tuple(OPENERS)
 MAX_READ = 1 << 16  # bytes; tarfile reads a header of extended names whole, whatever size it states
 MAX_GLOBAL_HEADERS = 1000
 
@@ -31,7 +39,7 @@ def photos_in_shard(path: str, skipped: Counter[str]) -> Iterator[Photo]:
     """
     images = 0
     try:
-        raw = io.FileIO(path) if path.lower().endswith(".tar") else cast(io.RawIOBase, gzip.GzipFile(path))
+        raw = next(opener for suffix, opener in OPENERS.items() if path.lower().endswith(suffix))(path)
         with _Bounded(raw) as file, tarfile.open(fileobj=cast(IO[bytes], file), mode="r:") as shard:
             while (member := shard.next()) is not None:
                 cast(Any, shard).members = []  # tarfile would keep every member
@@ -102,13 +110,16 @@ def _photo(path: str, shard: tarfile.TarFile, member: tarfile.TarInfo) -> Photo:
 
 
 def _check_end(file: io.BufferedReader, offset: int) -> None:
-    """Distinguish the end of a shard from a damaged header, which ends tarfile's iteration too."""
+    """Distinguish the end of a shard from what ends tarfile's iteration too: damage, or another archive behind it."""
     file.seek(offset)
     block = file.read(tarfile.BLOCKSIZE)
     if not block:
         raise tarfile.ReadError("it ends without an end mark, as if cut short")
     if block.strip(b"\0"):
         raise tarfile.ReadError("a damaged header")
+    while block := file.read(MAX_READ):
+        if block.strip(b"\0"):
+            raise tarfile.ReadError("another archive follows its end mark; split them")
 
 
 class _Bounded(io.BufferedReader):

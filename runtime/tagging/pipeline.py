@@ -214,8 +214,8 @@ class _Queue:
         """
         if not np.isfinite(scores).all():
             raise FailureError(
-                f"a score is NaN or infinite on {engine.execution}; check the engine with mlzsl-verify, or run the model "
-                "in another precision."
+                f"a score is NaN or infinite on {engine.execution}; check the engine with mlzsl-verify, or run the "
+                "model in another precision."
             )
         for row in scores:
             yield from self.leading_errors()

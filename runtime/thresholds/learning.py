@@ -98,8 +98,8 @@ def learn_thresholds(
         quiet: show no progress.
 
     Raises:
-        FailureError: not one photo could be read, a score is NaN or infinite, or too few labels have enough photos to predict the
-            others from.
+        FailureError: not one photo could be read, a score is NaN or infinite, or too few labels have enough photos to
+            predict the others from.
     """
     batches = ReadableBatches(photos.paths, engine.manifest, batch_size, threads)
     parts = []

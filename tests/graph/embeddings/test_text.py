@@ -1,5 +1,6 @@
 """Embeddings from text files: exact look-ups, documented fallbacks, and never a random vector."""
 
+import gzip
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -92,6 +93,26 @@ def test_any_dimension_with_or_without_a_header(vectors: WriteVectors) -> None:
 def test_words_with_spaces_as_in_gloves_largest_file(vectors: WriteVectors) -> None:
     path = vectors({"dog": (1, 2), ". . .": (3, 4), "at name@domain.com": (5, 6), "cat": (7, 8)})
     assert embed(path, ("cat", "cat.n.01")).vectors.tolist() == [[7, 8]]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\xa0"])
+def test_a_word_may_be_blank_as_in_fasttexts_files(vectors: WriteVectors, blank: str) -> None:
+    path = vectors({"dog": (1, 2, 3), blank: (5, 5, 5), "cat": (4, 5, 6)}, header="3 3\n")
+    assert embed(path, ("dog", "dog.n.01"), ("cat", "cat.n.01")).vectors.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_files_as_they_are_published(vectors: WriteVectors, tmp_path: Path) -> None:
+    pairs = (("hot dog", "hot_dog.n.02"), ("cat", "cat.n.01"))
+    path = vectors({"/c/en/hot_dog": (1, 2), "/c/en/cat": (3, 4), "/c/de/hund": (5, 6)}, header="\ufeff3 2\n")
+    expected = [[1, 2], [3, 4]]
+    assert embed(path, *pairs).vectors.tolist() == expected
+    (tmp_path / "tabs.txt").write_text(path.read_text().replace(" ", "\t").replace("hot\tdog", "hot_dog"))
+    assert embed(tmp_path / "tabs.txt", *pairs).vectors.tolist() == expected
+    (tmp_path / "packed.vec.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert embed(tmp_path / "packed.vec.gz", *pairs).vectors.tolist() == expected
+    (tmp_path / "cut.vec.gz").write_bytes(gzip.compress(path.read_bytes())[:-9])
+    with pytest.raises(UsageError, match=r"cut\.vec\.gz: cannot be read"):
+        embed(tmp_path / "cut.vec.gz", *pairs)
 
 
 def test_the_file_is_read_once_for_all_sets(vectors: WriteVectors, monkeypatch: pytest.MonkeyPatch) -> None:

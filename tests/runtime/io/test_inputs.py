@@ -260,6 +260,42 @@ def test_a_table_gives_the_files_in_its_column(tmp_path, suffix, column):
         find_photos([path], path_column="file")
 
 
+def test_images_in_a_parquet_table_are_tagged(tmp_path, tiny_model):
+    images = [png(seed) for seed in range(3)]
+    path = tmp_path / "t.parquet"
+    structs = [{"bytes": images[0], "path": "a.png"}, {"bytes": images[1], "path": None}, {"bytes": None, "path": "c"}]
+    parquet.write_table(pyarrow.table({"jpg": images, "image": structs}), path)
+    assert list(find_photos([path], path_column="jpg")) == [
+        Photo(f"{path}/row {row}", content) for row, content in enumerate(images, start=1)
+    ]
+    assert list(find_photos([path], path_column="image")) == [
+        Photo(f"{path}/a.png", images[0]), Photo(f"{path}/row 2", images[1]), Photo("c"),
+    ]  # fmt: skip
+    with Tagger.open(tiny_model.path, threads=1) as tagger:
+        assert all(photo.tags for photo in tagger.tag(find_photos([path], path_column="jpg")))
+
+
+@pytest.mark.parametrize("suffix", ["tar.bz2", "tbz2", "tar.xz", "txz"])
+def test_compressed_shards_give_the_same_photos(tmp_path, suffix):
+    path = tmp_path / f"s.{suffix}"
+    path.write_bytes(shard({"1.jpg": b"one", "2.jpg": b"two"}, "w:bz2" if "b" in suffix else "w:xz"))
+    assert list(find_photos([path])) == [Photo(f"{path}/1.jpg", b"one"), Photo(f"{path}/2.jpg", b"two")]
+
+
+def test_nothing_behind_an_archives_end_is_left_out_in_silence(tmp_path):
+    path = tmp_path / "s.tar"
+    path.write_bytes(shard({"1.jpg": b"one"}) + shard({"2.jpg": b"two"}))
+    first, last = find_photos([path])
+    assert first == Photo(f"{path}/1.jpg", b"one")
+    assert "another archive follows its end mark" in last.problem
+
+
+def test_archives_that_are_not_read_are_called_archives(tmp_path):
+    (tmp_path / "photos.ZIP").write_bytes(b"PK")
+    (photo,) = find_photos([tmp_path / "photos.ZIP"])
+    assert photo.problem.startswith("an archive of a kind that is not read")
+
+
 def test_a_row_without_a_path_is_reported(tmp_path):
     (tmp_path / "a.csv").write_text("path,size\na.jpg,1\n,2\n\nb.jpg,3\n")
     found = list(find_photos([tmp_path / "a.csv"]))
@@ -287,4 +323,4 @@ def test_a_table_damaged_further_down_has_a_problem(tmp_path):
 def test_a_column_of_numbers_is_refused(tmp_path):
     parquet.write_table(pyarrow.table({"path": [1, 2]}), tmp_path / "a.parquet")
     (photo,) = find_photos([tmp_path / "a.parquet"])
-    assert "the column path holds int, not text" in photo.problem
+    assert "the column path holds int, not paths or images" in photo.problem
