@@ -90,8 +90,10 @@ def compare_accuracy(
         return AccuracyDrop(agreement, {})
     seen = np.array([label.seen for label in manifest.labels])
     before, after = evaluate(reference, targets, seen), evaluate(scores, targets, seen)
-    mAP = {part: (before[part].mAP, after[part].mAP) for part in ("seen", "unseen") if before[part].classes}
-    return AccuracyDrop(agreement, mAP)
+    return AccuracyDrop(
+        agreement,
+        {part: (before[part].mAP, after[part].mAP) for part in ("seen", "unseen") if before[part].classes},
+    )
 
 
 class Evaluator:

@@ -104,14 +104,13 @@ def calibrate(
     output = output or default_output(model, settings)
     check_settings(model, manifest, output, photos, settings, check, record)
     earlier = None if record is None else read_record(record)
-    network = load_network(model)
     sample = None
     if photos:
         count = settings.count if settings.precision in QUANTIZED else 0
         sample = sample_photos(
             photos, check, manifest, count, settings.check_count, settings.seed, settings.threads, quiet
         )
-    job = _Job(started, model, manifest, network, sample, settings, output, record, earlier, quiet)
+    job = _Job(started, model, manifest, load_network(model), sample, settings, output, record, earlier, quiet)
     return _quantize(job) if settings.precision in QUANTIZED else _convert(job)
 
 
@@ -137,8 +136,9 @@ class _Job:
         self, made: onnx.ModelProto, accuracy_drop: AccuracyDrop | None, record: Path | None = None
     ) -> Calibrated:
         sources = {} if record is None else {"calibration": sha256_of_file(record)}
-        target = self.settings.quantized_for
-        manifest = write_network(self.output, made, self.model, self.settings.precision, target, sources)
+        manifest = write_network(
+            self.output, made, self.model, self.settings.precision, self.settings.quantized_for, sources
+        )
         return Calibrated(self.output, manifest, time.perf_counter() - self.started, accuracy_drop, record)
 
 
@@ -164,8 +164,9 @@ def _quantize(job: _Job) -> Calibrated:
 
     weights: dict[str, Rounded] = {}
     if sample is not None and scheme.integer_weights:
-        largest = LARGEST[scheme.weights]
-        weights = gptq_weights(network, layers, scaled, largest, sample.calibration, settings.threads, job.quiet)
+        weights = gptq_weights(
+            network, layers, scaled, LARGEST[scheme.weights], sample.calibration, settings.threads, job.quiet
+        )
 
     def quantize(chosen: Sequence[str]) -> onnx.ModelProto:
         return insert_qdq(network, chosen, found.ranges, scheme, weights)
@@ -190,8 +191,9 @@ def _quantize(job: _Job) -> Calibrated:
     record = job.output.with_suffix(SUFFIX)
     write_record(record, found)
     kept, accuracy_drop = (candidates[-1].kept, candidates[-1].accuracy_drop) if candidates else ((), None)
-    written = job.write(mixed(kept), accuracy_drop, record)
-    return replace(written, layers=len(layers), candidates=candidates, ranked=ranked)
+    return replace(
+        job.write(mixed(kept), accuracy_drop, record), layers=len(layers), candidates=candidates, ranked=ranked
+    )
 
 
 def _ranges(job: _Job, layers: Sequence[str]) -> Record:

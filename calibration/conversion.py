@@ -125,9 +125,11 @@ def convert_precision(network: Network, precision: str, nodes: Collection[str]) 
 
 def _float32_tensors(network: Network) -> set[str]:
     inferred = onnx.shape_inference.infer_shapes(network.model, strict_mode=True).graph
-    values = [*inferred.value_info, *inferred.output, *inferred.input]
-    known = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
-    return known | {name for name, tensor in network.constants.items() if tensor.data_type == TensorProto.FLOAT}
+    return {
+        value.name
+        for value in [*inferred.value_info, *inferred.output, *inferred.input]
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+    } | {name for name, tensor in network.constants.items() if tensor.data_type == TensorProto.FLOAT}
 
 
 def _converted(network: Network, name: str, converted: str, dtype: np.dtype[np.generic]) -> onnx.TensorProto:

@@ -96,8 +96,9 @@ def rank_layers(
     with progress("ranking", len(layers), "layers", quiet) as bar:
         for layer in layers:
             scores = scores_of(open_network(quantize([layer]), threads=threads), few.batches())
-            sensitivity = float(np.abs(scores - reference).mean())
-            ranked.append(LayerSensitivity(layer, sensitivity, quantized_share(network, [layer])))
+            ranked.append(
+                LayerSensitivity(layer, float(np.abs(scores - reference).mean()), quantized_share(network, [layer]))
+            )
             bar.advance()
     return sorted(ranked, key=lambda entry: -entry.per_mac)
 

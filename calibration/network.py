@@ -67,8 +67,9 @@ def load_network(path: Path) -> Network:
     try:
         return Network(onnx.load(path, load_external_data=False))
     except Exception as error:  # protobuf's own errors have no common ancestor
-        message = f"{path}: cannot be parsed as ONNX ({reason_of(error)}); re-export it with mlzsl-export."
-        raise UsageError(message) from error
+        raise UsageError(
+            f"{path}: cannot be parsed as ONNX ({reason_of(error)}); re-export it with mlzsl-export."
+        ) from error
 
 
 def write_network(
@@ -111,8 +112,9 @@ def open_network(model: onnx.ModelProto, outputs: Sequence[str] = (), threads: i
         UsageError: ONNX Runtime is not installed.
         FailureError: it cannot load the network.
     """
-    missing = "calibration needs ONNX Runtime; run `pip install 'mlzsl[calibrate]'`."
-    onnxruntime = import_optional("onnxruntime", missing)
+    onnxruntime = import_optional(
+        "onnxruntime", "calibration needs ONNX Runtime; run `pip install 'mlzsl[calibrate]'`."
+    )
     fp8 = any(tensor.data_type == TensorProto.FLOAT8E4M3FN for tensor in model.graph.initializer)
     if outputs:
         extended = onnx.ModelProto()
@@ -142,10 +144,9 @@ def rebuilt(network: Network, nodes: Iterable[Node], constants: Iterable[onnx.Te
     model.CopyFrom(network.model)
     nodes = list(nodes)
     read = {name for node in nodes for name in node.input}
-    used = [tensor for tensor in constants if tensor.name in read]
     del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
     model.graph.node.extend(nodes)
-    model.graph.initializer.extend(used)
+    model.graph.initializer.extend(tensor for tensor in constants if tensor.name in read)
     return model
 
 

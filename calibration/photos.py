@@ -91,14 +91,12 @@ def sample_photos(
     Raises:
         UsageError: there are no photos, or no readable ones to calibrate or to measure on.
     """
-    preprocessing = Preprocessing.from_json(manifest.preprocessing)
     if check is None:
         found = others = _labelled(list(inputs), manifest, quiet)
+        count = min(count, max(1, int(len(found.paths) * LARGEST_SHARE)))
     else:
         found, others = _Listed(list(find_images(inputs)), None), _labelled([check], manifest, quiet)
-    if check is None:
-        count = min(count, max(1, int(len(found.paths) * LARGEST_SHARE)))
-    reader = _Reader(preprocessing, threads or available_cpus())
+    reader = _Reader(Preprocessing.from_json(manifest.preprocessing), threads or available_cpus())
     shuffled = found.shuffled(seed)
     calibration = reader.read(shuffled, count)
     measuring = reader.read(shuffled if check is None else others.shuffled(seed), check_count)

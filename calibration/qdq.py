@@ -123,11 +123,11 @@ def insert_qdq(
     parts: list[_Part] = [([], list(network.model.graph.initializer))]
     for node in network.nodes:
         if node.name in layers:
-            input_range = ranges[tensors[node.input[0]]]
-            parts += _convolution(network, node, input_range, scheme, weights.get(node.name))
+            parts += _convolution(network, node, ranges[tensors[node.input[0]]], scheme, weights.get(node.name))
         else:
             read = tensors if scheme.after_operators else {residuals.get(node.output[0], "")}
-            parts.append(([_reading(node, read)], []))
+            names = [dequantized(name) if name in read else name for name in node.input]
+            parts.append(([reading(node, names)], []))
         parts += [_pair(output, scales[output]) for output in node.output if output in scales]
     nodes, constants = zip(*parts, strict=True)
     return rebuilt(network, chain.from_iterable(nodes), chain.from_iterable(constants))
@@ -177,11 +177,6 @@ def dequantized(tensor: str) -> str:
     return f"{tensor}/dequantized"
 
 
-def _reading(node: Node, tensors: Collection[str]) -> Node:
-    """The node, reading `tensors` after their pairs."""
-    return reading(node, [dequantized(name) if name in tensors else name for name in node.input])
-
-
 def scaled_weights(
     network: Network, node: Node, input_range: Range, scheme: QDQScheme
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -211,8 +206,7 @@ def _convolution(
     scaled, scale = scaled_weights(network, node, input_range, scheme)
     if rounded is None and scheme.integer_weights:
         rounded = round_preserving_sums(scaled, LARGEST[scheme.weights])
-    weight_scale = _Scale(scale, 0, scheme.weights)
-    parts = [_constant(f"{node.name}/weight", scaled if rounded is None else rounded, weight_scale)]
+    parts = [_constant(f"{node.name}/weight", scaled if rounded is None else rounded, _Scale(scale, 0, scheme.weights))]
     reads = [dequantized(node.input[0]), dequantized(f"{node.name}/weight"), *biases]
     if biases and scheme.integer_bias:
         bias = network.array(biases[0]).astype(np.float64)

@@ -69,8 +69,7 @@ def collect_ranges(
         )
     bounds = np.maximum(-lows, highs)
     if method != "minmax":
-        counts = _count_magnitudes(run, bounds, batches, bar)
-        bounds *= [choose_bound(method, row) for row in counts]
+        bounds *= [choose_bound(method, row) for row in _count_magnitudes(run, bounds, batches, bar)]
     return {
         name: (float(max(low, -bound)), float(min(high, bound)))
         for name, low, high, bound in zip(tensors, lows, highs, bounds, strict=True)
@@ -108,8 +107,7 @@ def entropy_bound(counts: Counts) -> float:
     of a level are spread evenly over its non-empty bins. The divergence is Σ P log(P/Q).
     """
     candidates = range(LEVELS, BINS + 1, LEVELS // 8)
-    divergences = [_divergence(counts, bins) for bins in candidates]
-    return candidates[int(np.argmin(divergences))] / BINS
+    return min(candidates, key=lambda bins: _divergence(counts, bins)) / BINS
 
 
 def _divergence(counts: Counts, bins: int) -> float:
@@ -178,9 +176,10 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 def write_record(path: Path, record: Record) -> None:
     """Write a record atomically."""
-    text = json.dumps(msgspec.to_builtins(record), indent=1, allow_nan=False)
     with written_atomically(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(msgspec.to_builtins(record), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def read_record(path: Path) -> Record:

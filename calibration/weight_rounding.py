@@ -131,8 +131,7 @@ def input_hessians(
             values = dict(zip(tensors, run(images), strict=True))
             for node in nodes:
                 patches = _patches(network, node, values[node.input[0]], rng)  # patches, K
-                product = patches.T @ patches
-                hessians[node.name] = hessians[node.name] + product if node.name in hessians else product
+                hessians[node.name] = hessians.get(node.name, 0) + patches.T @ patches
             bar.advance(len(images))
     return hessians
 
