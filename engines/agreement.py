@@ -76,7 +76,8 @@ class Agreement:
         index = int(np.searchsorted(np.cumsum(self.histogram), rank))
         if math.isnan(self.largest) or index == BINS - 1:
             return self.largest
-        return min(self.largest, _upper_edge(index))
+        upper_edge = np.uint32((index + 1 + _LOWEST) << _SHIFT).view(np.float32)  # exclusive
+        return min(self.largest, float(upper_edge))
 
     @property
     def flips(self) -> Counts:
@@ -105,8 +106,7 @@ class Agreement:
 
     def worst_labels(self, count: int) -> list[int]:
         """Indices of the labels with most flipped decisions, ties by largest difference, worst first."""
-        worst = np.lexsort((-self.largest_of_label, -self.flips))
-        return [int(index) for index in worst[:count]]
+        return [int(index) for index in np.lexsort((-self.largest_of_label, -self.flips))[:count]]
 
     def to_json(self) -> dict[str, Any]:
         """The numbers over all labels; NaN, which JSON lacks, becomes None."""
@@ -178,8 +178,9 @@ def combined(parts: Iterable[Agreement]) -> Agreement:
 
 def decision_thresholds(manifest: Manifest) -> npt.NDArray[np.float32]:
     """The threshold of each label, 0.5 where the manifest has none; float32 [L]."""
-    own = [DECISION if label.threshold is None else label.threshold for label in manifest.labels]
-    return np.array(own, dtype=np.float32)
+    return np.array(
+        [DECISION if label.threshold is None else label.threshold for label in manifest.labels], dtype=np.float32
+    )
 
 
 def _sum(a: Agreement, b: Agreement) -> Agreement:
@@ -216,8 +217,3 @@ def _histogram(differences: Differences) -> Counts:
     """Histogram of non-negative differences by the upper bits of their float32; NaN falls into the last bin."""
     bins = differences.astype(np.float32).view(np.uint32).ravel().astype(np.int64) >> _SHIFT
     return np.bincount(np.clip(bins - _LOWEST, 0, BINS - 1), minlength=BINS).astype(np.int64)
-
-
-def _upper_edge(index: int) -> float:
-    """The upper bound, exclusive, of a bin."""
-    return float(np.uint32((index + 1 + _LOWEST) << _SHIFT).view(np.float32))

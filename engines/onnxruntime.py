@@ -77,8 +77,13 @@ def open_onnxruntime(
             f"{', '.join(session.get_providers())}); check the driver and the CUDA and cuDNN libraries."
         )
     check_signature(path, manifest, signature(_ports(session.get_inputs()), _ports(session.get_outputs())))
-    execution = ExecutionInfo("onnxruntime", onnxruntime.__version__, provider, device, precision)
-    return ONNXRuntimeEngine(manifest, execution, in_flight, session, library_errors(onnxruntime))
+    return ONNXRuntimeEngine(
+        manifest,
+        ExecutionInfo("onnxruntime", onnxruntime.__version__, provider, device, precision),
+        in_flight,
+        session,
+        library_errors(onnxruntime),
+    )
 
 
 def start_session(onnxruntime: Any, model: Path | bytes, threads: int, device: str = "cpu", fp8: bool = False) -> Any:
@@ -96,8 +101,9 @@ def start_session(onnxruntime: Any, model: Path | bytes, threads: int, device: s
     options.intra_op_num_threads = threads
     if fp8:  # ONNX Runtime 1.32 removes a Relu before an FP8 QuantizeLinear, as if FP8 had no negative values
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    providers = [(PROVIDER[device], PROVIDER_OPTIONS[device])]
-    return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    return onnxruntime.InferenceSession(
+        model, options, providers=[(PROVIDER[device], PROVIDER_OPTIONS[device])], enable_fallback=0
+    )
 
 
 class ONNXRuntimeEngine(Engine):

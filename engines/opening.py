@@ -63,11 +63,9 @@ def open_engine(
 
 
 def _precision_to_run(path: Path, manifest: Manifest, asked: str | None) -> str:
-    if asked is None or asked == manifest.precision:
-        return manifest.precision
-    if manifest.precision == "fp32" and asked in REDUCED_PRECISIONS:
-        return asked
     choices = [manifest.precision, *(REDUCED_PRECISIONS if manifest.precision == "fp32" else ())]
+    if asked is None or asked in choices:
+        return asked or manifest.precision
     raise UsageError(
         f"--precision {asked}: {path} is a file of precision {manifest.precision}, which runs in "
         f"{' or '.join(choices)}; leave the flag out."

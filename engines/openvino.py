@@ -149,11 +149,10 @@ def _ports(values: Any) -> list[Port]:
 
 def _computes_in(types: set[str], compiled: Any) -> bool:
     """Whether a layer with weights computes in one of some types, after the library's fusions."""
-    layers = (layer.get_rt_info() for layer in compiled.get_runtime_model().get_ops())
     return any(
-        str(layer["layerType"].value) in ("Convolution", "FullyConnected")
-        and str(layer["runtimePrecision"].value) in types
-        for layer in layers
+        str(info["layerType"].value) in ("Convolution", "FullyConnected")
+        and str(info["runtimePrecision"].value) in types
+        for info in (layer.get_rt_info() for layer in compiled.get_runtime_model().get_ops())
     )
 
 

@@ -1,7 +1,6 @@
 """The default tolerances of each precision: how far an engine's scores may be from its reference."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlzsl.cli.errors import UsageError
 
@@ -70,4 +69,4 @@ def tolerances_for(
         most = 100 if name in percentages else 1
         if not 0 <= value <= most:
             raise UsageError(f"a tolerance of {value:g} for {name.replace('_', ' ')}: expected 0 to {most}.")
-    return dataclasses.replace(TOLERANCES[precision], **asked)
+    return replace(TOLERANCES[precision], **asked)

@@ -112,11 +112,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
 
     def certificate_for(self, backend: str, provider: str, precision: str) -> Certificate | None:
         """The certificate of this network on an engine, None where there is none."""
-        engine = (backend, provider, precision)
-        return next(
-            (made for made in self.certificates if (made.network_sha256, made.engine) == (self.network_sha256, engine)),
-            None,
-        )
+        wanted = (self.network_sha256, (backend, provider, precision))
+        return next((made for made in self.certificates if (made.network_sha256, made.engine) == wanted), None)
 
     def certified(self, certificate: Certificate) -> "Manifest":
         """The manifest with a certificate, which replaces that of the same engine and those of other networks."""
@@ -147,6 +144,7 @@ def _upgrade(record: dict[str, Any], where: str) -> dict[str, Any]:
             f"`pip install --upgrade mlzsl`, or {REMEDY} of this version."
         )
     if type(version) is int and version == 1:
-        renamed = {"model" if name == "system" else name: value for name, value in record.items()}
-        return renamed | {"schema_version": SCHEMA_VERSION}
+        return {"model" if name == "system" else name: value for name, value in record.items()} | {
+            "schema_version": SCHEMA_VERSION
+        }
     return record

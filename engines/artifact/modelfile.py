@@ -291,8 +291,9 @@ def decode_golden(encoded: str | bytes, manifest: Manifest, where: str, remedy: 
     try:
         tensors = load_safetensors(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        reason = reason_of(error)
-        raise UsageError(f"{where}: its golden sample is not a safetensors file ({reason}); {remedy}.") from error
+        raise UsageError(
+            f"{where}: its golden sample is not a safetensors file ({reason_of(error)}); {remedy}."
+        ) from error
     size, labels = manifest.image_size, len(manifest.labels)
     expected = f"images uint8 [n, {size}, {size}, 3] and scores float32 [n, {labels}] in [0, 1]"
     found = ", ".join(f"{name} {tensor.dtype} {list(tensor.shape)}" for name, tensor in sorted(tensors.items()))

@@ -6,7 +6,8 @@ Source: https://protobuf.dev/programming-guides/encoding/
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4, groups, are deprecated
+VARINT, BYTES = 0, 2  # wire types; 3 and 4, groups, are deprecated
+FIXED_BYTES = {1: 8, 5: 4}  # sizes of the other wire types
 LONGEST_VARINT = 10
 
 
@@ -42,10 +43,8 @@ def fields_of(view: memoryview, start: int, end: int, most: int) -> Iterator[Fie
             raise MalformedError(f"byte {position} starts no field")
         if wire_type == VARINT:
             _, after = _varint(view, body, end)
-        elif wire_type == FIXED64:
-            after = body + 8
-        elif wire_type == FIXED32:
-            after = body + 4
+        elif wire_type in FIXED_BYTES:
+            after = body + FIXED_BYTES[wire_type]
         elif wire_type == BYTES:
             length, body = _varint(view, body, end)
             after = body + length

@@ -91,8 +91,8 @@ def build_plan(
     ports, plan = _compile(library, model, manifest, options, gpu, quiet)
     seconds = time.perf_counter() - started
     layers = inspect_plan(library, plan)
-    record = _record(library, options, model, gpu, layers)
-    return Build(output, write_plan(output, plan, manifest, record, golden), ports, layers, len(plan), seconds)
+    written = write_plan(output, plan, manifest, _record(library, options, model, gpu, layers), golden)
+    return Build(output, written, ports, layers, len(plan), seconds)
 
 
 def _compile(
@@ -108,7 +108,10 @@ def _compile(
     check_signature(model, manifest, ports)
     config = builder.create_builder_config()
     apply_options(library, config, options)
-    config.add_optimization_profile(_profile(builder, manifest.image_size, options))
+    profile = builder.create_optimization_profile()
+    batch, size = options.batch, manifest.image_size
+    profile.set_shape("images", *((count, size, size, 3) for count in (batch.min, batch.opt, batch.max)))
+    config.add_optimization_profile(profile)
     cache = TimingCache(library, config, options.timing_cache, gpu.name) if gpu else None
     with build_progress(library, config, quiet):
         plan = builder.build_serialized_network(network, config)
@@ -125,8 +128,7 @@ def _parse(library: Library, builder: Any, model: Path) -> Any:
     Raises:
         FailureError: the library does not support an operator; the sentence names the node.
     """
-    flag = library.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
-    network = builder.create_network(1 << int(flag))
+    network = builder.create_network(1 << int(library.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = library.module.OnnxParser(network, library.logger)
     if parser.parse(model.read_bytes()):
         return network
@@ -145,13 +147,6 @@ def _parser_reason(found: Any) -> str:
     lines = str(found.desc()).splitlines() if found else []
     relevant = [line for line in lines if line != "false" and not line.startswith("Invalid Node")]
     return clean_message(relevant[0]) if relevant else "has an operator that the library does not support"
-
-
-def _profile(builder: Any, size: int, options: BuildOptions) -> Any:
-    batch = options.batch
-    profile = builder.create_optimization_profile()
-    profile.set_shape("images", *((count, size, size, 3) for count in (batch.min, batch.opt, batch.max)))
-    return profile
 
 
 def _build_failure(library: Library, model: Path, options: BuildOptions) -> Exception:
@@ -238,9 +233,8 @@ def _monitor(library: Library, bar: Progress, interrupted: threading.Event) -> A
     def phase_finish(self: Any, phase: str) -> None:
         phases.pop()
 
-    calls = [initialize, phase_start, step_complete, phase_finish]
-    named = {call.__name__: call for call in calls} | {"__init__": initialize}
-    return type("Monitor", (kind,), named)()
+    methods = (phase_start, step_complete, phase_finish)
+    return type("Monitor", (kind,), {method.__name__: method for method in methods} | {"__init__": initialize})()
 
 
 @contextlib.contextmanager

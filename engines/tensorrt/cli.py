@@ -87,8 +87,9 @@ def main(
     """
     if quiet or as_json:
         refuse_unused("with --quiet" if quiet else "with --json, which lists every layer", "layers")
-    build_options = BuildOptions(batch=_profile(batch), hardware=hardware, **options)
-    build = build_plan(model, output, build_options, quiet=quiet or as_json)
+    build = build_plan(
+        model, output, BuildOptions(batch=_profile(batch), hardware=hardware, **options), quiet=quiet or as_json
+    )
     if as_json:
         click.echo(json.dumps(_as_json(build), indent=2))
     elif not quiet:

@@ -22,15 +22,14 @@ def check_version(plan: Path, record: BuildRecord, installed: str, platform: str
     Raises:
         UsageError: the plan was built for another version or platform.
     """
-    name = LIBRARIES[record.library]
     if record.platform != platform:
         raise UsageError(
             f"{plan}: was built on {record.platform}, and this is {platform}; plans are not portable, "
             f"{record.rebuild(plan)}."
         )
-    if installed == record.version:
-        return
-    if record.version_compatible and version_numbers(installed) >= version_numbers(record.version):
+    if installed == record.version or (
+        record.version_compatible and version_numbers(installed) >= version_numbers(record.version)
+    ):
         return
     hint = ""
     if record.library == "tensorrt":
@@ -40,7 +39,7 @@ def check_version(plan: Path, record: BuildRecord, installed: str, platform: str
             else " (later ones need --version-compatible)"
         )
     raise UsageError(
-        f"{plan}: was built with {name} {record.version}{hint}, and {installed} is installed; "
+        f"{plan}: was built with {LIBRARIES[record.library]} {record.version}{hint}, and {installed} is installed; "
         f"install that version, or {record.rebuild(plan)}."
     )
 

@@ -62,9 +62,8 @@ def open_plan(
     check_gpu(path, manifest.build, cuda.gpu, cuda_major(library))
     engine = load_plan(library, path, manifest, plan)
     check_signature(path, manifest.model, _signature(engine))
-    slots = _slots(library, engine, manifest, cuda, in_flight, graphs)
     execution = ExecutionInfo(library.key, library.version, "CUDA", cuda.gpu.name, manifest.model.precision)
-    return PlanEngine(manifest, execution, cuda, engine, slots)
+    return PlanEngine(manifest, execution, cuda, engine, _slots(library, engine, manifest, cuda, in_flight, graphs))
 
 
 class PlanEngine(Engine):

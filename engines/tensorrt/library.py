@@ -207,5 +207,4 @@ def _inspector_listing(library: Library, plan: bytes) -> str:
     engine = library.module.Runtime(library.logger).deserialize_cuda_engine(plan)
     if engine is None:
         raise FailureError(f"{library} cannot load the plan that it built: {library.messages.reason()}.")
-    form: Any = library.module.LayerInformationFormat.ONELINE
-    return str(engine.create_engine_inspector().get_engine_information(form))
+    return str(engine.create_engine_inspector().get_engine_information(library.module.LayerInformationFormat.ONELINE))

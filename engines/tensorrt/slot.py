@@ -61,8 +61,7 @@ class PlanSlot(Slot):
         """Queue a batch, uint8 [n, S, S, 3] with n up to the profile's maximum."""
         self._count = len(images)
         rows = max(self._count, self._batch.min)
-        shape = (rows, self._size, self._size, 3)
-        pixels = self._host_images.array[: rows * self._image_bytes].reshape(shape)
+        pixels = self._host_images.array[: rows * self._image_bytes].reshape(rows, self._size, self._size, 3)
         pixels[: self._count] = images
         pixels[self._count :] = 0  # padding up to the profile's minimum
         self._work(rows)()
@@ -81,10 +80,9 @@ class PlanSlot(Slot):
 
     def _work(self, rows: int) -> Callable[[], None]:
         """A function that queues a batch of `rows`: its graph, captured when the size comes a second time."""
-        if rows in self._graphs:
-            return self._graphs[rows]
-        if self._graphs_wanted and rows in self._seen and len(self._graphs) < MOST_GRAPHS:
+        if self._graphs_wanted and rows in self._seen - self._graphs.keys() and len(self._graphs) < MOST_GRAPHS:
             self._graphs[rows] = self._captured(rows)
+        if rows in self._graphs:
             return self._graphs[rows]
         self._seen.add(rows)
         self._bind(self._context, rows)
