@@ -1,8 +1,7 @@
 """The accuracy drop of a network of lower precision against fp32, on photos that do not calibrate."""
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from mlzsl.cli.progress import log, progress
 from mlzsl.engines.agreement import Agreement, compare, decision_thresholds
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Scores, read_manifest
-from mlzsl.engines.engine import Engine
 from mlzsl.engines.opening import open_engine
 from mlzsl.metrics.average_precision import evaluate
 
@@ -117,8 +115,7 @@ class Evaluator:
         """The accuracy drop of a network; logged as well, as a mixed-precision search takes minutes."""
         # ONNX Runtime's CPU provider has no kernels for bf16.
         if any(tensor.data_type == TensorProto.BFLOAT16 for tensor in made.graph.initializer):
-            with self._in_openvino(made) as engine:
-                scores = self._scored(self._settings.precision, lambda images: [engine.scores(images)])
+            scores = self._scored_by_openvino(made)
         else:
             scores = self._scored(self._settings.precision, open_network(made, threads=self._settings.threads))
         accuracy_drop = compare_accuracy(scores, self._reference, self._manifest, self._photos.targets)
@@ -138,8 +135,7 @@ class Evaluator:
         scores: Scores = np.concatenate(parts)
         return scores
 
-    @contextmanager
-    def _in_openvino(self, made: onnx.ModelProto) -> Iterator[Engine]:
+    def _scored_by_openvino(self, made: onnx.ModelProto) -> Scores:
         with tempfile.TemporaryDirectory(prefix="mlzsl-calibrate-") as folder:
             candidate = Path(folder) / "model.onnx"
             write_network(candidate, made, self._model, self._settings.precision, self._settings.quantized_for, {})
@@ -151,4 +147,4 @@ class Evaluator:
                     "Without --photos the file is written unmeasured."
                 ) from error
             with closing(engine):
-                yield engine
+                return self._scored(self._settings.precision, lambda images: [engine.scores(images)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mlzsl.cli.command import command
 from mlzsl.cli.options import FiniteFloat, json_option, model_file, quiet_option, refuse_unused
@@ -140,9 +140,12 @@ def _print(made: Calibrated) -> None:
             table.add_row(entry.layer, f"{entry.sensitivity:.1e}", f"{entry.share:.1%}")
         console.print(table)
     if made.candidates:
-        table = Table(title=f"{made.layers} layers", title_justify="left")
-        for heading in ("in float", "mAP lost, points", "top-k agreement", "MACs quantized", "estimated speedup"):
-            table.add_column(heading, justify="right")
+        headings = ("in float", "mAP lost, points", "top-k agreement", "MACs quantized", "estimated speedup")
+        table = Table(
+            *(Column(heading, justify="right") for heading in headings),
+            title=f"{made.layers} layers",
+            title_justify="left",
+        )
         for candidate in made.candidates:
             table.add_row(
                 str(len(candidate.kept)),

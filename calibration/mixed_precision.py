@@ -151,9 +151,9 @@ def quantized_share(network: Network, layers: Sequence[str]) -> float:
 
 def multiply_adds(network: Network) -> dict[str, int]:
     """Multiply-adds per image of every convolution with constant weights, by name."""
-    inferred = onnx.shape_inference.infer_shapes(network.model).graph
     shapes = {
-        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in inferred.value_info
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(network.model).graph.value_info
     }
     return {
         node.name: int(np.prod(shapes[node.output[0]][2:])) * int(np.prod(network.constants[node.input[1]].dims))

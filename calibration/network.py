@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,8 @@ def open_network(model: onnx.ModelProto, outputs: Sequence[str] = (), threads: i
     )
     fp8 = any(tensor.data_type == TensorProto.FLOAT8E4M3FN for tensor in model.graph.initializer)
     if outputs:
-        extended = onnx.ModelProto()
-        extended.CopyFrom(model)
-        extended.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
-        model = extended
+        model = deepcopy(model)
+        model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
     try:
         session = start_session(onnxruntime, model.SerializeToString(), threads or available_cpus(), fp8=fp8)
     except library_errors(onnxruntime) as error:
@@ -140,8 +139,7 @@ def rebuilt(network: Network, nodes: Iterable[Node], constants: Iterable[onnx.Te
 
     Recorded shapes and types of intermediate tensors are dropped, as they may have changed.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(network.model)
+    model = deepcopy(network.model)
     nodes = list(nodes)
     read = {name for node in nodes for name in node.input}
     del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
@@ -152,16 +150,14 @@ def rebuilt(network: Network, nodes: Iterable[Node], constants: Iterable[onnx.Te
 
 def reading(node: Node, names: Sequence[str]) -> Node:
     """A copy of a node with other inputs."""
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
+    copy = deepcopy(node)
     copy.input[:] = names
     return copy
 
 
 def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which every node has a unique name: its own, or that of its output where it is missing or shared."""
-    named = onnx.ModelProto()
-    named.CopyFrom(model)
+    named = deepcopy(model)
     known = Counter(node.name for node in named.graph.node)
     for node in named.graph.node:
         if not node.name or known[node.name] > 1:
