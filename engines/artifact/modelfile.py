@@ -148,9 +148,10 @@ def _write(path: Path, view: memoryview, spans: list[tuple[int, int]], manifest:
     """Write a network, a manifest with matching hashes, and an encoded golden sample."""
     text = manifest.to_json().encode()
     Manifest.from_json(text, os.fspath(path))
-    entries = [(MANIFEST, text), (CHECKSUM, hashlib.sha256(text).hexdigest().encode()), (GOLDEN, golden)]
+    checksum = hashlib.sha256(text).hexdigest().encode()
     appended = b"".join(
-        encode_field(METADATA_PROPS, encode_field(KEY, key) + encode_field(VALUE, value)) for key, value in entries
+        encode_field(METADATA_PROPS, encode_field(KEY, key) + encode_field(VALUE, value))
+        for key, value in ((MANIFEST, text), (CHECKSUM, checksum), (GOLDEN, golden))
     )
     size = sum(end - start for start, end in spans) + len(appended)
     if size > LARGEST_FILE:
@@ -194,10 +195,6 @@ class _TopLevel:
     field: Field
     key: bytes = b""
     value: tuple[int, int] = (0, 0)
-
-    @property
-    def is_ours(self) -> bool:
-        return self.key.startswith(OUR_PREFIX)
 
 
 def _top_level(view: memoryview, where: str) -> list[_TopLevel]:
@@ -265,7 +262,7 @@ def _entry(fields: list[_TopLevel], view: memoryview, key: bytes, where: str) ->
 
 def _spans_of_network(fields: list[_TopLevel]) -> list[tuple[int, int]]:
     """The spans of bytes outside our entries."""
-    return [(entry.field.start, entry.field.end) for entry in fields if not entry.is_ours]
+    return [(entry.field.start, entry.field.end) for entry in fields if not entry.key.startswith(OUR_PREFIX)]
 
 
 def _sha256_of(view: memoryview, spans: list[tuple[int, int]]) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -20,17 +19,6 @@ class Slot(Protocol):
 
     def finish(self) -> Scores:
         """Wait for the piece; float32 [n, L], owned by the caller."""
-
-
-@dataclass
-class _Batch:
-    """A running batch: the scores of its finished pieces, in order, and the number of unfinished ones."""
-
-    missing: int
-    parts: list[Scores] = field(default_factory=list)
-
-    def scores(self) -> Scores:
-        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
 
 def split(images: Images, most: int) -> Iterator[Images]:
@@ -56,31 +44,33 @@ def scored_in_order(
         FailureError: from `check` or a slot, after running pieces have finished.
     """
     idle = deque(slots)
-    running: deque[tuple[Slot, _Batch]] = deque()
-    pending: deque[_Batch] = deque()
+    running: deque[tuple[Slot, list[Scores]]] = deque()  # with the scores of its batch's finished pieces
+    pending: deque[tuple[int, list[Scores]]] = deque()  # batches: number of pieces, scores of the finished ones
 
     def finish_oldest() -> None:
-        slot, batch = running.popleft()
+        slot, parts = running.popleft()
         idle.append(slot)
-        batch.parts.append(slot.finish())
-        batch.missing -= 1
+        parts.append(slot.finish())
+
+    def finished() -> Iterator[Scores]:
+        while pending and len(pending[0][1]) == pending[0][0]:
+            _, parts = pending.popleft()
+            yield parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     try:
         for images in batches:
             pieces = list(split(check(images), most))
-            pending.append(_Batch(len(pieces)))
+            pending.append((len(pieces), []))
             for piece in pieces:
                 if not idle:
                     finish_oldest()
                 slot = idle.popleft()
                 slot.start(piece)
-                running.append((slot, pending[-1]))
-            while pending and not pending[0].missing:
-                yield pending.popleft().scores()
+                running.append((slot, pending[-1][1]))
+            yield from finished()
         while running:
             finish_oldest()
-            while pending and not pending[0].missing:
-                yield pending.popleft().scores()
+            yield from finished()
     finally:
         for slot, _ in running:
             with contextlib.suppress(FailureError):  # the first error has been raised already

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mlzsl.cli.errors import FailureError, UsageError
@@ -219,9 +218,6 @@ def _monitor(library: Library, bar: Progress, interrupted: threading.Event) -> A
     kind = library.module.IProgressMonitor
     phases = [""]  # nested, the innermost last
 
-    def initialize(self: Any) -> None:
-        kind.__init__(self)
-
     def phase_start(self: Any, phase: str, parent: str | None, steps: int) -> None:
         phases.append(phase.lower())
         bar.advance(0, phases[-1])
@@ -233,8 +229,13 @@ def _monitor(library: Library, bar: Progress, interrupted: threading.Event) -> A
     def phase_finish(self: Any, phase: str) -> None:
         phases.pop()
 
-    methods = (phase_start, step_complete, phase_finish)
-    return type("Monitor", (kind,), {method.__name__: method for method in methods} | {"__init__": initialize})()
+    methods = {
+        "__init__": lambda self: kind.__init__(self),
+        "phase_start": phase_start,
+        "step_complete": step_complete,
+        "phase_finish": phase_finish,
+    }
+    return type("Monitor", (kind,), methods)()
 
 
 @contextlib.contextmanager
@@ -244,10 +245,7 @@ def _interrupts(interrupted: threading.Event) -> Iterator[None]:
         yield
         return
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = signal.signal(signal.SIGINT, lambda number, frame: interrupted.set())
     try:
         yield
     finally:

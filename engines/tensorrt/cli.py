@@ -91,7 +91,17 @@ def main(
         model, output, BuildOptions(batch=_profile(batch), hardware=hardware, **options), quiet=quiet or as_json
     )
     if as_json:
-        click.echo(json.dumps(_as_json(build), indent=2))
+        report = {
+            "plan": str(build.path),
+            "manifest": str(manifest_path(build.path)),
+            "plan_bytes": build.plan_bytes,
+            "seconds": round(build.seconds, 3),
+            "ports": build.ports,
+            "precision": build.manifest.model.precision,
+            "build": msgspec.to_builtins(build.manifest.build),
+            "layers": [asdict(layer) for layer in build.layers],
+        }
+        click.echo(json.dumps(report, indent=2))
     elif not quiet:
         _print(build, layers)
 
@@ -105,19 +115,6 @@ def _profile(text: str) -> BatchProfile:
     if len(counts) not in (1, 3):
         raise UsageError(f"--batch {text}: expected three numbers MIN,OPT,MAX such as {DEFAULT_BATCH}, or one.")
     return BatchProfile(*(counts if len(counts) == 3 else (1, *counts * 2)))
-
-
-def _as_json(build: Build) -> dict[str, object]:
-    return {
-        "plan": str(build.path),
-        "manifest": str(manifest_path(build.path)),
-        "plan_bytes": build.plan_bytes,
-        "seconds": round(build.seconds, 3),
-        "ports": build.ports,
-        "precision": build.manifest.model.precision,
-        "build": msgspec.to_builtins(build.manifest.build),
-        "layers": [asdict(layer) for layer in build.layers],
-    }
 
 
 def _print(build: Build, layers: bool) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +101,6 @@ def apply_options(library: Library, config: Any, options: BuildOptions) -> None:
     config.clear_flag(flags.TF32)  # rounds a float32's 23 bits to 10, which an fp32 file does not mean
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # names the layers of the plan for inspection
 
-    def set_workspace(mib: int) -> object:
-        return config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, mib << 20)
-
     def set_hardware(hardware: str) -> None:
         config.hardware_compatibility_level = getattr(module.HardwareCompatibilityLevel, HARDWARE_LEVEL[hardware])
 
@@ -120,7 +116,12 @@ def apply_options(library: Library, config: Any, options: BuildOptions) -> None:
             DEFAULT_LEVEL,
             lambda level: setattr(config, "builder_optimization_level", level),
         ),
-        ("--workspace", options.workspace_mib, None, set_workspace),
+        (
+            "--workspace",
+            options.workspace_mib,
+            None,
+            lambda mib: config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, mib << 20),
+        ),
         (
             "--version-compatible",
             options.version_compatible,
@@ -133,14 +134,14 @@ def apply_options(library: Library, config: Any, options: BuildOptions) -> None:
     ]
     for flag, value, default, setter in setters:
         if value != default:
-            _set(library, flag, partial(setter, value))
+            _set(library, flag, value, setter)
 
 
-def _set(library: Library, flag: str, setter: Callable[[], object]) -> None:
+def _set(library: Library, flag: str, value: Any, setter: Callable[[Any], object]) -> None:
     """Apply one option; the libraries refuse an option by a log message, not by an exception."""
     errors, warnings = len(library.messages.errors), len(library.messages.warnings)
     try:
-        done = setter()
+        done = setter(value)
     except (AttributeError, TypeError) as error:
         raise UsageError(f"{flag}: {library} has no such option; leave it out.") from error
     reasons = library.messages.errors[errors:]
