@@ -132,8 +132,7 @@ class Evaluator:
             for images in self._photos.batches():
                 parts.append(run(images)[0])
                 bar.advance(len(images))
-        scores: Scores = np.concatenate(parts)
-        return scores
+        return np.concatenate(parts)
 
     def _scored_by_openvino(self, made: onnx.ModelProto) -> Scores:
         with tempfile.TemporaryDirectory(prefix="mlzsl-calibrate-") as folder:

@@ -50,8 +50,7 @@ class Network:
 
     def array(self, name: str) -> Array:
         """The value of an initializer."""
-        value: Array = numpy_helper.to_array(self.constants[name])
-        return value
+        return numpy_helper.to_array(self.constants[name])
 
     def past_relu(self, tensor: str) -> str:
         """The output of the Relu that is the tensor's only reader, else the tensor: what a fused kernel writes."""

@@ -130,8 +130,10 @@ class _Listed:
         return ((index, self.paths[index]) for index in order.tolist())
 
     def photos(self, decoded: list[tuple[int, Images]]) -> Photos:
-        targets = None if self.targets is None else self.targets[[index for index, _ in decoded]]
-        return Photos(np.array([image for _, image in decoded], dtype=np.uint8), targets)
+        return Photos(
+            np.array([image for _, image in decoded], dtype=np.uint8),
+            None if self.targets is None else self.targets[[index for index, _ in decoded]],
+        )
 
 
 def _labelled(inputs: list[str], manifest: Manifest, quiet: bool) -> _Listed:
