@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from mlzsl.train.backbones.backbone import DENSE
 from mlzsl.train.models.fitting import fit_logistic, fit_ridge
-from mlzsl.train.models.model import GraphTensors, LogitModel
+from mlzsl.train.models.model import GraphTensors, LogitModel, ModelConfig
 
 EXTERNAL_SHARPNESS = (10.0, 20.0, 30.0)  # k of e, q and u
 SEEN_SHARPNESS = (3.0, 10.0, 30.0)  # k of c
@@ -41,19 +41,15 @@ MAX_PAIRS = 2_000_000  # of photos and seen labels that w and v are fitted to
 
 
 @dataclass(frozen=True)
-class EvidenceConfig:
+class EvidenceConfig(ModelConfig):
     """Sizes of the fitted tensors.
 
     Attributes:
-        feature_dim: F, the width of x.
-        embedding_dim: d_s, the width of class embeddings.
         backbone_classes: C, the number of classes of q.
         seen_labels: S, the number of labels in training.
         penalty: L2, on the weights of standardized channels.
     """
 
-    feature_dim: int
-    embedding_dim: int
     backbone_classes: int
     seen_labels: int
     penalty: float = 0.01
@@ -95,8 +91,7 @@ class Evidence(LogitModel):
     own_weights: Tensor  # v, (3,)
 
     def __init__(self, config: EvidenceConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         S, C = config.seen_labels, config.backbone_classes
         buffers = {
             "seen_embeddings": torch.zeros(S, config.embedding_dim),
@@ -128,7 +123,8 @@ class Evidence(LogitModel):
         self.classifier_weight.copy_(ridge.weight / std)
         self.classifier_bias.copy_((ridge.bias - mean) / std)
 
-        photos = _evenly_spaced(len(features), MAX_PAIRS // graph.num_targets)
+        count = max(min(len(features), MAX_PAIRS // graph.num_targets), 1)
+        photos = torch.linspace(0, len(features) - 1, count).long()  # evenly spaced
         g = ((ridge.left_out - mean) / std).float()[photos]
         constants, labels = self.constants(graph), targets[photos].flatten()
         channels = self.channels(q[photos], external_probabilities[photos], g, graph, constants)
@@ -201,8 +197,3 @@ class Evidence(LogitModel):
 def propagated(probabilities: Tensor, similarity: Tensor) -> Tensor:
     """log Σ_e p_e similarity_e; p [B, N_a], similarity [N_a, K, N_t] -> [B, K, N_t]."""
     return torch.einsum("be,eky->bky", probabilities, similarity).clamp_min(SMALLEST_SUM).log()
-
-
-def _evenly_spaced(photos: int, most: int) -> Tensor:
-    """The indices of at most `most` photos, int64."""
-    return torch.linspace(0, photos - 1, max(min(photos, most), 1)).long()

@@ -7,38 +7,24 @@ it does not have, by the RankNet loss log(1 + exp(f(x)·s_n − f(x)·s_p)), a s
     x ── MLP ──► f(x) ── inner product with each s_y ── squash ──► scores
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from mlzsl.train.models.initialization import scale_features
-from mlzsl.train.models.model import GraphTensors, Model, Noise, standard_normal
-
-
-@dataclass(frozen=True)
-class Fast0TagConfig:
-    """Widths of the model.
-
-    Attributes:
-        feature_dim: F, the width of the backbone's features x; the hidden layers have 2 F and F / 2 units, as Zhang et
-            al. have 8,192 and 2,048 over 4,096 features.
-        embedding_dim: d_s, the width of class embeddings.
-    """
-
-    feature_dim: int
-    embedding_dim: int
+from mlzsl.train.models.model import GraphTensors, Model, ModelConfig, Noise, standard_normal
 
 
 class Fast0Tag(Model):
-    """Labels ranked along f(x); s_y is normalized."""
+    """Labels ranked along f(x); s_y is normalized.
+
+    The hidden layers have 2 F and F / 2 units, as Zhang et al. have 8,192 and 2,048 over 4,096 features.
+    """
 
     name = "Fast0Tag"
-    config_class = Fast0TagConfig
+    config_class = ModelConfig
 
-    def __init__(self, config: Fast0TagConfig) -> None:
-        super().__init__()
-        self.config = config
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         wide, narrow = 2 * config.feature_dim, max(config.feature_dim // 2, 1)
         self.first = nn.Linear(config.feature_dim, wide)
         self.second = nn.Linear(wide, narrow)

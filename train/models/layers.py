@@ -128,10 +128,6 @@ class RelationalGCN(LogitModel):
     """
 
     target_encoder: TargetEncoder
-    edge_weights: EdgeWeights
-    graph_layers: nn.ModuleList
-    classifier_hidden: nn.Linear
-    classifier_out: nn.Linear
 
     def add_graph_network(self, embedding_dim: int, hidden_dim: int, layers: int) -> None:
         """Create edge weights, graph layers and the final MLP with random parameters."""

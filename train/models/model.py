@@ -81,8 +81,7 @@ class GraphTensors:
 
 def graph_tensors(graph: ClassGraph) -> GraphTensors:
     """Convert a class graph to float32 tensors on the CPU."""
-    adjacency = torch.from_numpy(graph.adjacency).clone()
-    adjacency.fill_diagonal_(False)
+    adjacency = torch.from_numpy(graph.adjacency).clone().fill_diagonal_(False)
     return GraphTensors(
         embeddings=torch.from_numpy(graph.embeddings),
         edges=adjacency.nonzero().T.contiguous(),
@@ -105,6 +104,19 @@ def _is_a(synsets: tuple[str, ...]) -> Tensor:
     return torch.tensor(both_orders, dtype=torch.int64).reshape(-1, 2).T.contiguous()
 
 
+@dataclass(frozen=True)
+class ModelConfig:
+    """The widths that every trained model has.
+
+    Attributes:
+        feature_dim: F, the width of the backbone's features x.
+        embedding_dim: d_s, the width of class embeddings.
+    """
+
+    feature_dim: int
+    embedding_dim: int
+
+
 class Model(nn.Module, ABC):
     """Scores target labels from features x, external probabilities p^a and a class graph.
 
@@ -125,6 +137,10 @@ class Model(nn.Module, ABC):
     pooling: ClassVar[Pooling] = GAP
     config_class: ClassVar[type]
     config: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
 
     def require_external_classes(self, graph: GraphTensors) -> None:
         """Check that the graph has external classes, for a model that scores unseen labels by them alone.

@@ -12,22 +12,18 @@ from torch import Tensor
 
 from mlzsl.train.models.initialization import fit_edges_to_similarity, scale_embeddings, scale_features
 from mlzsl.train.models.layers import RelationalGCN, TargetEncoder
-from mlzsl.train.models.model import GraphTensors
+from mlzsl.train.models.model import GraphTensors, ModelConfig
 
 
 @dataclass(frozen=True)
-class RGCNConfig:
+class RGCNConfig(ModelConfig):
     """Widths of the model; the defaults are the paper's (section 4.1).
 
     Attributes:
-        feature_dim: F, the width of the backbone's features x.
-        embedding_dim: d_s, the width of class embeddings.
         hidden_dim: d_h, the width of node states and of every hidden layer.
         layers: the number of RGCN layers.
     """
 
-    feature_dim: int
-    embedding_dim: int
     hidden_dim: int = 256
     layers: int = 2
 
@@ -39,8 +35,7 @@ class RGCN(RelationalGCN):
     config_class = RGCNConfig
 
     def __init__(self, config: RGCNConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         d_h = config.hidden_dim
         self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
         self.add_graph_network(config.embedding_dim, config.hidden_dim, config.layers)

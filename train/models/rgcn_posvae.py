@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mlzsl.train.models.initialization import fit_edges_to_similarity, scale_embeddings, scale_features
 from mlzsl.train.models.layers import ConcatLinear, RelationalGCN, TargetEncoder
 from mlzsl.train.models.model import GraphTensors, Noise, standard_normal
+from mlzsl.train.models.rgcn import RGCNConfig
 
 EXTERNAL_SCORE_STD = 3.0  # of the projected e_y after initialization: several times that of the noise in h
 RELATIVE_STD = 0.025  # σ_e of the likelihood, relative to the standard deviation of e_y
@@ -22,23 +23,15 @@ LOG_SIGMA = -4.0  # of the initial posterior, which is narrow; the KL divergence
 
 
 @dataclass(frozen=True)
-class RGCNPosVAEConfig:
-    """Widths of the model; the defaults are the paper's (section 4.1).
+class RGCNPosVAEConfig(RGCNConfig):
+    """RGCN's widths, and the settings of the PosVAE.
 
     Attributes:
-        feature_dim: F, the width of the backbone's features x.
-        embedding_dim: d_s, the width of class embeddings.
-        hidden_dim: d_h, the width of node states and of every hidden layer.
-        layers: the number of RGCN layers.
-        vae_weight: λ in eq. 9.
+        vae_weight: λ in eq. 9; 1 in the paper (section 4.1).
         backbone_classes: C, the number of the backbone's classes.
         external_score_std: σ_e of the Gaussian likelihood of section 3.3, on e_y.
     """
 
-    feature_dim: int
-    embedding_dim: int
-    hidden_dim: int = 256
-    layers: int = 2
     vae_weight: float = 1.0
     backbone_classes: int = 1000
     external_score_std: float = 0.01
@@ -106,8 +99,7 @@ class RGCNPosVAE(RelationalGCN):
     config_class = RGCNPosVAEConfig
 
     def __init__(self, config: RGCNPosVAEConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         d_h = config.hidden_dim
         self.target_encoder = TargetEncoder(config.feature_dim, config.embedding_dim, d_h, d_h)
         self.posvae = PosVAE(config)

@@ -17,25 +17,21 @@ from torch import Tensor, nn
 
 from mlzsl.train.models.initialization import scale_embeddings, scale_features
 from mlzsl.train.models.layers import PairMLP, TargetEncoder
-from mlzsl.train.models.model import GraphTensors, LogitModel, Noise, standard_normal
+from mlzsl.train.models.model import GraphTensors, LogitModel, ModelConfig, Noise, standard_normal
 
 RELATIONS = ("negative", "positive", "super-subordinate")
 
 
 @dataclass(frozen=True)
-class SKGConfig:
+class SKGConfig(ModelConfig):
     """Widths and depth of the model.
 
     Attributes:
-        feature_dim: F, the width of the backbone's features x.
-        embedding_dim: d_s, the width of class embeddings.
         hidden_dim: d_h, the width of every hidden layer.
         belief_dim: d_b, the width of beliefs.
         steps: T, the number of propagation steps.
     """
 
-    feature_dim: int
-    embedding_dim: int
     hidden_dim: int = 256
     belief_dim: int = 32
     steps: int = 5
@@ -69,8 +65,7 @@ class SKG(LogitModel):
     config_class = SKGConfig
 
     def __init__(self, config: SKGConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         d_s, d_h, d_b = config.embedding_dim, config.hidden_dim, config.belief_dim
         self.first_belief = TargetEncoder(config.feature_dim, d_s, d_h, d_b)  # F_I
         self.relations = nn.ModuleList(PairMLP(d_s, d_h) for _ in RELATIONS)  # F_R: a_uv, how much v counts for u

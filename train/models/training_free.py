@@ -34,10 +34,6 @@ class TrainingFree(Model):
     learns = False
     config_class = TrainingFreeConfig
 
-    def __init__(self, config: TrainingFreeConfig) -> None:
-        super().__init__()
-        self.config = config
-
     def initialize(
         self, graph: GraphTensors, features: Tensor, external_probabilities: Tensor, targets: Tensor
     ) -> None:

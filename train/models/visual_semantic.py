@@ -6,37 +6,21 @@ al. 2020 (section 4.1, "Baselines") train it with binary cross-entropy on each c
     x ── linear ──► the space of S ── inner product with each s_y ── sigmoid ──► scores
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from mlzsl.train.models.initialization import scale_features
-from mlzsl.train.models.model import GraphTensors, LogitModel
-
-
-@dataclass(frozen=True)
-class VisualSemanticConfig:
-    """Widths of the model.
-
-    Attributes:
-        feature_dim: F, the width of the backbone's features x.
-        embedding_dim: d_s, the width of class embeddings.
-    """
-
-    feature_dim: int
-    embedding_dim: int
+from mlzsl.train.models.model import GraphTensors, LogitModel, ModelConfig
 
 
 class VisualSemantic(LogitModel):
     """A linear map into the semantic space; s_y is normalized, so that its length does not change the score."""
 
     name = "visual-semantic"
-    config_class = VisualSemanticConfig
+    config_class = ModelConfig
 
-    def __init__(self, config: VisualSemanticConfig) -> None:
-        super().__init__()
-        self.config = config
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.projection = nn.Linear(config.feature_dim, config.embedding_dim)
         self.offset = nn.Parameter(torch.zeros(1))  # b₀: how rare labels are on average
 
