@@ -39,14 +39,13 @@ class CostSheet:
         table = Table(title="Cost sheet", title_justify="left", show_header=False)
         nodes = self.labels + self.external_classes
         pairs = max(nodes * (nodes - 1) // 2, 1)
-        ratio = self.unfolded / self.folded
         rows = {
             "nodes": f"{nodes:,} ({self.labels:,} labels + {self.external_classes:,} external classes)",
             "edges": f"{self.edges:,} ({self.edges / pairs:.1%} of all pairs)",
             "nodes computed per layer": " → ".join(f"{count:,}" for count in self.computed_nodes),
             "backbone, multiply-adds per image": _millions(self.backbone),
             "unfolded head, multiply-adds per image": _millions(self.unfolded),
-            "folded head, multiply-adds per image": f"{_millions(self.folded)} (÷ {ratio:.1f})",
+            "folded head, multiply-adds per image": f"{_millions(self.folded)} (÷ {self.unfolded / self.folded:.1f})",
             "file size": f"{self.file_bytes / 1e6:.1f} MB",
             "largest score difference from PyTorch": f"{self.largest_difference:.1e}",
         }

@@ -1,6 +1,5 @@
 """Checkpoint + label set -> one checked model file."""
 
-import io
 import tempfile
 import time
 import warnings
@@ -84,8 +83,9 @@ def export_model(
         write_model_file(candidate, network, manifest, images, golden)
         difference = _check(candidate, images, golden)
     write_model_file(output, network, manifest, images, golden)
-    cost = _cost_sheet(checkpoint, graph, head, output, difference)
-    return Export(output, graph, cost, time.perf_counter() - started)
+    return Export(
+        output, graph, _cost_sheet(checkpoint, graph, head, output, difference), time.perf_counter() - started
+    )
 
 
 def to_onnx(network: nn.Module, size: int) -> bytes:
@@ -104,17 +104,14 @@ def to_onnx(network: nn.Module, size: int) -> bytes:
         )
     assert program is not None  # it is None only with a file name
     model = program.model_proto
-    for node in model.graph.node:
-        del node.metadata_props[:]  # stack traces with this machine's paths
+    graph = model.graph
+    values = [*graph.value_info, *graph.input, *graph.output, *graph.initializer]
+    for each in [model, graph, *graph.node, *values]:
+        del each.metadata_props[:]  # stack traces with this machine's paths
+    for node in graph.node:
         node.doc_string = ""
-    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
-        del value.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.metadata_props[:]
     onnx.checker.check_model(model, full_check=True)
-    buffer = io.BytesIO()
-    onnx.save_model(model, buffer)
-    return buffer.getvalue()
+    return model.SerializeToString()
 
 
 def _manifest(checkpoint: Checkpoint, path: Path, labels: LabelSet, graph: ClassGraph) -> Manifest:

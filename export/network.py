@@ -1,6 +1,7 @@
 """A network from uint8 images to scores, and what export changes in it: batch norms are folded into convolutions."""
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -37,13 +38,10 @@ def without_batch_norm(module: Backbone) -> Backbone:
     """
     folded = copy.deepcopy(module).eval()
     for parent in folded.modules():
-        previous: tuple[str, nn.Module] | None = None
-        for name, child in list(parent.named_children()):
-            if previous and isinstance(previous[1], nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
-                fused = fuse_conv_bn_eval(previous[1].double(), child.double())
-                setattr(parent, previous[0], fused.float())
-                setattr(parent, name, nn.Identity())
-            previous = (name, child)
+        for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv.double(), norm.double()).float())
+                setattr(parent, norm_name, nn.Identity())
     return folded
 
 
