@@ -113,8 +113,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
         raise UsageError(f"{path}: the model's tensors contain NaN or infinity; train again.")
-    model.eval()
-    return Checkpoint(model, backbone, header.labels, header.seen, header.embeddings, header.threshold, header.training)
+    return Checkpoint(
+        model.eval(), backbone, header.labels, header.seen, header.embeddings, header.threshold, header.training
+    )
 
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:

@@ -150,10 +150,9 @@ class Backbone(nn.Module):
             UsageError: an unknown architecture or pooling, a malformed configuration, or tensors that do not match.
         """
         read = convert_json(dict(config), BackboneConfig, "the backbone's configuration", "train again")
-        preprocessing = Preprocessing.from_json(read.preprocessing)
         tensors = {key.removeprefix("network."): tensor for key, tensor in state.items()}
         network = _network(_check_name(read.name), read.external, tensors, source="the backbone")
-        return cls(read.name, network, read.external, preprocessing, read.pooling)
+        return cls(read.name, network, read.external, Preprocessing.from_json(read.preprocessing), read.pooling)
 
 
 class Normalize(nn.Module):

@@ -78,8 +78,7 @@ def pretrain_small_backbone(cache: Path, config: PretrainingConfig | None = None
     config = config or PretrainingConfig()
     key = _key(config)
     path = cache / f"small-backbone-{key[:16]}.safetensors"
-    cached = load_cached(path, key)
-    if cached is not None:
+    if (cached := load_cached(path, key)) is not None:
         arrays, record = cached
         state = {name: torch.from_numpy(array) for name, array in arrays.items()}
         backbone, accuracy = Backbone.from_config(record["backbone"], state), float(record["accuracy"])
@@ -102,8 +101,7 @@ def external_label_set() -> LabelSet:
 
 
 def _pretrained(config: PretrainingConfig, quiet: bool) -> tuple[Backbone, float]:
-    total = config.tiles + config.held_out
-    log(f"generating {total} images of {len(external_classes())} external classes", quiet)
+    log(f"generating {config.tiles + config.held_out} images of {len(external_classes())} external classes", quiet)
     tiles, classes = map(torch.from_numpy, generate_single_objects(config.tiles, config.seed, config.tile))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -156,8 +154,7 @@ def _augment(tiles: Tensor, shift: int) -> Tensor:
     count, size = tiles.shape[:2]
     shifts = torch.randint(-shift, shift + 1, (2, count, 1))
     rows, columns = (torch.arange(size) + shifts).clamp(0, size - 1)  # (B, s) each
-    flipped = torch.rand(count, 1) < 0.5
-    columns = torch.where(flipped, columns.flip(1), columns)
+    columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
     return tiles[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 

@@ -64,13 +64,12 @@ def download_weights(name: str, quiet: bool = False) -> dict[str, Tensor]:
     """
     weights = HUB_WEIGHTS[name]
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(progress=not quiet, check_hash=True, weights_only=True)
+        return dict(weights.get_state_dict(progress=not quiet, check_hash=True, weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, http.client.HTTPException) as error:
         raise FailureError(
             f"{weights.url}: the weights of {name} could not be downloaded ({reason_of(error)}); "
             "download that file elsewhere and name it with --backbone-weights."
         ) from error
-    return state
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, title: str) -> None:

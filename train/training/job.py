@@ -17,7 +17,7 @@ from mlzsl.train.datasets.registry import default_labels, load_data
 from mlzsl.train.datasets.source import OWN_SPLIT, Source
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 from mlzsl.train.models.model import Model
-from mlzsl.train.models.registry import MODELS, create_model, find_model, settings_of
+from mlzsl.train.models.registry import create_model, find_model, settings_of
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData
 
@@ -97,21 +97,12 @@ def open_inputs(job: Job, quiet: bool = False) -> Inputs:
     Raises:
         UsageError: a name, flag or file of the job is invalid.
     """
-    labels = target_labels(job)
+    labels = load_label_set(job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data)))
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
     embeddings = open_embeddings(job.embeddings)
     check_inputs(job, labels, embeddings)
     return Inputs(labels, seen, embeddings, labelled_photos(job, labels, quiet))
-
-
-def target_labels(job: Job) -> LabelSet:
-    """Y: the label set that the job names, or the data's own.
-
-    Raises:
-        UsageError: an unknown label set, or data without one.
-    """
-    return load_label_set(job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data)))
 
 
 def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
@@ -188,28 +179,15 @@ def job_backbone(job: Job, quiet: bool) -> Backbone:
     return backbone.with_pooling(find_model(job.model).pooling)
 
 
-def model_settings(job: Job) -> dict[str, float]:
-    """The settings of the job's model that the job overrides.
-
-    Raises:
-        UsageError: an unknown model, or a setting that it does not have.
-    """
-    if job.model not in MODELS:
-        raise UsageError(f"--model {job.model}: expected one of {', '.join(MODELS)}.")
-    settings = {name: getattr(job, name) for name in SETTINGS if getattr(job, name) is not None}
-    if unknown := sorted(settings.keys() - settings_of(job.model)):
-        flags = ", ".join("--" + name.replace("_", "-") for name in unknown)
-        raise UsageError(f"{flags}: model {job.model} has no such setting; leave it out, or choose another --model.")
-    return settings
-
-
 def new_model(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> Model:
     """Create the job's model with random parameters drawn from its seed; `Model.initialize` then uses the data.
 
     Raises:
-        UsageError: an unknown model, or a setting that it does not have.
+        UsageError: an unknown model.
+        TypeError: a setting that the model does not have; `options.job_from_flags` refuses its flag.
     """
-    settings, model_class, classes = model_settings(job), find_model(job.model), len(backbone.external)
+    model_class, classes = find_model(job.model), len(backbone.external)
+    settings = {name: getattr(job, name) for name in SETTINGS if getattr(job, name) is not None}
     known = {
         "feature_dim": backbone.feature_dim,
         "embedding_dim": graph.embeddings.shape[1],

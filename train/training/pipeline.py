@@ -9,18 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import log
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.metrics.average_precision import Metrics, evaluate
 from mlzsl.metrics.top_k import evaluate_top_k
-from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.extraction.features import Features, extract
 from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
+from mlzsl.train.models.registry import MODELS
 from mlzsl.train.training.devices import check_precision, device_name, open_device
 from mlzsl.train.training.distributed import SINGLE_PROCESS, Processes
-from mlzsl.train.training.job import Inputs, Job, job_backbone, model_settings, new_model, open_inputs
+from mlzsl.train.training.job import Job, job_backbone, new_model, open_inputs
 from mlzsl.train.training.trainer import TrainingData, train
 
 
@@ -55,16 +56,40 @@ def run(job: Job, quiet: bool = False, processes: Processes = SINGLE_PROCESS) ->
     started = time.perf_counter()
     quiet = quiet or not processes.is_main
     with processes.barrier():
-        model_settings(job)  # typing errors are reported first
+        if job.model not in MODELS:  # typing errors are reported first
+            raise UsageError(f"--model {job.model}: expected one of {', '.join(MODELS)}.")
         device = open_device(job.device, processes.local_rank)
         check_precision(job.training.precision, device)
     with processes.barrier(main_first=True):
-        ready = _prepare(job, quiet)
-    model = ready.model.to(device)
+        inputs = open_inputs(job, quiet)
+        training_photos, held_out_photos = inputs.photos.split(job.held_out, job.training.seed)
+        backbone = job_backbone(job, quiet)
+        graph = build_class_graph(
+            inputs.labels, inputs.seen, backbone.external, inputs.embeddings, threshold=job.threshold
+        )
+        log(
+            f"class graph: {int(graph.seen.sum())} seen + {int((~graph.seen).sum())} unseen labels, "
+            f"{len(graph.externals)} external classes, {graph.edges:,} edges at WUP > {graph.threshold}",
+            quiet,
+        )
+        for sentence in graph.fallbacks():
+            log(f"note: {sentence}", quiet)
+        training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
+        held_out = extract(backbone, held_out_photos, job.cache, quiet=quiet)
+        data = training_data(graph.training(), training_photos, training_features)
+        if without := len(training_photos) - len(data.features):
+            log(
+                f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out",
+                quiet,
+            )
+        model = new_model(job, backbone, graph, data)
+        if not (job.resume and model.learns):  # parameters are read from the training state
+            model.initialize(graph_tensors(graph.training()), data.features, data.external_probabilities, data.targets)
+        targets = target_matrix(graph, held_out_photos)
     history = train(
-        model,
-        graph_tensors(ready.graph.training()).to(device),
-        ready.data.to(device),
+        model.to(device),
+        graph_tensors(graph.training()).to(device),
+        data.to(device),
         job.training,
         state_path=job.output.with_name(job.output.stem + ".training.safetensors"),
         resume=job.resume,
@@ -72,15 +97,14 @@ def run(job: Job, quiet: bool = False, processes: Processes = SINGLE_PROCESS) ->
         processes=processes,
     )
     seconds = time.perf_counter() - started
-    scores = score(model, graph_tensors(ready.graph).to(device), ready.held_out)
-    targets, seen, inputs = ready.targets, ready.graph.seen, ready.inputs
-    metrics, top = evaluate(scores, targets, seen), evaluate_top_k(scores, targets, seen)
+    scores = score(model, graph_tensors(graph).to(device), held_out)
+    metrics, top = evaluate(scores, targets, graph.seen), evaluate_top_k(scores, targets, graph.seen)
     record = {
         "data": {
             "name": job.data,
             "labels": inputs.labels.name,
-            "training_photos": ready.training_photos,
-            "trained_on": len(ready.data.features),  # those with a seen label
+            "training_photos": len(training_photos),
+            "trained_on": len(data.features),  # those with a seen label
             "held_out": len(scores),
         },
         "settings": asdict(job.training),
@@ -95,58 +119,9 @@ def run(job: Job, quiet: bool = False, processes: Processes = SINGLE_PROCESS) ->
     with processes.barrier():
         if processes.is_main:
             source = inputs.embeddings.source
-            checkpoint = Checkpoint(model, ready.backbone, inputs.labels, inputs.seen, source, job.threshold, record)
+            checkpoint = Checkpoint(model, backbone, inputs.labels, inputs.seen, source, job.threshold, record)
             save_checkpoint(job.output, checkpoint)
     return TrainingResult(job.output, metrics, record)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """All that a training needs, on the CPU.
-
-    Attributes:
-        inputs: labels, embeddings and photos.
-        backbone: the frozen feature extractor.
-        graph: of seen, unseen and external classes.
-        training_photos: their number, including those without a seen label.
-        data: the photos with a seen label.
-        model: after `initialize`.
-        held_out: the features of the photos to evaluate on.
-        targets: of these, bool [m, N_t].
-    """
-
-    inputs: Inputs
-    backbone: Backbone
-    graph: ClassGraph
-    training_photos: int
-    data: TrainingData
-    model: Model
-    held_out: Features
-    targets: npt.NDArray[np.bool_]
-
-
-def _prepare(job: Job, quiet: bool) -> _Prepared:
-    inputs = open_inputs(job, quiet)
-    training_photos, held_out_photos = inputs.photos.split(job.held_out, job.training.seed)
-    backbone = job_backbone(job, quiet)
-    graph = build_class_graph(inputs.labels, inputs.seen, backbone.external, inputs.embeddings, threshold=job.threshold)
-    log(
-        f"class graph: {int(graph.seen.sum())} seen + {int((~graph.seen).sum())} unseen labels, "
-        f"{len(graph.externals)} external classes, {graph.edges:,} edges at WUP > {graph.threshold}",
-        quiet,
-    )
-    for sentence in graph.fallbacks():
-        log(f"note: {sentence}", quiet)
-    training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
-    held_out = extract(backbone, held_out_photos, job.cache, quiet=quiet)
-    data = training_data(graph.training(), training_photos, training_features)
-    if without := len(training_photos) - len(data.features):
-        log(f"{without:,} of {len(training_photos):,} training photos have unseen labels only and are left out", quiet)
-    model = new_model(job, backbone, graph, data)
-    if not (job.resume and model.learns):  # parameters are read from the training state
-        model.initialize(graph_tensors(graph.training()), data.features, data.external_probabilities, data.targets)
-    targets = target_matrix(graph, held_out_photos)
-    return _Prepared(inputs, backbone, graph, len(training_photos), data, model, held_out, targets)
 
 
 def training_data(graph: ClassGraph, photos: PhotoSet, features: Features) -> TrainingData:

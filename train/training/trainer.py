@@ -129,11 +129,8 @@ def train(
                 f"--batch-size {config.batch_size}: fewer photos than the {processes.count} processes that share them; "
                 "choose a larger one, or start fewer processes."
             )
-    trainer = Trainer(model, graph, data, config, processes)
-    history: list[dict[str, float]] = []
-    with processes.barrier():
-        if resume:
-            history = trainer.load_state(state_path)
+        trainer = Trainer(model, graph, data, config, processes)
+        history = trainer.load_state(state_path) if resume else []
     processes.broadcast(model)
     steps = -(-len(data.features) // config.batch_size)
     model.train()
@@ -150,9 +147,8 @@ def train(
             means = {name: total / len(data.features) for name, total in sums.items()}
             with processes.barrier():
                 _check_finite(means, epoch, config)
-            history.append(means | {"learning_rate": trainer.optimizer.param_groups[0]["lr"]})
-            trainer.plateau.step(means["loss"])
-            with processes.barrier():
+                history.append(means | {"learning_rate": trainer.optimizer.param_groups[0]["lr"]})
+                trainer.plateau.step(means["loss"])
                 if state_path is not None and processes.is_main:
                     trainer.save_state(state_path, history)
     model.eval()
@@ -275,10 +271,9 @@ class Trainer:
         The kind of device is included, as each draws other noise; the number of processes is not, as it changes
         rounding only. Names are those of mlzsl 0.1, whose runs resume.
         """
-        config = {NAMES_IN_0_1.get(name, name): value for name, value in config_of(self.model).items()}
         settings = {
             "system": self.model.name,
-            "model": config,
+            "model": {NAMES_IN_0_1.get(name, name): value for name, value in config_of(self.model).items()},
             "training": asdict(self.config) | {"epochs": None},
             "device": self.device.type,
         }
