@@ -5,16 +5,18 @@ from typing import Any
 
 from mlzsl.cli.errors import UsageError
 
+OURS = "mlzsl"
+
 
 def import_optional(name: str, missing: str) -> Any:
-    """Import a module of an optional dependency, such as "openvino" or "pyarrow.parquet".
+    """Import a module of an optional dependency, such as "openvino", or one of ours that needs some.
 
     Raises:
-        UsageError: the dependency is not installed; the sentence is `missing`, which names the extra to install.
+        UsageError: a dependency is not installed; the sentence is `missing`, which names the extra to install.
     """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != name.partition(".")[0]:
+        if (error.name or OURS).partition(".")[0] == OURS:
             raise
         raise UsageError(missing) from error

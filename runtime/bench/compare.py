@@ -5,7 +5,6 @@ checkpoint is named.
 """
 
 import collections
-import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -305,8 +304,8 @@ def _openvino(name: str, comparison: Comparison) -> Baseline:
 def _pytorch(name: str, opener: str, comparison: Comparison) -> Baseline:
     if comparison.checkpoint is None:
         raise UsageError(f"no checkpoint is named; name that of {comparison.models[0]} with --checkpoint.")
-    import_optional("torch", "torch is not installed; run `pip install 'mlzsl[train]'`.")
-    baseline = importlib.import_module("mlzsl.export.baseline")
+    missing = "the extra train is not installed or lacks a package; run `pip install 'mlzsl[train]'`."
+    baseline = import_optional("mlzsl.export.baseline", missing)
     manifest = first_manifest(comparison)
     opened = getattr(baseline, opener)(
         comparison.checkpoint,

@@ -1,7 +1,6 @@
 """The reference of an engine on photos: the PyTorch model of a checkpoint, or the fp32 model file."""
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +74,11 @@ def open_reference(
             yield Reference(description, engine.manifest.network_sha256, lambda images: engine.run(images))
         return
     sha256 = check_checkpoint("--against", against, model, manifest)
-    import_optional(
-        "torch",
-        "--against: torch is not installed, and comparing with PyTorch needs it; run `pip install 'mlzsl[train]'`, or "
-        "name the fp32 .onnx file.",
-    )
-    scores = importlib.import_module("mlzsl.export.reference").reference_scores
+    scores = import_optional(
+        "mlzsl.export.reference",
+        f"--against {against}: comparing with PyTorch needs the extra train, which is not installed or lacks a "
+        "package; run `pip install 'mlzsl[train]'`, or name the fp32 .onnx file.",
+    ).reference_scores
     yield Reference(f"PyTorch, {against}", sha256, lambda images: scores(against, manifest, images, embeddings))
 
 

@@ -167,13 +167,15 @@ def test_usage_errors_are_one_sentence_and_exit_code_2(here, pytorch, arguments,
     assert result.stderr.startswith("mlzsl-verify: error: ")
 
 
-def test_without_pytorch_the_extra_is_named(here, monkeypatch):
-    for name in [name for name in sys.modules if name.split(".")[0] == "torch" or name.startswith("mlzsl.export")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torch", None)
+@pytest.mark.parametrize("package", ["torch", "torchvision"])
+def test_without_a_package_of_the_extra_train_the_extra_is_named(here, monkeypatch, package):
+    for name in list(sys.modules):
+        if name.startswith((f"{package}.", "mlzsl.export", "mlzsl.train")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
     result = verify("--against", "checkpoint.safetensors", "--photos", "photos")
     assert result.exit_code == 2, result.output
-    assert "--against: torch is not installed" in result.stderr
+    assert "--against checkpoint.safetensors: comparing with PyTorch needs the extra train" in result.stderr
     assert "pip install 'mlzsl[train]'" in result.stderr
 
 
