@@ -143,7 +143,7 @@ def _labelled(inputs: list[str], manifest: Manifest, quiet: bool) -> _Listed:
         return _Listed(list(find_images(inputs)), None)
     names = [label.name for label in manifest.labels]
     labelled = load_folder(folder, quiet=quiet).spelled_as(names)
-    targets = np.array([[name in labels for name in names] for labels in labelled.labels])
+    targets = labelled.targets(names)
     return _Listed([str(path) for path in labelled.paths], targets if targets.any() else None)
 
 

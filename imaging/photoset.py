@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file
@@ -58,6 +59,11 @@ class PhotoSet:
     def all_labels(self) -> frozenset[str]:
         """The labels that any photo has."""
         return frozenset().union(*self.labels)
+
+    def targets(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Which of `names` each photo has as a label: bool [n, len(names)]."""
+        rows = [[name in labels for name in names] for labels in self.labels]
+        return np.array(rows, dtype=bool).reshape(len(self), len(names))
 
     def take(self, indices: Sequence[int]) -> Self:
         """The photos at `indices`, in that order."""

@@ -37,16 +37,14 @@ def match_labels(photos: PhotoSet, manifest: Manifest, quiet: bool = False) -> L
     Raises:
         UsageError: none of the photos' labels is the model's.
     """
-    photos = photos.spelled_as(label.name for label in manifest.labels)
-    index_of = {label.name: index for index, label in enumerate(manifest.labels)}
-    targets = np.zeros((len(photos), len(index_of)), dtype=bool)
-    for row, labels in enumerate(photos.labels):
-        targets[row, [index_of[label] for label in labels & index_of.keys()]] = True
-    unknown = sorted(photos.all_labels() - index_of.keys())
+    names = [label.name for label in manifest.labels]
+    photos = photos.spelled_as(names)
+    targets = photos.targets(names)
+    unknown = sorted(photos.all_labels().difference(names))
     if not targets.any():
         raise UsageError(
             f"{photos.name}: none of the labels of its photos ({', '.join(unknown[:3])}, …) is among the "
-            f"{len(index_of)} of the model; use labels of the model's label set."
+            f"{len(names)} of the model; use labels of the model's label set."
         )
     if unknown:
         log(f"{photos.name}: ignoring {len(unknown)} labels that the model does not have", quiet)

@@ -138,7 +138,7 @@ def training_data(graph: ClassGraph, photos: PhotoSet, features: Features) -> Tr
 
 def target_matrix(graph: ClassGraph, photos: PhotoSet) -> npt.NDArray[np.bool_]:
     """I(y): bool [n, N_t], whether a photo has a target label."""
-    return np.array([[label in labels for label in graph.targets] for labels in photos.labels])
+    return photos.targets(graph.targets)
 
 
 @torch.inference_mode()
