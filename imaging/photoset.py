@@ -61,9 +61,12 @@ class PhotoSet:
         return frozenset().union(*self.labels)
 
     def targets(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Which of `names` each photo has as a label: bool [n, len(names)]."""
-        rows = [[name in labels for name in names] for labels in self.labels]
-        return np.array(rows, dtype=bool).reshape(len(self), len(names))
+        """Which of `names`, all different, each photo has as a label: bool [n, len(names)]."""
+        index_of = {name: index for index, name in enumerate(names)}
+        targets = np.zeros((len(self), len(names)), dtype=bool)
+        for row, labels in enumerate(self.labels):
+            targets[row, [index_of[label] for label in labels & index_of.keys()]] = True
+        return targets
 
     def take(self, indices: Sequence[int]) -> Self:
         """The photos at `indices`, in that order."""
