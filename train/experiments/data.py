@@ -1,6 +1,5 @@
 """The data that all runs of an experiment share: photos, features and folds; the backbone sees each photo once."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +10,9 @@ from mlzsl.cli.progress import log
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.metrics.average_precision import Bools
-from mlzsl.train.backbones.backbone import DENSE, Backbone
+from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.datasets.source import OWN_SPLIT, Source
-from mlzsl.train.extraction.features import Features, extract
-from mlzsl.train.models.registry import find_model
+from mlzsl.train.extraction.features import Features, extract_parts
 from mlzsl.train.training.job import SCENES, Inputs, Job, job_backbone, open_inputs
 from mlzsl.train.training.pipeline import target_matrix
 
@@ -62,12 +60,11 @@ class ExperimentData:
         return target_matrix(graph, self.test_photos)
 
 
-def load_data(job: Job, models: Iterable[str], folds: int | None = None, quiet: bool = False) -> ExperimentData:
+def load_data(job: Job, folds: int | None = None, quiet: bool = False) -> ExperimentData:
     """Read the photos of a job and extract their features, or load them from the cache.
 
     Args:
         job: data, labels, backbone, embeddings and cache; its seed generates and splits the photos.
-        models: those that will be trained; dense features are extracted if one of them takes them.
         folds: test every photo once, in this many folds; None for the data's own split or the job's share.
         quiet: show no progress.
 
@@ -82,8 +79,6 @@ def load_data(job: Job, models: Iterable[str], folds: int | None = None, quiet: 
     if folds is not None and inputs.photos.held_out is not None:
         raise _own_split(job, folds)
     backbone = job_backbone(job, quiet)
-    if any(find_model(model).pooling == DENSE for model in models):
-        backbone = backbone.with_pooling(DENSE)
     made, test_photos = _make_folds(inputs.photos, job, folds, backbone, quiet)
     data = ExperimentData(inputs, backbone, made, test_photos)
     for sentence in data.graph(job.threshold).fallbacks():
@@ -98,20 +93,18 @@ def _own_split(job: Job, folds: int) -> UsageError:
 def _make_folds(
     source: Source, job: Job, folds: int | None, backbone: Backbone, quiet: bool
 ) -> tuple[tuple[Fold, ...], PhotoSet]:
-    if folds is None:
-        training, test = source.split(job.held_out, job.training.seed)
-        of_training, of_test = (extract(backbone, photos, job.cache, quiet=quiet) for photos in (training, test))
-        return (Fold(training, of_training, of_test, np.arange(len(test))),), test
-    photos = source.training
-    parts = list(photos.folds(folds, job.training.seed))  # too many folds are an error before features are extracted
-    features = extract(backbone, photos, job.cache, quiet=quiet)
-    row_of = {path: row for row, path in enumerate(photos.paths)}
-
-    def rows_of(part: PhotoSet) -> npt.NDArray[np.int64]:
-        return np.array([row_of[path] for path in part.paths])
-
-    def select(rows: npt.NDArray[np.int64]) -> Features:
-        return Features(features.features[rows], features.logits[rows])
-
-    made = [Fold(training, select(rows_of(training)), select(rows_of(test)), rows_of(test)) for training, test in parts]
-    return tuple(made), photos
+    whole = source.training
+    splits = (
+        [source.split(job.held_out, job.training.seed)]
+        if folds is None
+        else list(whole.folds(folds, job.training.seed))  # too many are an error before features are extracted
+    )
+    tested = splits[0][1] if folds is None else whole
+    row_of = {path: row for row, path in enumerate(tested.paths)}
+    parts = [part for split in splits for part in split]
+    features = iter(extract_parts(backbone, source, parts, job.cache, quiet))
+    folds_made = []
+    for training, test in splits:
+        rows = np.array([row_of[path] for path in test.paths])
+        folds_made.append(Fold(training, next(features), next(features), rows))
+    return tuple(folds_made), tested

@@ -44,7 +44,7 @@ def make_figure3(
     )
     if not values or len(set(values)) < len(values):
         raise UsageError(f"--values {','.join(map(str, values))}: expected different numbers.")
-    data = load_data(experiment.job, [model], experiment.folds, quiet)
+    data = load_data(experiment.job, experiment.folds, quiet)
     jobs = [replace(experiment.job_of(model), **{setting: value}) for value in values]  # type: ignore[arg-type]
     graphs = {threshold: data.graph(threshold) for threshold in {job.threshold for job in jobs}}
     variants = [

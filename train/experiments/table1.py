@@ -62,7 +62,7 @@ def make_table1(
         FailureError: a training diverged, or a file cannot be written.
     """
     models = check_models(models, MODELS, "--models")
-    data = load_data(experiment.job, models, experiment.folds, quiet)
+    data = load_data(experiment.job, experiment.folds, quiet)
     graph = data.graph(experiment.job.threshold)
     results = run_all(experiment, data, [Variant(name, experiment.job_of(name), graph) for name in models], quiet)
     chance = chance_metrics(data.targets(graph), graph.seen)

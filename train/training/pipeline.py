@@ -16,7 +16,7 @@ from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.metrics.average_precision import Metrics, evaluate
 from mlzsl.metrics.top_k import evaluate_top_k
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
-from mlzsl.train.extraction.features import Features, extract
+from mlzsl.train.extraction.features import Features, extract_parts
 from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
 from mlzsl.train.models.registry import MODELS
 from mlzsl.train.training.devices import check_precision, device_name, open_device
@@ -74,8 +74,10 @@ def run(job: Job, quiet: bool = False, processes: Processes = SINGLE_PROCESS) ->
         )
         for sentence in graph.fallbacks():
             log(f"note: {sentence}", quiet)
-        training_features = extract(backbone, training_photos, job.cache, quiet=quiet)
-        held_out = extract(backbone, held_out_photos, job.cache, quiet=quiet)
+        training_features, held_out = (
+            features.for_backbone(backbone)
+            for features in extract_parts(backbone, inputs.photos, [training_photos, held_out_photos], job.cache, quiet)
+        )
         data = training_data(graph.training(), training_photos, training_features)
         if without := len(training_photos) - len(data.features):
             log(

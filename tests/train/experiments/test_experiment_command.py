@@ -124,6 +124,22 @@ def test_the_dense_features_of_one_model_change_no_other_model(photos: Path, wor
     assert of("evidence") != alone
 
 
+def test_train_and_experiment_commands_extract_the_features_of_a_photo_once(photos: Path, work: Path) -> None:
+    cached = {path.name for path in (work / "cache").glob("features-*")}
+    assert len(cached) == 1
+    call(photos, work, "table1", "--seeds", 1, "--models", "visual-semantic,evidence", "--folds", 2)
+    call(photos, work, "table1", "--seeds", 1, "--models", "evidence", "--seed", 3, "--held-out", 0.4)
+    for model in ("visual-semantic", "evidence"):
+        flags = [
+            "train", "--model", model, "--data", photos, "--seed", 7, "--quiet", "--cache", work / "cache",
+            "--backbone", "resnet18", "--image-size", 32, "--backbone-weights", photos.parent / "resnet18.safetensors",
+            "--output", work / "checkpoint.safetensors",
+        ]  # fmt: skip
+        result = CliRunner().invoke(main, [str(flag) for flag in flags])
+        assert result.exit_code == 0, result.output
+    assert {path.name for path in (work / "cache").glob("features-*")} == cached
+
+
 def test_folds_test_every_photo_once(photos: Path, work: Path) -> None:
     result = call(photos, work, "table1", "--folds", 3, "--seeds", 1, "--models", "visual-semantic,training-free")
     assert result.exit_code == 0, result.output

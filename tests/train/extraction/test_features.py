@@ -13,9 +13,10 @@ from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.imaging import TransientReadError, UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import Backbone, SmallResNet
+from mlzsl.train.backbones.backbone import DENSE, Backbone, SmallResNet
+from mlzsl.train.datasets.source import Source
 from mlzsl.train.extraction import features as features_module
-from mlzsl.train.extraction.features import Features, extract
+from mlzsl.train.extraction.features import Features, extract, extract_parts
 
 PHOTOS = 11
 
@@ -66,9 +67,9 @@ def assert_same(found: Features, expected: Features, tolerance: float = 0.0) -> 
 
 
 def test_features_equal_the_backbone_on_each_photo_alone(photos: PhotoSet, cache: Path) -> None:
-    backbone = make_backbone()
+    backbone = make_backbone().with_pooling(DENSE)
     found = extract(backbone, photos, cache, batch_size=4, quiet=True)
-    assert found.features.shape == (PHOTOS, 256)
+    assert found.features.shape == (PHOTOS, 256 + 5)
     assert found.logits.shape == (PHOTOS, 5)
     assert found.features.dtype == found.logits.dtype == np.float32
     for row, path in enumerate(photos.paths):
@@ -92,6 +93,42 @@ def test_are_extracted_once_for_the_same_backbone_and_photos(
     second = extract(make_backbone(), photos, cache, batch_size=3, quiet=True)
     assert extractions == [PHOTOS]
     assert_same(second, first)
+
+
+def test_one_extraction_serves_models_of_either_pooling(photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
+    pooled = make_backbone()
+    dense = pooled.with_pooling(DENSE)
+    for_pooled, for_dense = (extract(each, photos, cache, quiet=True).for_backbone(each) for each in (pooled, dense))
+    assert extractions == [PHOTOS]
+    assert_same(for_dense, features_module._extract(dense, photos, 32, True))
+    assert_same(for_pooled, features_module._extract(pooled, photos, 32, True))
+
+
+def test_photos_are_not_extracted_again_for_another_split(
+    photos: PhotoSet, cache: Path, extractions: list[int]
+) -> None:
+    backbone, source = make_backbone(), Source(photos)
+    splits = [source.split(share, seed) for share, seed in ((0.2, 0), (0.2, 1), (0.5, 0))] + list(photos.folds(3, 0))
+    for split in splits:
+        for part, found in zip(split, extract_parts(backbone, source, split, cache, quiet=True), strict=True):
+            alone = features_module._extract(backbone.with_pooling(DENSE), part, 32, True)
+            assert_same(found, alone, tolerance=1e-5)
+    assert extractions.count(PHOTOS) == 1
+
+    extractions.clear()
+    own_split = Source(*splits[0])
+    assert_same(extract_parts(backbone, own_split, splits[0], cache)[1], extract(backbone, splits[0][1], cache))
+    assert extractions == [9, 2]
+
+
+@pytest.mark.parametrize("library", ["torch", "PIL"])
+def test_are_extracted_again_with_another_version_of_a_library(
+    library: str, photos: PhotoSet, cache: Path, extractions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(make_backbone(), photos, cache, quiet=True)
+    monkeypatch.setattr(f"{library}.__version__", "99.0")
+    extract(make_backbone(), photos, cache, quiet=True)
+    assert extractions == [PHOTOS, PHOTOS]
 
 
 def test_are_extracted_again_when_an_input_changes(photos: PhotoSet, cache: Path, extractions: list[int]) -> None:
