@@ -16,7 +16,7 @@ from mlzsl.cli.progress import log, progress
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import Backbone, Normalize, SmallResNet, feature_maps
-from mlzsl.train.datasets.synthetic.scenes import SCENES_VERSION, external_classes, generate_single_objects
+from mlzsl.train.datasets.synthetic.scenes import drawing_versions, external_classes, generate_single_objects
 from mlzsl.train.extraction.cache import load_cached, save_cached
 
 RECIPE = "small backbone 2"  # raise it when the training below changes
@@ -166,5 +166,5 @@ def _accuracy(backbone: Backbone, images: Tensor, classes: Tensor) -> float:
 
 def _key(config: PretrainingConfig) -> str:
     """A hash of everything that the trained tensors depend on."""
-    settings = {"recipe": RECIPE, "data": SCENES_VERSION, "torch": torch.__version__} | asdict(config)
+    settings = {"recipe": RECIPE, "data": drawing_versions(), "torch": torch.__version__} | asdict(config)
     return sha256_of_bytes(json.dumps(settings, sort_keys=True).encode(), json.dumps(external_classes()).encode())

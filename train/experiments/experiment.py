@@ -227,7 +227,7 @@ def run_once(job: Job, fold: Fold, graph: ClassGraph, backbone: Backbone, quiet:
         json.dumps(settings | {"torch": torch.__version__}, sort_keys=True).encode(),
         source_sha256(SOURCE_PACKAGES).encode(),
         *(each.tobytes() for each in (graph.embeddings, graph.adjacency, graph.external_logits, graph.seen)),
-        json.dumps(graph.target_synsets).encode(),
+        test_graph.is_a.numpy().tobytes(),
         data.key().encode(),
         test.features.tobytes(),
         test.logits.tobytes(),
@@ -268,7 +268,7 @@ def _resume(
 def source_sha256(packages: Iterable[str]) -> str:
     """Hash the source files of packages."""
     folders = [Path(str(resources.files(package))) for package in packages]
-    return sha256_of_bytes(*(path.read_bytes() for folder in folders for path in sorted(folder.glob("*.py"))))
+    return sha256_of_bytes(*(path.read_bytes() for folder in folders for path in sorted(folder.rglob("*.py"))))
 
 
 def check_models(names: Iterable[str], known: Iterable[str], flag: str) -> tuple[str, ...]:

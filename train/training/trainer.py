@@ -23,7 +23,7 @@ from torch import Tensor
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.json_decoding import convert_json
 from mlzsl.cli.outputs import sha256_of_bytes, written_atomically
-from mlzsl.cli.progress import progress
+from mlzsl.cli.progress import log, progress
 from mlzsl.train.models.model import GraphTensors, Model, Noise
 from mlzsl.train.models.registry import NAMES_IN_0_1, config_of
 from mlzsl.train.training.devices import PRECISIONS, check_precision
@@ -82,8 +82,9 @@ class TrainingData:
         return TrainingData(self.features.to(device), self.external_probabilities.to(device), self.targets.to(device))
 
 
-class _StateHeader(Struct):
+class _StateHeader(Struct, kw_only=True):
     run: str
+    torch: str = ""  # of PyTorch; mlzsl 0.1 did not write it
     groups: list[dict[str, Any]]
     plateau: dict[str, Any]
     scaler: dict[str, Any]
@@ -130,7 +131,7 @@ def train(
                 "choose a larger one, or start fewer processes."
             )
         trainer = Trainer(model, graph, data, config, processes)
-        history = trainer.load_state(state_path) if resume else []
+        history = trainer.load_state(state_path, quiet or not processes.is_main) if resume else []
     processes.broadcast(model)
     steps = -(-len(data.features) // config.batch_size)
     model.train()
@@ -227,15 +228,22 @@ class Trainer:
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
         groups = [_of_types(group, int | float | bool | list | tuple) for group in optimizer["param_groups"]]
         plateau = _of_types(self.plateau.state_dict(), int | float | list)
-        header = _StateHeader(self.run_key, groups, plateau, self.scaler.state_dict(), history)
+        header = _StateHeader(
+            run=self.run_key,
+            torch=str(torch.__version__),
+            groups=groups,
+            plateau=plateau,
+            scaler=self.scaler.state_dict(),
+            history=history,
+        )
         with written_atomically(path) as temporary:
             temporary.write_bytes(save(tensors, metadata={HEADER: json.dumps(msgspec.to_builtins(header))}))
 
-    def load_state(self, path: Path | None) -> list[dict[str, float]]:
+    def load_state(self, path: Path | None, quiet: bool = False) -> list[dict[str, float]]:
         """Read what `save_state` wrote and return the history.
 
         Raises:
-            UsageError: the file is missing or damaged, or belongs to another run.
+            UsageError: the file is missing or damaged, belongs to another run, or has more epochs than asked for.
         """
         if path is None or not path.is_file():
             raise UsageError(f"{path}: no such training state to resume from; train without --resume first.")
@@ -251,6 +259,13 @@ class Trainer:
                 f"{path}: belongs to a run with other photos, labels, embeddings, settings or device; "
                 "resume with the same flags, or train without --resume."
             )
+        if len(header.history) > self.config.epochs:
+            raise UsageError(
+                f"--epochs {self.config.epochs}: {path} has {len(header.history)} epochs already; ask for as many or "
+                "more, or train without --resume."
+            )
+        if header.torch not in ("", str(torch.__version__)):
+            log(f"note: {path} was written with PyTorch {header.torch}; this is {torch.__version__}", quiet)
         self.model.load_state_dict({name[6:]: each for name, each in tensors.items() if name.startswith("model.")})
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():

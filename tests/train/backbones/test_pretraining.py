@@ -60,6 +60,15 @@ def test_is_trained_again_if_settings_change_or_the_file_is_damaged(
     assert trainings == [TINY, TINY, replace(TINY, seed=1)]
 
 
+def test_is_trained_again_with_another_version_of_what_draws_its_images(
+    tmp_path: Path, trainings: list[PretrainingConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain_small_backbone(tmp_path, TINY, quiet=True)
+    monkeypatch.setattr(pretraining, "drawing_versions", lambda: {"qtawesome": "99.0"})
+    pretrain_small_backbone(tmp_path, TINY, quiet=True)
+    assert trainings == [TINY, TINY]
+
+
 def test_does_not_change_the_default_random_generator(tmp_path: Path) -> None:
     torch.manual_seed(5)
     pretrain_small_backbone(tmp_path, TINY, quiet=True)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from resnetmodel import write_resnet18_weights
@@ -239,17 +241,28 @@ def test_runs_of_other_settings_are_not_reused(photos: Path, work: Path) -> None
 
 def test_a_changed_source_file_changes_the_key(photos: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = work / "arithmetic"
-    package.mkdir()
+    (package / "parts").mkdir(parents=True)
     (package / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(work)
     monkeypatch.setattr(experiment, "SOURCE_PACKAGES", ("arithmetic",))
     flags = ("table1", "--models", "visual-semantic", "--seeds", 1)
-    for count, source in enumerate(("x = 1", "x = 2"), start=1):
-        (package / "model.py").write_text(source)
+    for count, (file, source) in enumerate((("model", "x = 1"), ("model", "x = 2"), ("parts/part", "x = 3")), start=1):
+        (package / f"{file}.py").write_text(source)
         result = call(photos, work, *flags)
         assert result.exit_code == 0, result.output
         assert "runs were cached" not in result.stderr
         assert len(cached_runs(work)) == count
+
+
+def test_a_changed_hypernym_among_the_labels_changes_the_key(
+    photos: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("table1", "--models", "visual-semantic", "--seeds", 1)
+    call(photos, work, *flags)
+    tensors_of = experiment.graph_tensors
+    monkeypatch.setattr(experiment, "graph_tensors", lambda graph: replace(tensors_of(graph), is_a=torch.eye(2).long()))
+    call(photos, work, *flags)
+    assert len(cached_runs(work)) == 2
 
 
 def test_the_key_covers_models_and_trainer() -> None:

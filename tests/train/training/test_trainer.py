@@ -113,6 +113,32 @@ def test_resuming_another_run_is_refused(graph: GraphTensors, data: TrainingData
         train(make_model(), graph, other, CONFIG, state, resume=True, quiet=True)
 
 
+def test_resuming_for_fewer_epochs_than_were_trained_is_refused(
+    graph: GraphTensors, data: TrainingData, tmp_path: Path
+) -> None:
+    state = tmp_path / "state.safetensors"
+    train(make_model(), graph, data, CONFIG, state, quiet=True)
+    fewer = replace(CONFIG, epochs=CONFIG.epochs - 1)
+    with pytest.raises(UsageError, match=f"--epochs {fewer.epochs}: .* has {CONFIG.epochs} epochs already"):
+        train(make_model(), graph, data, fewer, state, resume=True, quiet=True)
+
+
+def test_resuming_with_another_version_of_pytorch_is_reported(
+    graph: GraphTensors,
+    data: TrainingData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = tmp_path / "state.safetensors"
+    train(make_model(), graph, data, CONFIG, state, quiet=True)
+    train(make_model(), graph, data, CONFIG, state, resume=True)
+    assert "note" not in capsys.readouterr().err
+    monkeypatch.setattr(torch, "__version__", "99.0.0")
+    train(make_model(), graph, data, CONFIG, state, resume=True)
+    assert "was written with PyTorch 2." in capsys.readouterr().err
+
+
 def test_resuming_nothing_is_refused(graph: GraphTensors, data: TrainingData, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such training state"):
         train(make_model(), graph, data, CONFIG, tmp_path / "none.safetensors", resume=True, quiet=True)

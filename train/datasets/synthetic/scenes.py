@@ -6,15 +6,17 @@ seed gives the same set on every machine.
 """
 
 import functools
+import importlib.metadata
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 from PIL import Image, ImageDraw, ImageFilter
 
-from mlzsl.cli.outputs import written_atomically
+from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file, written_atomically
 from mlzsl.cli.progress import progress
 from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.imaging.labelled_folder import IMAGES, LABELS, load_folder
@@ -71,9 +73,18 @@ def external_classes() -> tuple[int, ...]:
     return tuple(sorted(labels.index(name) for name in EXTERNALS))
 
 
+def drawing_versions() -> dict[str, str]:
+    """The versions of all that the image of a seed and number depends on: this code, fonts, drawing, random numbers."""
+    installed = {each.name.lower(): each.version for each in importlib.metadata.distributions(name="qtawesome")}
+    return {"scenes": str(SCENES_VERSION), "numpy": np.__version__, "pillow": PIL.__version__} | installed
+
+
 @dataclass(frozen=True)
 class SceneSettings:
-    """The settings of a folder of scenes, stored as scenes.json; the folder is reused only if all are the same."""
+    """The settings of a folder of scenes; stored as scenes.json with `drawing_versions` and a hash of all files.
+
+    The folder is reused only if all three are the same.
+    """
 
     count: int
     seed: int
@@ -95,7 +106,7 @@ def generate_scenes(folder: Path, count: int, seed: int, size: int = SCENE_SIZE,
         FailureError: the folder cannot be written.
     """
     settings = SceneSettings(count, seed, size)
-    if _read_settings(folder) != asdict(settings) or _scene_files(folder) != {_name(n) for n in range(count)}:
+    if _read_settings(folder) != _description(folder, settings):
         _write_scenes(folder, settings, quiet)
     return load_folder(folder, quiet=quiet)
 
@@ -137,9 +148,10 @@ def _write_scenes(folder: Path, settings: SceneSettings, quiet: bool) -> None:
                 Image.fromarray(image).save(temporary, quality=JPEG_QUALITY)
             labels[_name(number)] = sorted(scene_labels)
             bar.advance()
-    for name, content in ((LABELS, labels), (SETTINGS_FILE, asdict(settings))):
-        with written_atomically(folder / name) as temporary:
-            temporary.write_text(json.dumps(content, indent=0))
+    with written_atomically(folder / LABELS) as temporary:
+        temporary.write_text(json.dumps(labels, indent=0))
+    with written_atomically(folder / SETTINGS_FILE) as temporary:
+        temporary.write_text(json.dumps(_description(folder, settings), indent=0))
 
 
 def _name(number: int) -> str:
@@ -149,6 +161,16 @@ def _name(number: int) -> str:
 def _scene_files(folder: Path) -> set[str]:
     """The names of the scenes in a folder; a user's other files are left alone."""
     return {path.name for path in (folder / IMAGES).glob("scene-*.jpg")}
+
+
+def _description(folder: Path, settings: SceneSettings) -> dict[str, object]:
+    """What scenes.json holds if the folder has the scenes of these settings."""
+    names = [LABELS, *(f"{IMAGES}/{name}" for name in sorted(_scene_files(folder)))]
+    try:
+        hashes = [f"{name} {sha256_of_file(folder / name)}".encode() for name in names]
+    except OSError:  # labels.json is missing
+        hashes = []
+    return asdict(settings) | {"libraries": drawing_versions(), "sha256": sha256_of_bytes(*hashes)}
 
 
 def _read_settings(folder: Path) -> object:

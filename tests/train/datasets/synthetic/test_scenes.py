@@ -92,6 +92,30 @@ def test_a_set_without_readable_settings_is_regenerated(tmp_path: Path) -> None:
         assert [path.read_bytes() for path in generate_scenes(tmp_path, COUNT, seed=0, quiet=True).paths] == first
 
 
+def test_a_set_with_changed_files_or_of_another_library_is_regenerated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
+    image, labels = photos.paths[3], tmp_path / "labels.json"
+    good = image.read_bytes(), labels.read_text()
+    image.write_bytes(photos.paths[4].read_bytes())
+    assert generate_scenes(tmp_path, COUNT, seed=0, quiet=True) == photos
+    assert image.read_bytes() == good[0]
+    labels.write_text(json.dumps(json.loads(good[1]) | {image.name: ["sheep"]}))
+    assert generate_scenes(tmp_path, COUNT, seed=0, quiet=True) == photos
+    labels.unlink()
+    assert generate_scenes(tmp_path, COUNT, seed=0, quiet=True) == photos
+    assert (image.read_bytes(), labels.read_text()) == good
+
+    written = image.stat().st_mtime_ns
+    generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
+    assert image.stat().st_mtime_ns == written
+    assert "qtawesome" in scenes.drawing_versions()
+    monkeypatch.setattr(scenes, "drawing_versions", lambda: {"qtawesome": "99.0"})
+    generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
+    assert image.stat().st_mtime_ns > written
+
+
 def test_missing_scenes_are_drawn_and_surplus_ones_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
     photos.paths[4].unlink()
