@@ -1,11 +1,12 @@
 """Fetch an entry of the catalogue: download, check and unpack every file, and record what was done.
 
-The record, fetched.json in the data folder, lets a second run skip finished files. It also holds the SHA-256 of files
-without a published one: the first copy is trusted, and later copies must be equal.
+The record, fetched.json in the data folder, lets a second run skip finished files: those that still have their SHA-256,
+and archives of which every unpacked file still has its size. It also holds the SHA-256 of files without a published
+one: the first copy is trusted, and later copies must be equal.
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from mlzsl.train.datasets.download.http import bytes_of_part, download
 from mlzsl.train.datasets.download.unpack import unpack
 
 RECORD = "fetched.json"
-MAX_RECORD_BYTES = 2**20
+MAX_RECORD_BYTES = 2**28  # it names every file of every archive
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Fetched:
     Attributes:
         url: where it came from.
         sha256: of the file as downloaded.
-        made: the top-level names that it became: itself, or what it unpacked to.
+        unpacked: the size in bytes of each file that it unpacked to; empty for a file that is not an archive.
+        made: mlzsl 0.1 wrote the top-level names of these files instead.
     """
 
     url: str
     sha256: str
-    made: tuple[str, ...]
+    unpacked: dict[str, int] = field(default_factory=dict)
+    made: tuple[str, ...] = ()
 
 
 def fetch_entry(
@@ -94,19 +97,21 @@ def _fetch_file(
             f"{found[:12]}… to check later copies",
             quiet,
         )
-    made: tuple[str, ...] = (file.name,)
-    if file.unpack:
-        made = tuple(unpack(target, into, file.only, quiet))
-        if not keep_archive:
-            target.unlink()
-    return Fetched(url, found, made)
+    unpacked = unpack(target, into, file.only, quiet) if file.unpack else {}
+    if file.unpack and not keep_archive:
+        target.unlink()
+    return Fetched(url, found, unpacked)
 
 
 def _is_finished(file: RemoteFile, done: Fetched | None, into: Path) -> bool:
-    if done is None or not done.made or file.sha256 not in (None, done.sha256):
+    if done is None or file.sha256 not in (None, done.sha256):
         return False
-    intact = file.unpack or _has_size(into / file.name, file.size)
-    return intact and all((into / name).exists() for name in done.made)
+    if not file.unpack:
+        target = into / file.name
+        return _has_size(target, file.size) and sha256_of_file(target) == done.sha256
+    if not done.unpacked:
+        return bool(done.made) and all((into / name).exists() for name in done.made)
+    return all(_has_size(into / name, size) for name, size in done.unpacked.items())
 
 
 def _has_size(path: Path, size: int | None) -> bool:

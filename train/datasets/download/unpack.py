@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 from mlzsl.cli.errors import FailureError, reason_of
 from mlzsl.cli.progress import progress
@@ -36,7 +36,7 @@ class _Member:
     extract: Callable[[Path], object]  # into a folder
 
 
-def unpack(archive: Path, folder: Path, only: tuple[str, ...] = (), quiet: bool = False) -> list[str]:
+def unpack(archive: Path, folder: Path, only: tuple[str, ...] = (), quiet: bool = False) -> dict[str, int]:
     """Unpack the files of a zip or tar archive (plain or compressed) into `folder`, replacing files of the same name.
 
     Args:
@@ -46,7 +46,7 @@ def unpack(archive: Path, folder: Path, only: tuple[str, ...] = (), quiet: bool 
         quiet: show no progress.
 
     Returns:
-        The sorted top-level names.
+        The size in bytes of each file, by its name in the archive.
 
     Raises:
         FailureError: the archive is damaged or of another format, a member is no plain file or leads out of the folder,
@@ -76,7 +76,7 @@ def unpack(archive: Path, folder: Path, only: tuple[str, ...] = (), quiet: bool 
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return sorted({PurePosixPath(member.name).parts[0] for member in members})
+    return {member.name: member.size for member in members}
 
 
 @contextlib.contextmanager

@@ -245,6 +245,34 @@ def test_finished_files_are_skipped_and_missing_ones_fetched_again(voc: FileServ
     assert len(voc.requests) == 2
 
 
+def test_an_archive_whose_files_are_missing_or_cut_is_fetched_again(voc: FileServer, tmp_path: Path) -> None:
+    arguments = ("voc", "--into", tmp_path, "--yes", "--from", voc.url)
+    assert call(*arguments).exit_code == 0
+    lists = tmp_path / "VOCdevkit/VOC2007/ImageSets/Main"
+    (lists / "dog_test.txt").unlink()  # the folder VOCdevkit, which both archives unpack to, is still there
+    voc.requests.clear()
+    assert call(*arguments).exit_code == 0
+    assert [name for name, *_ in voc.requests] == ["VOCtest_06-Nov-2007.tar"]
+    (lists / "dog_trainval.txt").write_text("cut")
+    voc.requests.clear()
+    assert call(*arguments).exit_code == 0
+    assert [name for name, *_ in voc.requests] == ["VOCtrainval_06-Nov-2007.tar"]
+    assert (lists / "dog_trainval.txt").read_text().startswith("000005")
+
+
+def test_the_record_of_an_earlier_version_is_read(voc: FileServer, tmp_path: Path) -> None:
+    arguments = ("voc", "--into", tmp_path, "--yes", "--from", voc.url)
+    assert call(*arguments).exit_code == 0
+    record = json.loads((tmp_path / "fetched.json").read_text())
+    for entry in record.values():
+        del entry["unpacked"]
+        entry["made"] = ["VOCdevkit"]
+    (tmp_path / "fetched.json").write_text(json.dumps(record))
+    voc.requests.clear()
+    assert "VOCtest_06-Nov-2007.tar: already fetched" in call(*arguments).output
+    assert voc.requests == []
+
+
 def test_kept_archives_are_not_fetched_again(voc: FileServer, tmp_path: Path) -> None:
     arguments = ("voc", "--into", tmp_path, "--yes", "--from", voc.url, "--keep-archives")
     assert call(*arguments).exit_code == 0
@@ -300,6 +328,13 @@ def test_a_first_copy_without_checksum_is_trusted_and_later_ones_must_be_equal(
     assert "no checksum is published, so this first copy is trusted" in capsys.readouterr().err
     record = json.loads((tmp_path / "fetched.json").read_text())
     assert record["list.txt"]["sha256"] == hashlib.sha256(b"first edition\n").hexdigest()
+
+    fetch_entry(unchecked, tmp_path)
+    assert "list.txt: already fetched" in capsys.readouterr().err
+    (tmp_path / "list.txt").write_bytes(b"first editiom\n")
+    fetch_entry(unchecked, tmp_path)
+    assert (tmp_path / "list.txt").read_bytes() == b"first edition\n"
+    capsys.readouterr()
 
     (tmp_path / "list.txt").unlink()
     fetch_entry(unchecked, tmp_path)
