@@ -21,6 +21,7 @@ from mlzsl.cli.outputs import written_atomically
 from mlzsl.cli.progress import log, progress
 from mlzsl.cli.text import plural
 from mlzsl.imaging.finding import STANDARD_INPUT, read_list
+from mlzsl.imaging.versions import decoder_versions
 from mlzsl.runtime.io.inputs import PATH_COLUMN, PhotoInputs, holds_photos, open_inputs
 from mlzsl.runtime.io.run_record import EngineRecord, PhotoCounts, RunRecord, SelectionRecord, record_path
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output, read_records, write_line, write_output
@@ -157,6 +158,8 @@ def _job(tagger: Tagger, inputs: PhotoInputs) -> tuple[int | None, dict[str, Any
         "number of threads": tagger.threads,
         "path column": inputs.path_column,
         "input": [ascii(name) for name in inputs.names],
+        "working directory": ascii(os.getcwd()) if not all(map(os.path.isabs, inputs.names)) else None,
+        "decoder": f"mlzsl {importlib.metadata.version('mlzsl')}, {decoder_versions()}",
     }
     if STANDARD_INPUT in inputs.names:
         return None, job

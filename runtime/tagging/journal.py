@@ -6,13 +6,15 @@ Until a job is done, there is a folder beside its output, `tags.jsonl.unfinished
     records.jsonl  a line for each photo that is done, in the order of the input
 
 Lines are synced to disk every second. A kill may leave a torn line. It is cut when the job resumes, together with the
-photos of an incomplete batch: all later batches, and so all scores, are then those of an uninterrupted run.
+photos of an incomplete batch: all later batches, and so all scores, are then those of an uninterrupted run. Photos from
+the first on whose file changed after the interruption are cut as well, and tagged again.
 """
 
 import contextlib
 import json
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ SECONDS_BETWEEN_SYNCS = 1.0
 MAX_BUFFERED = 1 << 16  # bytes
 MAX_JOB_BYTES = 1 << 28
 MAX_SHOWN = 60  # characters of a setting in a sentence
+NEW_SETTINGS = ("working directory", "decoder")  # which jobs of mlzsl 0.1 lack
 
 
 class Journal:
@@ -196,7 +199,7 @@ def _check_same_job(folder: Path, job: dict[str, Any]) -> None:
     started = read_json(folder / JOB, dict[str, Any], "start over with --restart", MAX_JOB_BYTES)
     job = json.loads(json.dumps(job))  # tuples are lists in JSON
     for name in {**started, **job}:
-        if started.get(name) != job.get(name):
+        if started.get(name) != job.get(name) and (name in started or name not in NEW_SETTINGS):
             raise UsageError(
                 f"--resume: the job in {folder} has another {name} ({_shown(started.get(name))}, now "
                 f"{_shown(job.get(name))}); use the same settings, or start over with --restart."
@@ -209,18 +212,36 @@ def _shown(value: Any) -> str:
 
 
 def _keep_complete_batches(journal: Journal, batch_size: int) -> None:
-    """Cut the file after the last complete batch, and count its photos."""
+    """Cut the file after the last complete batch of unchanged photos, and count its photos."""
     ends = BatchEnds(batch_size)
     size = kept = 0
+    interrupted = _changed_ns(journal.records.stat())
     with contextlib.suppress(UsageError), journal.records.open("rb") as file:
         for count, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 break
-            ends.add(photo_of(line, str(journal.records)).error is None)
+            photo = photo_of(line, str(journal.records))
+            if _changed_after(interrupted, photo.path):
+                break
+            ends.add(photo.error is None)
             size += len(line)
             if ends.between_batches:
                 kept, journal.done = size, count
     os.truncate(journal.records, kept)
+
+
+def _changed_after(time_ns: int, path: str) -> bool:
+    """Whether the file of a photo, or the shard or table that holds it, was written or replaced after a time."""
+    while path:
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(path)
+            return stat.S_ISREG(status.st_mode) and _changed_ns(status) > time_ns
+        path = path.rpartition("/")[0]
+    return False
+
+
+def _changed_ns(status: os.stat_result) -> int:
+    return max(status.st_mtime_ns, status.st_ctime_ns)  # ctime: a file that is replaced may have an old mtime
 
 
 def _cut_torn_line(path: Path, complete: int) -> None:

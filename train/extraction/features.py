@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,6 +18,7 @@ from mlzsl.cli.text import first_of
 from mlzsl.imaging import TransientReadError, UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
+from mlzsl.imaging.versions import decoder_versions
 from mlzsl.train.backbones.backbone import DENSE, Backbone
 from mlzsl.train.datasets.source import Source
 from mlzsl.train.extraction.cache import load_cached, save_cached
@@ -80,7 +80,7 @@ def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int =
         backbone: the frozen network.
         photos: in the order of the result.
         cache: the cache folder; file name and key depend on backbone, weights, preprocessing, the versions of PyTorch
-            and Pillow, and `PhotoSet.key()`.
+            and of the decoders, and `PhotoSet.key()`.
         batch_size: photos per batch.
         quiet: show no progress.
 
@@ -148,7 +148,7 @@ def _extract(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool)
 
 def _key(backbone: Backbone, photos: PhotoSet) -> str:
     return sha256_of_bytes(
-        f"{RECIPE}, PyTorch {torch.__version__}, Pillow {PIL.__version__}".encode(),
+        f"{RECIPE}, PyTorch {torch.__version__}, {decoder_versions()}".encode(),
         backbone.name.encode(),
         backbone.weights_sha256().encode(),
         json.dumps(backbone.preprocessing.to_json(), sort_keys=True).encode(),

@@ -1,15 +1,19 @@
 """However and wherever a job is interrupted: resumed, its output is byte-identical to that of an uninterrupted run."""
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 
+import pyarrow
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from pyarrow import parquet
 from tinymodel import random_images
 
 from mlzsl.cli.errors import FailureError
@@ -145,10 +149,49 @@ def test_another_job_is_not_resumed(here):
     assert "has another batch size (4, now 5)" in refused("--batch-size", "5")
     assert "has another engine (openvino" in refused("--backend", "onnxruntime")
     assert "has another input" in refused("images/001.png")
+    shutil.copytree("images", "elsewhere/images", copy_function=shutil.copy2)
+    with contextlib.chdir("elsewhere"):  # the same names are other photos there
+        model = ("--engine", here / "model.onnx")
+        result = infer("-o", here / "tags.jsonl", "--resume", *model)
+        assert "has another working directory" in result.stderr
     (here / "images/044.png").rename(here / "images/0440.png")
     assert "has another list of files" in refused()
     (here / "images/0440.png").unlink()
     assert "has another number of files (45, now 44)" in refused()
+
+
+def test_a_job_is_not_resumed_with_another_decoder(here, monkeypatch):
+    killed("a line", 30, "-o", "tags.jsonl")
+    monkeypatch.setattr("PIL.__version__", "99.0")
+    result = infer("-o", "tags.jsonl", "--resume")
+    assert result.exit_code == 2
+    assert "has another decoder (mlzsl" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["images", "photos.tar", "photos.parquet"])
+def test_photos_that_changed_since_the_interruption_are_tagged_again(here, name):
+    def pack() -> None:
+        files = [f"images/{file}" for file in sorted(os.listdir("images"))]
+        if name == "photos.tar":
+            subprocess.run(["tar", "-cf", name, *files], check=True)
+        elif name == "photos.parquet":
+            contents = [{"path": file, "bytes": (here / file).read_bytes()} for file in files]
+            parquet.write_table(pyarrow.table({"path": contents}), name)
+
+    pack()
+    flags = [name, *FLAGS[1:]]
+    command = [sys.executable, "-c", KILLED, "a line", "30", *flags, "-o", "tags.jsonl"]
+    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    old = os.stat("images/020.png")
+    Image.new("RGB", (40, 30), "red").save("other.png")
+    os.utime("other.png", ns=(old.st_atime_ns, old.st_mtime_ns))  # as cp -p or rsync -a leave it
+    os.replace("other.png", "images/020.png")
+    pack()
+    assert CliRunner().invoke(main, [*flags, "-o", "tags.jsonl", "--resume"]).exit_code == 0
+    assert CliRunner().invoke(main, [*flags, "-o", "uninterrupted.jsonl"]).exit_code == 0
+    assert (here / "tags.jsonl").read_bytes() == (here / "uninterrupted.jsonl").read_bytes()
+    resumed = json.loads((here / "tags.jsonl.run.json").read_text())["resumed"]
+    assert 10 < resumed <= 20 if name == "images" else resumed == 0
 
 
 def test_a_different_list_is_refused(here):
