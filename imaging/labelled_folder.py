@@ -5,7 +5,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated
 
 from msgspec import Meta
@@ -60,7 +60,8 @@ def load_folder(images: Path, labels: Path | None = None, quiet: bool = False) -
         raise UsageError(f"{labels_file}: no photo has a label; {EXAMPLE}.")
     paths = tuple(present[name] for name in labelled)
     if len(set(paths)) < len(paths):
-        repeated = [name for name, path in zip(labelled, paths, strict=True) if paths.count(path) > 1]
+        counts = Counter(paths)
+        repeated = [name for name, path in zip(labelled, paths, strict=True) if counts[path] > 1]
         raise UsageError(f"{labels_file}: names one photo twice: {first_of(repeated)}; leave out one of them.")
     if without := len(photos.paths) - len(labelled):
         log(
@@ -134,7 +135,7 @@ def name_within(name: str, path: Path) -> str:
         UsageError: it is empty, absolute or leads out of the folder; `path` is the file that names it.
     """
     pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or not name or "\0" in name:
+    if pure.is_absolute() or PureWindowsPath(name).is_absolute() or ".." in pure.parts or not name or "\0" in name:
         raise UsageError(f"{path}: the name {name!r} leads out of the folder; expected names within it.")
     return pure.as_posix()
 

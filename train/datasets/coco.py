@@ -10,6 +10,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,9 @@ LAYOUTS = (
 )  # fmt: skip
 MAX_BYTES = 2**30  # of an instances file; that of train2014 has 448 MB
 EXPECTED = "expected the object with the lists images, annotations and categories that MS-COCO ships"
-INTEGER = re.compile(r"\s*(-?\d{1,1000})(?:\.0+)?\s*", re.ASCII)
+INTEGER = re.compile(r"\s*(-?\d{1,1000})(\.0+)?\s*", re.ASCII)
+EXACT = 2**53  # a float beyond it may have been another integer
+NOT_A_NUMBER = re.compile(rb"[\[:,]\s*(NaN|-?Infinity)\b")  # which Python writes, and JSON does not have
 
 
 class Image(msgspec.Struct):
@@ -53,7 +56,7 @@ class Category(msgspec.Struct):
 
     def is_root(self, parents: Collection[str | None]) -> bool:
         """Whether it is the category that Roboflow puts above the others; it is no label."""
-        return self.supercategory == "none" and self.name in parents
+        return self.supercategory == "none" != self.name and self.name in parents
 
 
 class Instances(msgspec.Struct):
@@ -69,8 +72,9 @@ def load_coco(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
 
     Args:
         root: holds `annotations/instances_train2014.json`, `instances_val2014.json`, and the photos in `train2014/` and
-            `val2014/`, or in folders of these names below `images/`; or the same of 2017 or LVIS; or Roboflow's
-            folders `train/`, `valid/` and `test/` with an `_annotations.coco.json` in each.
+            `val2014/`, or in folders of these names below `images/`; or the same of 2017; or `lvis_v1_train.json` and
+            `lvis_v1_val.json`, there or in `annotations/`, and the photos of 2017; or Roboflow's folders `train/`,
+            `valid/` and `test/` with an `_annotations.coco.json` in each.
         labels: unused; the categories have names.
         quiet: log nothing.
 
@@ -86,7 +90,9 @@ def load_coco(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
         if held_out is None:
             return without_held_out(photos, root / others[0][0], quiet)
         return Source(photos, _load_split(root, *held_out, quiet))
-    raise UsageError(f"{root}: no annotations/instances_train2014.json in it; {EXPECTED}.")
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder; expected MS-COCO, or a dataset in its format.")
+    raise UsageError(f"{root}: expected one of {', '.join(training[0] for training, *_ in LAYOUTS)} in it, found none.")
 
 
 def _load_split(root: Path, file: str, split: str, quiet: bool) -> PhotoSet:
@@ -129,7 +135,10 @@ def _parse_ids(
         raw = bytes(getattr(value, field))
         if (id := parse(raw)) is None:
             found = raw[:40].decode(errors="replace")
-            raise UsageError(f"{path}: {rows}[{row}].{field} is {found}, not a whole number or text; {EXPECTED}.")
+            raise UsageError(
+                f"{path}: {rows}[{row}].{field} is {found}, not a whole number (as a float at most 2^53, beyond which "
+                f"digits are lost) or text; {EXPECTED}."
+            )
         if known is not None and id not in known:
             raise UsageError(
                 f"{path}: annotation {row} has the {field} {str(id)[:40]}, which is not among the {len(known):,} that "
@@ -140,14 +149,19 @@ def _parse_ids(
 
 
 def _parse_id(raw: bytes) -> int | str | None:
-    """An id; 1, 1.0, "1" and "01.0" are the same, None is no id."""
+    """An id; 1, 1.0, 1e0, "1" and "01.0" are the same. None is no id, or a float that may have lost digits."""
     is_text = raw.startswith(b'"')
     try:
         text = msgspec.json.decode(raw, type=str) if is_text else raw.decode()
-    except ValueError:
+        integer = INTEGER.fullmatch(text)
+        if integer and (integer[2] is None or abs(int(integer[1])) <= EXACT):
+            return int(integer[1])
+        if is_text:
+            return text
+        number = Decimal(text)  # as R writes 1e+05
+        return int(number) if abs(number) <= EXACT and number == number.to_integral_value() else None
+    except (ValueError, ArithmeticError):  # no number at all, or beyond what Decimal holds
         return None
-    integer = INTEGER.fullmatch(text)
-    return int(integer[1]) if integer else text if is_text else None
 
 
 def _file_name(image: Image, path: Path, id: int | str) -> str:
@@ -164,4 +178,7 @@ def _read(path: Path) -> Instances:
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}; {EXPECTED}.") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: is not JSON ({error}), or was cut short: fetch it again.") from error
+        if found := NOT_A_NUMBER.search(content):
+            line = content.count(b"\n", 0, found.start(1)) + 1
+            raise UsageError(f"{path}, line {line}: has {found[1].decode()}, which is no JSON; write null.") from error
+        raise UsageError(f"{path}: is not JSON in UTF-8 ({error}), or was cut short: fetch it again.") from error

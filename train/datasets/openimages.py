@@ -33,7 +33,8 @@ def load_open_images(root: Path, labels: LabelSet, quiet: bool = False) -> Sourc
         quiet: log nothing.
 
     Raises:
-        UsageError: a file is missing or invalid, several match, or a row names a class without a description.
+        UsageError: a file is missing or invalid, several match, a row names a class without a description, or two
+            photos have one ImageID.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder; expected Open Images with its CSV files.")
@@ -65,7 +66,10 @@ def _read_classes(path: Path, labels: LabelSet, quiet: bool) -> dict[str, str | 
 def _load_split(root: Path, split: str, classes: dict[str, str | None], quiet: bool) -> PhotoSet:
     path = _single_file(root, f"*{split}-annotations*imagelabels*.csv")
     folder = first_folder(root, split, f"images/{split}")
-    photos = {file.stem: file for file in FolderPhotos(folder).paths.values()}
+    photos: dict[str, Path] = {}
+    for file in FolderPhotos(folder).paths.values():
+        if (other := photos.setdefault(file.stem, file)) != file:
+            raise UsageError(f"{folder}: {other} and {file} are both named by {file.stem}; keep one of them.")
     labels: dict[str, set[str]] = {image: set() for image in photos}
     skipped: Counter[str] = Counter()
     rows = _read_rows(path)

@@ -37,7 +37,8 @@ def load_voc(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
         UsageError: a file or a listed photo is missing, or a file is invalid or differs from the list of photos.
     """
     folders = ("VOC2007", "VOCdevkit/VOC2007", "VOC2012", "VOCdevkit/VOC2012")
-    years = [root / folder for folder in (".", *folders) if (root / folder / "ImageSets/Main").is_dir()]
+    found = [root / folder for folder in (".", *folders) if (root / folder / "ImageSets/Main").is_dir()]
+    years = list({year.resolve(): year for year in reversed(found)}.values())[::-1]  # without links to one another
     if not years:
         raise UsageError(f"{root}: no ImageSets/Main in it; expected VOC2007 or VOC2012 as its archives unpack.")
     parts = [_load_split(year, "trainval", quiet) for year in years]

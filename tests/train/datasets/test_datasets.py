@@ -1,6 +1,7 @@
 """Small datasets in the formats of their publishers, valid and invalid."""
 
 import json
+import re
 import shutil
 import unicodedata
 from collections.abc import Callable
@@ -119,12 +120,22 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         (lambda c: c["images"][0].update(file_name="../../etc/x.jpg"), "leads out of the folder"),
         (lambda c: c["images"][0].update(file_name="/etc/x.jpg"), "leads out of the folder"),
         (lambda c: c["images"][0].update(id="9"), "an image's id or file_name twice"),
-        (lambda c: c["images"][0].update(id=9.5), r"json: images\[0\]\.id is 9\.5, not a whole number or text"),
+        (lambda c: c["images"][0].update(id=9.5), r"json: images\[0\]\.id is 9\.5, not a whole number"),
         (lambda c: c["annotations"][1].update(category_id=None), r"annotations\[1\]\.category_id is null, not a whole"),
         (lambda c: c["annotations"][1].update(image_id=True), r"annotations\[1\]\.image_id is true, not a whole"),
         (lambda c: c["categories"][1].update(id="18.0"), "a category's id twice"),
         (lambda c: c["images"][1].pop("file_name"), "image 9 has neither a file_name nor a coco_url"),
         (lambda c: c["images"][0].update(file_name="..\\..\\x.jpg"), "leads out of the folder"),
+        (lambda c: c["images"][0].update(file_name="C:\\data\\x.jpg"), "leads out of the folder"),
+        (
+            lambda c: c["annotations"][1].update(image_id=2.0**70),
+            r"image_id is 1\.18\S+e\+21, not a whole number \(",
+        ),
+        (
+            lambda c: c["annotations"][1].update(area=float("nan")),
+            "json, line 1: has NaN, which is no JSON; write",
+        ),
+        (lambda c: c["annotations"][1].update(bbox=[0, -float("inf")]), "has -Infinity, which is no JSON"),
         (lambda c: c["images"][0].update(id=9), "an image's id or file_name twice"),
         (lambda c: c.pop("categories"), "required field `categories`"),
         (lambda c: c.update(images={"9": "a.jpg"}), r"Expected `array`, got `object` - at `\$.images`"),
@@ -137,38 +148,79 @@ def test_invalid_coco_annotations_are_refused(coco: Path, change: Callable[[Any]
         load(f"coco:{coco}")
 
 
-def spellings(number: int) -> st.SearchStrategy[Any]:
-    """An integer as exporters write it."""
-    return st.sampled_from([number, float(number), str(number), f"{number}.0", f"{number:012d}", f" {number}"])
+def spellings(number: int) -> st.SearchStrategy[str]:
+    """An integer as exporters write it, as JSON."""
+    exact = [f"{number}.0", f"{number}e0", f"{10 * number}E-1", f'"{number}.0"'] if abs(number) <= 2**53 else []
+    return st.sampled_from([f"{number}", f'"{number}"', f'" {number}"', f'"{number:012d}"', *exact])
+
+
+def write_instances(path: Path, content: Any) -> None:
+    """Write JSON; texts such as "<1e0>" become the number between the signs."""
+    write(path, re.sub(r'"<(.*?)>"', lambda found: found[1].replace('\\"', '"'), json.dumps(content)))
+
+
+IDS = st.integers(-(10**6), 10**6) | st.integers(-(10**25), 10**25) | st.sampled_from([0, 2**53, -(2**53)])
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-def test_any_spelling_of_coco_ids_gives_the_labels_of_the_integers_or_a_refusal(
-    coco: Path, data: st.DataObject
-) -> None:
+def test_any_spelling_of_coco_ids_gives_the_labels_of_the_integers(coco: Path, data: st.DataObject) -> None:
+    names = ["c.jpg", "COCO_train2014_000000000009.jpg", "COCO_train2014_000000000025.jpg"]
+    images = data.draw(st.lists(IDS, min_size=1, max_size=3, unique=True))
+    categories = data.draw(st.lists(IDS, min_size=3, max_size=3, unique=True))
+    pairs = data.draw(st.lists(st.tuples(st.sampled_from(images), st.sampled_from(categories)), min_size=1, max_size=6))
+    content = instances(dict(zip(images, names, strict=False)), pairs)
+    for category, id_ in zip(content["categories"], categories, strict=True):
+        category["id"] = id_
     path = coco / "annotations/instances_train2014.json"
-    original = path.read_text()
+    write_instances(path, content)
     expected = as_dict(load(f"coco:{coco}").training)
-    content = json.loads(original)
-    odd = st.one_of(st.none(), st.booleans(), st.floats(allow_nan=False), st.integers(), st.text(max_size=3))
-    is_odd = data.draw(st.booleans())
+    assert sum(map(len, expected.values())) == len(set(pairs))
     for field in ("images", "annotations", "categories"):
         for row in content[field]:
             for key in row.keys() & {"id", "image_id", "category_id"}:
-                row[key] = data.draw(spellings(row[key]))
-    if is_odd:
-        row = content["annotations"][data.draw(st.integers(0, 3))]
-        row[data.draw(st.sampled_from(["image_id", "category_id"]))] = data.draw(odd)
+                row[key] = f"<{data.draw(spellings(row[key]))}>"
+    write_instances(path, content)
+    assert as_dict(load(f"coco:{coco}").training) == expected
+
+
+@pytest.mark.parametrize("number", ["1e999999999", "-1e-999999999", "1.5", "9007199254740993.0", "1e16", "9" * 5000])
+def test_a_number_that_is_no_exact_id_is_refused(coco: Path, number: str) -> None:
+    content = instances({1: "c.jpg"}, [(1, 18)])
+    content["annotations"][0]["image_id"] = f"<{number}>"
+    write_instances(coco / "annotations/instances_train2014.json", content)
+    with pytest.raises(UsageError, match=rf"annotations\[0\]\.image_id is {number[:40]}, not a whole number"):
+        load(f"coco:{coco}")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda value: st.lists(value, max_size=2) | st.dictionaries(st.text(max_size=3), value, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_any_json_in_place_of_a_coco_value_gives_labels_or_a_refusal(coco: Path, data: st.DataObject) -> None:
+    images = {25: "COCO_train2014_000000000025.jpg", 30: "c.jpg"}
+    content: Any = instances(images, [(25, 18), (25, 90), (30, 2)])
+    expected = {"COCO_train2014_000000000025.jpg": {"dog", "toothbrush"}, "c.jpg": {"bicycle"}}
+    field = data.draw(st.sampled_from(["info", "images", "annotations", "categories"]))
+    holder, key = content, field
+    if field != "info" and data.draw(st.integers(0, 4)):
+        holder = data.draw(st.sampled_from(content[field]))
+        key = data.draw(st.sampled_from(sorted(holder)))
+    before = holder[key]
+    holder[key] = data.draw(JSON)
+    write_instances(coco / "annotations/instances_train2014.json", content)
     try:
-        path.write_text(json.dumps(content))
         found = as_dict(load(f"coco:{coco}").training)
-        assert found == expected or is_odd
-        assert {label for labels in found.values() for label in labels} <= {"dog", "toothbrush", "bicycle"}
     except UsageError as error:
-        assert is_odd, error  # noqa: PT017
-    finally:
-        path.write_text(original)
+        assert str(error).startswith(str(coco)) or "no photo with a label" in str(error)  # noqa: PT017
+        return
+    read = ("id", "file_name", "name", "supercategory", "image_id", "category_id")
+    assert found == expected or (key in read and type(holder[key]) in (int, float, str, list) and holder[key] != before)
 
 
 def test_coco_ids_of_any_text(coco: Path) -> None:
@@ -234,6 +286,16 @@ def test_roboflow_without_its_root_category(tmp_path: Path, held_out: str, capsy
         load(str(tmp_path))
 
 
+def test_a_roboflow_class_named_none_is_no_root_category(tmp_path: Path) -> None:
+    write_photos(tmp_path / "train", "a.jpg", "b.jpg")
+    content = instances({0: "a.jpg", 1: "b.jpg"}, [(0, 0), (1, 1)])
+    content["categories"] = [
+        {"id": number, "name": name, "supercategory": "none"} for number, name in enumerate(("none", "dog"))
+    ]
+    write(tmp_path / "train/_annotations.coco.json", json.dumps(content))
+    assert as_dict(load(f"coco:{tmp_path}").training) == {"a.jpg": {"none"}, "b.jpg": {"dog"}}
+
+
 @pytest.mark.parametrize("content", ["truncated", "[" * 100_000, "[]", "\x00"])
 def test_invalid_coco_json_is_refused(coco: Path, content: str) -> None:
     path = coco / "annotations/instances_train2014.json"
@@ -248,8 +310,10 @@ def test_missing_coco_folders_are_reported(coco: Path) -> None:
     (coco / "val2014").rmdir()
     with pytest.raises(UsageError, match="val2014: no such folder"):
         load(f"coco:{coco}")
-    with pytest.raises(UsageError, match="no annotations/instances_train2014"):
+    with pytest.raises(UsageError, match=r"train2014: expected one of annotations/instances_train2014\.json, .* in it"):
         load(f"coco:{coco}/train2014")
+    with pytest.raises(UsageError, match="nowhere: no such folder"):
+        load(f"coco:{coco}/nowhere")
 
 
 # NUS-WIDE
@@ -371,6 +435,9 @@ def test_voc2012_beside_or_instead_of_2007(voc: Path, beside: bool, tmp_path: Pa
     assert as_dict(source.training) == {"2008_000002.jpg": {"cat"}} | ({"000007.jpg": {"dog", "car"}} if beside else {})
     assert (source.held_out is not None) == beside
     assert len(load(f"voc:{root / 'VOC2012'}").training) == 1
+    (tmp_path / "VOC2012").symlink_to("VOCdevkit/VOC2012")  # the same photos
+    assert as_dict(load(f"voc:{tmp_path}").training) == as_dict(source.training)
+    assert len(load(f"voc:{tmp_path}").training) == len(source.training)
 
 
 @pytest.mark.parametrize(
@@ -448,6 +515,12 @@ def test_invalid_open_images_rows_are_refused(open_images: Path, line: str, sent
     with pytest.raises(UsageError, match=sentence) as refusal:
         load(f"openimages:{open_images}", PETS)
     assert str(refusal.value).startswith(str(path))
+
+
+def test_two_photos_of_one_open_images_id_are_refused(open_images: Path) -> None:
+    write_photos(open_images, "train/more/000026e7ee790996.png")
+    with pytest.raises(UsageError, match="are both named by 000026e7ee790996; keep one"):
+        load(f"openimages:{open_images}", PETS)
 
 
 def test_invalid_open_images_folders_are_refused(open_images: Path) -> None:
