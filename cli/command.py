@@ -1,6 +1,7 @@
 """Commands and groups of commands: every error is one sentence on standard error and an exit code."""
 
 import contextlib
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -9,8 +10,9 @@ from typing import Any, TypeVar
 import click
 from click.exceptions import NoArgsIsHelpError, NoSuchCommand
 
-from mlzsl.cli.errors import MlzslError
+from mlzsl.cli.errors import MlzslError, UsageError
 from mlzsl.cli.streams import guard_standard_streams
+from mlzsl.cli.text import bounded
 
 _Kind = TypeVar("_Kind", bound="Command")
 
@@ -107,13 +109,19 @@ def _errors_reported(name: str) -> Iterator[None]:
         raise
     except (click.ClickException, MlzslError) as error:
         sentence = _sentence(error, name) if isinstance(error, click.ClickException) else error
-        print(f"{name}: error: {sentence}", file=sys.stderr)
+        print(f"{name}: error: {bounded(str(sentence))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print(f"{name}: interrupted.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output closed it, as `head` does
         sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # whichever look-up of a path meets it
+            raise
+        path = bounded(str(error.filename))
+        print(f"{name}: error: {path}: the file name is too long; name a file that exists.", file=sys.stderr)
+        sys.exit(UsageError.exit_code)
 
 
 def _sentence(error: click.ClickException, name: str) -> str:

@@ -4,13 +4,18 @@ The sentence names the file or flag, what was found, what was expected, and what
 known, and caught in `cli.command` only.
 """
 
+from mlzsl.cli.text import bounded
+
 MAX_REASON = 300  # characters
 
 
 class MlzslError(Exception):
-    """A failure that the program expects and can explain to the user."""
+    """A failure that the program expects and can explain to the user, in a paragraph at most."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return bounded(super().__str__())
 
 
 class UsageError(MlzslError):

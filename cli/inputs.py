@@ -1,5 +1,6 @@
 """Reading whole input files, of bounded size."""
 
+import codecs
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError, reason_of
@@ -23,9 +24,18 @@ def read_bytes(path: Path, max_bytes: int, remedy: str) -> bytes:
     return content
 
 
+def encoding_by_mark(content: bytes) -> str | None:
+    """The encoding that a byte-order mark names if it is not UTF-8: "UTF-16" or "UTF-32"."""
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # before UTF-16, whose mark begins like this
+        return "UTF-32"
+    return "UTF-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
+
+
 def read_text(path: Path, max_bytes: int, remedy: str) -> str:
     """Read a UTF-8 file, without its byte-order mark; raises as `read_bytes`, and if it is not UTF-8."""
     content = read_bytes(path, max_bytes, remedy)
+    if encoding := encoding_by_mark(content):
+        raise UsageError(f"{path}: is in {encoding} by its byte-order mark; save the file as UTF-8.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -4,11 +4,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -35,6 +34,10 @@ def progress(title: str, total: int | None, unit: str, quiet: bool = False) -> I
         yield lines
         lines.print()
     else:
+        from rich.console import Console  # the label sets import this module, and rich is slow to import
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
         columns = (SpinnerColumn(), "{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]}")
         with RichProgress(*columns, TimeRemainingColumn(), "{task.fields[note]}", console=Console(stderr=True)) as bar:
             yield _Bar(bar, title, total, unit)
@@ -47,7 +50,7 @@ def log(message: str, quiet: bool = False) -> None:
 
 
 class _Bar:
-    def __init__(self, bar: RichProgress, title: str, total: int | None, unit: str) -> None:
+    def __init__(self, bar: "RichProgress", title: str, total: int | None, unit: str) -> None:
         self._bar, self._unit, self._done, self._start = bar, unit, 0, time.monotonic()
         self._task = bar.add_task(title, total=total, rate="", note="")
 

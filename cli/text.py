@@ -1,8 +1,12 @@
 """Text from files (names, labels, reasons), made safe to print: no control characters, no change of direction."""
 
 import unicodedata
+from collections.abc import Callable, Iterable
 
 MAX_NAMED = 5  # how many names a sentence lists
+MAX_WORD = 200  # characters of a word of a message, such as a path
+MAX_MESSAGE = 1000  # characters
+_SAME = str.maketrans({"_": " ", "-": " ", "\u2010": " ", "\u2011": " ", "\u2013": " ", "\u2019": "'"})
 
 
 def escape_control_chars(text: str) -> str:
@@ -22,8 +26,27 @@ def first_of(names: list[str]) -> str:
 
 
 def label_key(label: str) -> str:
-    """The same text for all spellings of a label: case, Unicode form, spaces and underscores make no difference."""
-    return " ".join(unicodedata.normalize("NFC", label.casefold()).replace("_", " ").split())
+    """The same text for all spellings of a label: case, Unicode form, spaces, underscores and hyphens do not matter."""
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFD", label).casefold())
+    return " ".join(composed.translate(_SAME).split())
+
+
+def label_finder(names: Iterable[str]) -> Callable[[str], str | None]:
+    """A function that finds the one of `names` that a label means: the same text, else the first of its `label_key`."""
+    known = list(names)
+    exact = set(known)
+    by_key = {label_key(name): name for name in reversed(known)}
+    return lambda label: label if label in exact else by_key.get(label_key(label))
+
+
+def bounded(message: str) -> str:
+    """A message of at most a paragraph: over-long words (paths, labels) and the whole are cut in the middle."""
+    words = (_cut(word, MAX_WORD) if len(word) > MAX_WORD else word for word in message.split(" "))
+    return _cut(" ".join(words), MAX_MESSAGE)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit // 2 - 1]}…{text[-(limit // 2) :]}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -18,6 +18,7 @@ from itertools import chain
 from typing import cast
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.inputs import encoding_by_mark
 from mlzsl.imaging.decoding import is_image_name
 
 STANDARD_INPUT = "-"
@@ -203,13 +204,13 @@ def read_list(stream: io.BufferedIOBase) -> Iterator[str]:
     """The paths of a list while it is read, separated by NUL bytes if it has one, else by line ends.
 
     Raises:
-        UsageError: the list is in UTF-16.
+        UsageError: the list is in UTF-16 or UTF-32.
     """
     block = b""
     while len(block) <= MAX_PATH and b"\0" not in block and (more := stream.read1(BLOCK)):
         block += more
-    if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UsageError("-: the list is in UTF-16; write it in UTF-8.")
+    if encoding := encoding_by_mark(block):
+        raise UsageError(f"-: the list is in {encoding}; write it in UTF-8.")
     block = block.removeprefix(codecs.BOM_UTF8)
     separator = b"\0" if b"\0" in block else b"\n"
     rest = b""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file
-from mlzsl.cli.text import label_key, plural
+from mlzsl.cli.text import label_finder, plural
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,8 @@ class PhotoSet:
 
     def spelled_as(self, known: Iterable[str]) -> Self:
         """The same photos, their labels spelled as those of `known` that have the same `label_key`."""
-        names = list(known)
-        spellings = {label_key(name): name for name in reversed(names)} | {name: name for name in names}
-        spelled = {label: spellings.get(label) or spellings.get(label_key(label), label) for label in self.all_labels()}
+        find = label_finder(known)
+        spelled = {label: find(label) or label for label in self.all_labels()}
         return replace(self, labels=tuple(frozenset(map(spelled.__getitem__, labels)) for labels in self.labels))
 
     def all_labels(self) -> frozenset[str]:

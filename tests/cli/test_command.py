@@ -1,5 +1,6 @@
 """Commands and groups: one sentence for every error, the right exit code, no traceback, no usage block."""
 
+import errno
 import tomllib
 from pathlib import Path
 
@@ -20,6 +21,8 @@ ERRORS: dict[str, BaseException] = {
     "failure": FailureError("the disk is full."),
     "interrupt": KeyboardInterrupt(),
     "prompt": click.Abort(),
+    "long": UsageError(f"{'a' * 10_000}: {'no such file. ' * 1000}"),
+    "name": OSError(errno.ENAMETOOLONG, "File name too long", "b" * 10_000),
 }
 
 
@@ -63,7 +66,7 @@ def invoke(command: click.Command, *arguments: str) -> Result:
     [
         ("usage", 2, "x.txt: found nothing, expected labels; write some."),
         ("failure", 1, "the disk is full."),
-        ("", 2, "ERROR: is missing; expected one of usage, failure, interrupt, prompt"),
+        ("", 2, "ERROR: is missing; expected one of usage, failure, interrupt, prompt, long, name"),
         ("usage --count 0", 2, "--count: 0 is not in the range x>=1."),
         ("usage --count x", 2, "--count: 'x' is not a valid integer."),
         ("usage --count", 2, "--count: requires an argument."),
@@ -74,7 +77,7 @@ def invoke(command: click.Command, *arguments: str) -> Result:
         ("usage --cuont 3", 2, "--cuont: no such option; did you mean --count?"),
         ("usage --zzz", 2, "--zzz: no such option; see `mlzsl-trial --help`."),
         ("usage x", 2, "got unexpected extra argument (x); see `mlzsl-trial --help`."),
-        ("nothing", 2, "ERROR: 'nothing' is not one of 'usage', 'failure', 'interrupt', 'prompt'."),
+        ("nothing", 2, "ERROR: 'nothing' is not one of 'usage', 'failure', 'interrupt', 'prompt', 'long', 'name'."),
     ],
 )
 def test_an_error_is_one_sentence_and_an_exit_code(arguments: str, code: int, sentence: str) -> None:
@@ -158,3 +161,11 @@ def test_a_command_answers_alike_under_both_names() -> None:
 
     assert invoke(mlzsl, "infer", "--bogus").stderr == invoke(infer, "--bogus").stderr
     assert invoke(mlzsl, "--version").stdout.startswith("mlzsl, version ")
+
+
+@pytest.mark.parametrize("arguments", [["long"], ["name"], ["x" * 10_000], ["usage", "--rate", "y" * 10_000]])
+def test_an_error_is_a_paragraph_at_most_whatever_it_quotes(arguments: list[str]) -> None:
+    result = CliRunner().invoke(trial, arguments)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr) < 1100

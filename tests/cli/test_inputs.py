@@ -31,3 +31,11 @@ def test_text_is_utf8_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
     path.write_bytes("dog\ncaf\xe9\n".encode("latin-1"))
     with pytest.raises(UsageError, match=r"text, line 2: the byte 0xe9 is not UTF-8; save the file as UTF-8\."):
         read_text(path, 100, "write it again")
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("utf-16", "UTF-16"), ("utf-32", "UTF-32")])
+def test_other_encodings_are_named_by_their_byte_order_mark(tmp_path: Path, encoding: str, name: str) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("dog\n".encode(encoding))
+    with pytest.raises(UsageError, match=rf"text: is in {name} by its byte-order mark; save the file as UTF-8\."):
+        read_text(path, 100, "write it again")
