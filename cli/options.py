@@ -40,6 +40,9 @@ class AliasedOption(click.Option):
 
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print no progress and no summary.")
+skip_unlinked_option = click.option(
+    "--skip-unlinked", is_flag=True, help="Leave out the labels of a file that have no WordNet synset, and list them."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

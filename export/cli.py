@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from mlzsl.cli.command import command
-from mlzsl.cli.options import AliasedOption, json_option, quiet_option
+from mlzsl.cli.options import AliasedOption, json_option, quiet_option, refuse_unused, skip_unlinked_option
 
 
 @command("mlzsl-export")
@@ -19,6 +19,7 @@ from mlzsl.cli.options import AliasedOption, json_option, quiet_option
     help="The labels to tag with, seen in training or not: coco80, nuswide81, voc20, imagenet1k, "
     "or a text file with a label per line.  [default: those of the training]",
 )
+@skip_unlinked_option
 @click.option(
     "--embeddings",
     metavar="taxonomy|FILE",
@@ -43,6 +44,7 @@ from mlzsl.cli.options import AliasedOption, json_option, quiet_option
 def main(
     checkpoint: Path,
     labels: str | None,
+    skip_unlinked: bool,
     embeddings: str | None,
     output: Path,
     unfolded: bool,
@@ -63,7 +65,9 @@ def main(
     from mlzsl.export.exporter import export_model  # torch is heavy: --help must not wait for it
     from mlzsl.graph.labels.sets import load_label_set
 
-    label_set = load_label_set(labels) if labels else None
+    if labels is None:
+        refuse_unused("without --labels FILE", "skip_unlinked")
+    label_set = load_label_set(labels, skip_unlinked, quiet or as_json) if labels else None
     export = export_model(checkpoint, label_set, output, embeddings=embeddings, folded=not unfolded)
     if as_json:
         sheet = asdict(export.cost) | {"path": str(export.path), "seconds": round(export.seconds, 2)}

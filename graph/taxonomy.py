@@ -4,11 +4,11 @@ The package contains it as compact data (`graph/data`, made by tools/build_taxon
 A synset is named `dog.n.01`; arrays are indexed by its position in WordNet's own order.
 """
 
-import difflib
 import functools
 import lzma
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +17,27 @@ from numpy.typing import NDArray
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
+from mlzsl.cli.text import label_key
+from mlzsl.graph.spelling import WordIndex
 
 DATA = Path(__file__).parent / "data"
 
 _WNID = re.compile(r"n\d{8}")
 _SENSE = re.compile(r"(.+)\.n\.(\d{1,3})")
 _EXAMPLES = re.compile(r'"[^"]*"?')
+_UNPUNCTUATED = str.maketrans({"-": "_", "'": None, ".": None})
 
 
-class UnknownSynsetError(UsageError):
-    """WordNet 3.0 has no noun synset of this name."""
+class NoSynsetError(UsageError):
+    """A name that no noun synset of WordNet 3.0 has; `similar` are names of synsets that may be meant."""
+
+    def __init__(self, sentence: str, similar: Sequence[str] = ()) -> None:
+        super().__init__(sentence)
+        self.similar = tuple(similar)
+
+
+class UnknownSynsetError(NoSynsetError):
+    """There is no synset of this name or wnid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +112,11 @@ class Taxonomy:
             senses = self.senses_of_lemmas.get(sense[1], [])
             if 1 <= int(sense[2]) <= len(senses):
                 return senses[int(sense[2]) - 1]
-        raise UnknownSynsetError(f"{synset!r} is not a noun synset of WordNet 3.0{self._suggestions(synset)}")
+        lemma = synset.lower().rsplit(".", 2)[0]
+        words = self.similar_lemmas("_".join(label_key(lemma).split()), 3)
+        similar = self.senses(lemma)[:5] or tuple(f"{word}.n.01" for word, _ in words)
+        hint = f"similar are {', '.join(similar)}" if similar else "give a name such as dog.n.01, or a wnid"
+        raise UnknownSynsetError(f"{synset!r} is not a noun synset of WordNet 3.0; {hint}.", similar)
 
     def name(self, synset: str) -> str:
         """The canonical name of a synset; raises as `index`."""
@@ -119,12 +134,24 @@ class Taxonomy:
         """The definition of a synset, without WordNet's examples."""
         return _EXAMPLES.sub("", self.glosses[self.index(synset)]).strip("; ")
 
-    def senses(self, lemma: str) -> tuple[str, ...]:
-        """The noun synsets of a lemma, first sense first; none if WordNet lacks the lemma.
+    def senses(self, name: str, common_first: bool = False) -> tuple[str, ...]:
+        """The noun synsets of a name, first sense first; none if WordNet lacks the name.
 
-        Case does not matter, and a space is the same as `_`.
+        Case, accents and punctuation do not matter, and spaces are the same as `_`, `-` or nothing.
+
+        Args:
+            name: such as `traffic light`.
+            common_first: whether synsets come first that write the name in lower case, which proper names are not.
         """
-        return tuple(self.names[index] for index in self.senses_of_lemmas.get(_key(lemma), ()))
+        lemma, indices = self._lemma(name)
+        if common_first:
+            indices = sorted(indices, key=lambda index: lemma not in self.lemmas(index))
+        return tuple(self.names[index] for index in indices)
+
+    def common_senses(self, name: str) -> tuple[str, ...]:
+        """Those of `senses` that write the name in lower case."""
+        lemma, indices = self._lemma(name)
+        return tuple(self.names[index] for index in indices if lemma in self.lemmas(index))
 
     def parents(self, index: int) -> list[int]:
         """The indices of a synset's direct hypernyms, in WordNet's order."""
@@ -172,6 +199,16 @@ class Taxonomy:
         return {plural: tuple(singulars) for plural, *singulars in lines}
 
     @functools.cached_property
+    def plurals_by_hand(self) -> dict[str, str]:
+        """The synset of plurals that are words of their own, but not for what photos show: `men` -> man.n.01."""
+        lines = (DATA / "plurals_by_hand.txt").read_text(encoding="utf-8").splitlines()
+        return dict(line.split("\t") for line in lines)
+
+    def similar_lemmas(self, lemma: str, count: int) -> list[tuple[str, float]]:
+        """Up to `count` lemmas in lower case that are spelled like this one, with difflib's ratio, best first."""
+        return self._spellings.nearest(lemma, count)
+
+    @functools.cached_property
     def glosses(self) -> tuple[str, ...]:
         """Definition and examples of every synset, as in WordNet."""
         return _lines(DATA / "glosses.txt.xz")
@@ -189,26 +226,36 @@ class Taxonomy:
             depths = deeper
         raise ValueError("the hypernyms have a cycle")
 
-    def _suggestions(self, synset: str) -> str:
-        """The end of a sentence about an unknown synset: the senses of its lemma, or of similar lemmas."""
-        lemma = synset.rsplit(".", 2)[0]
-        words = similar_words(_key(lemma), self.senses_of_lemmas, 3)
-        similar = self.senses(lemma)[:5] or tuple(f"{word}.n.01" for word in words)
-        return f"; similar are {', '.join(similar)}." if similar else "; give a name such as dog.n.01, or a wnid."
+    def _lemma(self, name: str) -> tuple[str, list[int]]:
+        """WordNet's lemma of a name, in lower case, with its synsets, first sense first."""
+        lemma = next((each for each in self._lemmas_of(name) if each in self.senses_of_lemmas), "")
+        return lemma, self.senses_of_lemmas.get(lemma, [])
 
+    def _lemmas_of(self, name: str) -> Iterator[str]:
+        """Yield the lemmas that a name may be, best first."""
+        words = _unaccented(label_key(name)).split()  # all lemmas are ASCII
+        lemma = "_".join(words)
+        yield lemma
+        yield from self._punctuated.get(lemma.translate(_UNPUNCTUATED), ())
+        yield "".join(words)
 
-def similar_words(word: str, words: Iterable[str], count: int, cutoff: float = 0.6) -> list[str]:
-    """Up to `count` of the words that are spelled like `word` (difflib's ratio), the most similar first."""
-    if not word:
-        return []
-    # Only words of the same first letter and a similar length are compared: 117,000 lemmas would take seconds.
-    candidates = [other for other in words if other[:1] == word[:1] and abs(len(other) - len(word)) <= 3]
-    return difflib.get_close_matches(word, candidates, count, cutoff)
+    @functools.cached_property
+    def _punctuated(self) -> dict[str, list[str]]:
+        """The lemmas with hyphens, apostrophes and dots, by how they read without: `t_shirt` -> [`t-shirt`]."""
+        found: dict[str, list[str]] = {}
+        for lemma in self.senses_of_lemmas:
+            if (plain := lemma.translate(_UNPUNCTUATED)) != lemma:
+                found.setdefault(plain, []).append(lemma)
+        return found
+
+    @functools.cached_property
+    def _spellings(self) -> WordIndex:
+        return WordIndex(self.senses_of_lemmas)
 
 
 def _lines(path: Path) -> tuple[str, ...]:
     return tuple(lzma.decompress(path.read_bytes()).decode("utf-8").splitlines())
 
 
-def _key(lemma: str) -> str:
-    return "_".join(lemma.lower().split())
+def _unaccented(text: str) -> str:
+    return "".join(each for each in unicodedata.normalize("NFD", text) if not unicodedata.combining(each))

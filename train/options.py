@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlzsl.cli.options import FiniteFloat, refuse_unused
+from mlzsl.cli.options import FiniteFloat, refuse_unused, skip_unlinked_option
 
 if TYPE_CHECKING:  # torch is heavy: --help must not wait for it
     from mlzsl.train.training.job import Job
@@ -35,6 +35,7 @@ data_options = combine(
         help="The label set: coco80, nuswide81, voc20, imagenet1k, or a text file with a label per line.  "
         "[default: the data's own; coco80 for scenes and folders]",
     ),
+    skip_unlinked_option,
     click.option(
         "--unseen",
         metavar="SPLIT|FILE|none",

@@ -12,6 +12,7 @@ import codecs
 import gzip
 import hashlib
 import re
+import unicodedata
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlzsl.cli.errors import UsageError, reason_of
-from mlzsl.cli.text import first_of
+from mlzsl.cli.text import first_of, label_key
 from mlzsl.graph.embeddings.source import EmbeddedLabels, EmbeddingSource, How, Origin, Role
 from mlzsl.graph.labels.linking import UnlinkedLabelError
 from mlzsl.graph.labels.sets import LabelSet
@@ -134,14 +135,18 @@ def _vector_of_name(vectors: dict[str, NDArray[np.float32]], name: str) -> tuple
 
 
 def _name_keys(name: str) -> tuple[str, ...]:
-    """The keys that a whole name may have in the file."""
-    words = name.lower().replace("_", " ").split()
-    return "_".join(words), "-".join(words)
+    """The keys that a whole name may have in the file: `hot-air balloon` has three."""
+    words, parts = _composed(name).replace("_", " ").split(), label_key(name).split()
+    return tuple(dict.fromkeys(("_".join(words), "_".join(parts), "-".join(parts))))
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name.lower())
 
 
 def _words_of(name: str) -> list[str]:
     """The words of a name: `jack-o'-lantern` has three."""
-    return [word for word in re.split(r"[\s_\-/]+", name.lower()) if word.strip("'.,")]
+    return [word for word in re.split(r"[\s_\-/]+", _composed(name)) if word.strip("'.,")]
 
 
 def _word_keys(word: str) -> tuple[str, ...]:
@@ -176,6 +181,8 @@ def read_vectors(path: str | Path, wanted: Collection[str]) -> WordVectors:
             dimension = _dimension(text, where)
         word = _word(text, dimension, where)
         key = word.lower().strip().removeprefix(NUMBERBATCH)
+        if not key.isascii():
+            key = _composed(key.decode("utf-8", "replace")).encode("utf-8", "replace")
         if key in keys and (keys[key] not in vectors or word.endswith(key)):
             vectors[keys[key]] = _numbers(text, dimension, where)
     if not dimension:

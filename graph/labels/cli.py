@@ -11,7 +11,8 @@ from rich.text import Text
 
 from mlzsl.cli.command import command
 from mlzsl.cli.errors import FailureError
-from mlzsl.cli.options import FiniteFloat, json_option
+from mlzsl.cli.options import FiniteFloat, json_option, quiet_option, skip_unlinked_option
+from mlzsl.cli.text import plural
 from mlzsl.graph.classgraph import THRESHOLD
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import TAXONOMY
@@ -34,8 +35,10 @@ FILE_WIDTH = 160  # columns of the table in a file or a pipe
     type=FiniteFloat(0, 1),
     help="Classes whose WUP similarity is greater are neighbours.",
 )
+@skip_unlinked_option
+@quiet_option
 @json_option
-def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
+def main(labels: str, embeddings: str, threshold: float, skip_unlinked: bool, quiet: bool, as_json: bool) -> None:
     """Show the synset, gloss, vector and neighbours of each label in LABELS, with warnings.
 
     LABELS is coco80, nuswide81, voc20, imagenet1k, or a text file with one label a line, optionally
@@ -45,20 +48,30 @@ def main(labels: str, embeddings: str, threshold: float, as_json: bool) -> None:
     Examples:
       mlzsl-labels coco80
       mlzsl-labels my_labels.txt --embeddings glove.6B.300d.txt
+      mlzsl-labels large_list.txt --skip-unlinked
 
     Neighbours are counted among the labels and, after the plus, among the ImageNet classes that are not labels
     themselves. The exit code is 1 if a label cannot be used.
     """
-    report = report_labels(labels, open_embeddings(embeddings), threshold=threshold)
+    report = report_labels(
+        labels,
+        open_embeddings(embeddings),
+        threshold=threshold,
+        skip_unlinked=skip_unlinked,
+        quiet=quiet or as_json,
+    )
     if as_json:
         print(json.dumps(asdict(report), indent=2, ensure_ascii=False))
     else:
-        _print(report)
+        _print(report, skip_unlinked)
     if report.errors:
-        raise FailureError(f"{labels}: {len(report.errors)} problem(s) make this label set unusable.")
+        raise FailureError(
+            f"{labels}: has {plural(len(report.errors), 'problem')}, listed in the report; correct the file"
+            + (", or leave labels without a synset out with --skip-unlinked." if report.unlinked else ".")
+        )
 
 
-def _print(report: LabelReport) -> None:
+def _print(report: LabelReport, skip_unlinked: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
     table = Table(title=Text(f"{report.name}: {len(report.rows)} labels"), title_justify="left")
     for column, ratio in (("label", 3), ("synset", 4), ("gloss", 9), ("vector", 4)):
@@ -80,9 +93,13 @@ def _print(report: LabelReport) -> None:
         console.print(table)
     warned = sum(bool(row.warnings) for row in report.rows)
     vectors = ", ".join(f"{count} {how}" for how, count in sorted(report.external_vectors.items()))
+    skipped = report.unlinked if skip_unlinked else ()
+    left_out = f", {len(skipped):,} left out, which have no synset" if skipped else ""
     for line in (
+        *(f"left out: {sentence}" for sentence in skipped),
         *report.errors,
-        f"{len(report.rows)} labels linked, {warned} with warnings, {len(report.errors)} problem(s).",
+        f"{plural(len(report.rows), 'label')} linked, {warned} with warnings{left_out}, "
+        f"{plural(len(report.errors), 'problem')}.",
         f"{report.external}: {report.externals} external classes in the graph, {report.externals_left_out} left out "
         f"because they are labels; their vectors from {report.embeddings}: {vectors or 'none'}.",
     ):

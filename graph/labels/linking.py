@@ -1,20 +1,26 @@
 """Synset linking: from a label to its WordNet synset.
 
 1. A synset written beside the label is used as it is.
-2. A name of coco80, nuswide81 or voc20 has the synset that it has there; each of those was chosen by hand.
-3. Otherwise the first noun sense of the whole name, its spaces as `_`, as `-` or left out ("cell phone" is
-   WordNet's `cellphone`); if WordNet lacks the name, the first sense of its singular ("wolves", "traffic lights").
+2. A name of coco80, nuswide81 or voc20, or its plural, has the synset that it has there; those were chosen by hand.
+3. Otherwise the candidates are the senses of the whole name and those of its singular ("wolves", "traffic lights"). The
+   name's own come first: `glasses` are spectacles before they are drinking glasses. For plurals whose own sense is not
+   what photos show (`men`: the workforce, `clocks`: a plant), the first candidate was chosen by hand
+   (`graph/data/plurals_by_hand.txt`).
 4. Otherwise linking fails with an error that names the label and similar synsets.
+
+Names are the same whatever their case, Unicode form, accents and punctuation ("cell phone" is WordNet's `cellphone`).
+Senses are in WordNet's order, the most frequent first, but a label in lower case takes the senses that WordNet writes
+in lower case first: `china` is porcelain before it is the country, and `China` is the country.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mlzsl.cli.errors import UsageError
-from mlzsl.graph.taxonomy import Taxonomy, similar_words
+from mlzsl.cli.text import label_key
+from mlzsl.graph.taxonomy import NoSynsetError, Taxonomy
 
-Rule = Literal["explicit", "known name", "first sense", "singular"]
+Rule = Literal["explicit", "known name", "plural", "first sense", "singular"]
 
 # WordNet's own endings of regular plurals (its morphology, "detachment rules" of nouns).
 PLURAL_ENDINGS = (
@@ -30,7 +36,10 @@ PLURAL_ENDINGS = (
 )
 
 
-class UnlinkedLabelError(UsageError):
+TYPO = 0.85  # spellings of a greater ratio (difflib) are typing errors
+
+
+class UnlinkedLabelError(NoSynsetError):
     """No rule links the label to a noun synset."""
 
 
@@ -40,7 +49,13 @@ class LinkedLabel:
 
     synset: str  # canonical name, dog.n.01
     rule: Rule
-    senses: int  # noun senses of the name in WordNet; 0 for an explicit synset
+    alternatives: tuple[str, ...] = ()  # the other candidates, the best first; none of an explicit synset
+    singular: str | None = None  # set where a word of its own is also the plural of this one, which has other senses
+
+    @property
+    def senses(self) -> int:
+        """The number of candidates; 0 for an explicit synset."""
+        return 0 if self.rule == "explicit" else 1 + len(self.alternatives)
 
 
 def link_label(
@@ -52,53 +67,67 @@ def link_label(
         taxonomy: where synsets are looked up.
         label: the name, such as `traffic lights`.
         synset: an explicit synset, by name or wnid.
-        known: names with synsets that were chosen by hand.
+        known: the `label_key` of names whose synsets were chosen by hand, with those.
 
     Raises:
         UnknownSynsetError: `synset` does not exist.
         UnlinkedLabelError: no rule applies; the sentence names similar synsets.
     """
     if synset is not None:
-        return LinkedLabel(taxonomy.name(synset), "explicit", 0)
-    senses = _first_with_senses(taxonomy, _spellings(label))
-    if known and (chosen := known.get(label.lower())):
-        return LinkedLabel(chosen, "known name", len(senses))
-    if senses:
-        return LinkedLabel(senses[0], "first sense", len(senses))
-    senses = _first_with_senses(taxonomy, (s for base in singulars(taxonomy, label) for s in _spellings(base)))
-    if senses:
-        return LinkedLabel(senses[0], "singular", len(senses))
-    similar = suggest_synsets(taxonomy, label)
-    hint = f"similar are {', '.join(similar)}; " if similar else ""
-    raise UnlinkedLabelError(
-        f"the label {label!r} is not a noun of WordNet; {hint}"
-        f"write its synset after it, separated by a tab: {label}<TAB>{similar[0] if similar else 'dog.n.01'}."
-    )
+        return LinkedLabel(taxonomy.name(synset), "explicit")
+    key, common_first = label_key(label), label == label.lower()
+    own = taxonomy.senses(label, common_first)
+    # A word of its own is not the plural of a proper name: `gas` has nothing to do with Ga (gallium).
+    singulars = {
+        name: taxonomy.common_senses(name) if own else taxonomy.senses(name, common_first)
+        for name in singular_names(taxonomy, label)
+    }
+    of_singulars = [sense for senses in singulars.values() for sense in senses]
+    rule: Rule
+    if known_as := next((name for name in (key, *singulars) if name in (known or {})), None):
+        chosen, rule = (known or {})[known_as], "known name"
+    elif key in taxonomy.plurals_by_hand:
+        chosen, rule = taxonomy.plurals_by_hand[key], "plural"
+    elif own:
+        chosen, rule = own[0], "first sense"
+    elif of_singulars:
+        chosen, rule = of_singulars[0], "singular"
+    else:
+        raise _unlinked(taxonomy, label)
+    # The first sense of each reading comes before the others, so that lists cut short show both.
+    candidates = dict.fromkeys((*own[:1], *of_singulars[:1], *taxonomy.senses(label), *of_singulars))
+    hidden = next((name for name, senses in singulars.items() if own and not set(senses) <= set(own)), None)
+    return LinkedLabel(chosen, rule, tuple(sense for sense in candidates if sense != chosen), hidden)
 
 
-def singulars(taxonomy: Taxonomy, name: str) -> Iterator[str]:
+def singular_names(taxonomy: Taxonomy, name: str) -> Iterator[str]:
     """Yield possible singulars of a name, its last word changed by WordNet's rules; some are not words."""
-    before, _, last = name.lower().replace("_", " ").rpartition(" ")
+    words = label_key(name).split()
+    for spelled in ("_".join(words), "-".join(words)):
+        yield from map(label_key, taxonomy.irregular_plurals.get(spelled, ()) if len(words) > 1 else ())
+    *before, last = words or [""]
     bases = list(taxonomy.irregular_plurals.get(last, ()))
-    bases += [last.removesuffix(old) + new for old, new in PLURAL_ENDINGS if last.endswith(old)]
-    yield from (f"{before} {base}".strip() for base in bases if base)
+    if len(last) > 2 and not last.endswith("ss"):
+        bases += [last.removesuffix(old) + new for old, new in PLURAL_ENDINGS if last.endswith(old)]
+    yield from (" ".join((*before, base)) for base in dict.fromkeys(bases) if base)
 
 
 def suggest_synsets(taxonomy: Taxonomy, label: str) -> tuple[str, ...]:
     """Up to four synsets that a label may mean: typing errors, its head noun, other spellings."""
-    lemma = "_".join(label.lower().split())
-    typos = similar_words(lemma, taxonomy.senses_of_lemmas, 2, cutoff=0.85)
+    lemma = "_".join(label_key(label).split())
+    similar = taxonomy.similar_lemmas(lemma, 3)
+    typos = [word for word, ratio in similar if ratio >= TYPO][:2]
     head = lemma.rpartition("_")[2]
-    of_head = [sense for word in (head, *singulars(taxonomy, head)) for sense in taxonomy.senses(word)[:2]]
-    others = similar_words(lemma, taxonomy.senses_of_lemmas, 3)
-    names = (*(f"{word}.n.01" for word in typos), *of_head, *(f"{word}.n.01" for word in others))
+    of_head = [sense for word in (head, *singular_names(taxonomy, head)) for sense in taxonomy.senses(word)[:2]]
+    names = (*(f"{word}.n.01" for word in typos), *of_head, *(f"{word}.n.01" for word, _ in similar))
     return tuple(dict.fromkeys(names))[:4]
 
 
-def _spellings(name: str) -> tuple[str, ...]:
-    words = name.lower().replace("_", " ").split()
-    return "_".join(words), "-".join(words), "".join(words)
-
-
-def _first_with_senses(taxonomy: Taxonomy, lemmas: Iterable[str]) -> tuple[str, ...]:
-    return next((senses for lemma in lemmas if (senses := taxonomy.senses(lemma))), ())
+def _unlinked(taxonomy: Taxonomy, label: str) -> UnlinkedLabelError:
+    similar = suggest_synsets(taxonomy, label)
+    hint = f"similar are {', '.join(similar)}; " if similar else ""
+    return UnlinkedLabelError(
+        f"the label {label!r} is not a noun of WordNet; {hint}"
+        f"write its synset after it, separated by a tab: {label}<TAB>{similar[0] if similar else 'dog.n.01'}.",
+        similar,
+    )

@@ -1,16 +1,26 @@
 """The label report: the synset, vector and neighbours of every label of a set, with all warnings and errors."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from mlzsl.cli.text import first_of
 from mlzsl.graph.classgraph import THRESHOLD, ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.source import Embeddings, Origin
 from mlzsl.graph.embeddings.taxonomy import TaxonomyEmbeddings
 from mlzsl.graph.labels.linking import LinkedLabel
-from mlzsl.graph.labels.sets import NAMED_SETS, LabelSet, link_label_file, load_label_set, read_label_file
+from mlzsl.graph.labels.sets import (
+    NAMED_SETS,
+    LabelSet,
+    link_label_file,
+    linked_labels,
+    load_label_set,
+    read_label_file,
+)
 from mlzsl.graph.taxonomy import Taxonomy
+
+_Problem = tuple[int, str]  # line, sentence
 
 
 @dataclass(frozen=True)
@@ -20,8 +30,9 @@ class LabelRow:
     label: str
     synset: str
     gloss: str
-    rule: str  # which linking rule applied: explicit, known name, first sense, singular
-    senses: int  # noun senses of its name in WordNet; 0 for an explicit synset
+    rule: str  # which linking rule applied: explicit, known name, plural, first sense, singular
+    senses: int  # candidate synsets of its name; 0 for an explicit synset
+    alternatives: tuple[str, ...]  # the other candidates
     vector: Origin | None  # None: the embeddings have no vector for it
     target_neighbours: int
     external_neighbours: int
@@ -36,6 +47,7 @@ class LabelReport:
     name: str
     rows: tuple[LabelRow, ...]
     errors: tuple[str, ...]
+    unlinked: tuple[str, ...]  # a sentence for every label without a synset, which is an error unless it is skipped
     embeddings: str
     embeddings_sha256: str
     threshold: float
@@ -46,7 +58,12 @@ class LabelReport:
 
 
 def report_labels(
-    name_or_path: str, embeddings: Embeddings, external: LabelSet | None = None, threshold: float = THRESHOLD
+    name_or_path: str,
+    embeddings: Embeddings,
+    external: LabelSet | None = None,
+    threshold: float = THRESHOLD,
+    skip_unlinked: bool = False,
+    quiet: bool = True,
 ) -> LabelReport:
     """Link every label, look up its vector and count its neighbours; collect errors instead of stopping at the first.
 
@@ -55,15 +72,18 @@ def report_labels(
         embeddings: whose coverage is reported.
         external: the external classes; ImageNet's 1,000 by default.
         threshold: of WUP similarity, above which two classes are neighbours.
+        skip_unlinked: labels without a synset are left out, and are no errors.
+        quiet: show no progress.
 
     Raises:
         UsageError: the file is not readable text, or the embeddings file is broken.
     """
-    labels, linked, errors = _link(name_or_path)
+    labels, linked, problems, unlinked = _link(name_or_path, skip_unlinked, quiet)
     external = external or load_label_set("imagenet1k")
     graph = build_class_graph(labels, (), external, TaxonomyEmbeddings(), threshold)
     embeddings.preload(labels, external)
     rows = _rows(labels, linked, embeddings, graph, external)
+    errors = [sentence for _, sentence in sorted(problems + ([] if skip_unlinked else unlinked))]
     errors += [
         f"{name_or_path}: the label {row.label!r} is out of vocabulary: {embeddings.source.name} has neither its "
         "name nor a synonym nor a hypernym; choose a file with more words, or `taxonomy`."
@@ -76,6 +96,7 @@ def report_labels(
         name=name_or_path,
         rows=rows,
         errors=tuple(errors),
+        unlinked=tuple(sentence for _, sentence in unlinked),
         embeddings=embeddings.source.name,
         embeddings_sha256=embeddings.source.sha256,
         threshold=threshold,
@@ -86,16 +107,22 @@ def report_labels(
     )
 
 
-def _link(name_or_path: str) -> tuple[LabelSet, list[LinkedLabel], list[str]]:
-    """The labels that have a synset, how each was linked, and a sentence for each invalid line."""
-    if name_or_path in NAMED_SETS or not Path(name_or_path).exists():
-        labels = load_label_set(name_or_path)
-        return labels, [LinkedLabel(synset, "explicit", 0) for synset in labels.synsets], []
+def _link(
+    name_or_path: str, skip_unlinked: bool, quiet: bool
+) -> tuple[LabelSet, list[LinkedLabel], list[_Problem], list[_Problem]]:
+    """The labels that have a synset, how each was linked, the invalid lines, and the labels without a synset."""
+    if name_or_path in NAMED_SETS or not os.path.exists(name_or_path):
+        labels = load_label_set(name_or_path, skip_unlinked)
+        return labels, [LinkedLabel(synset, "explicit") for synset in labels.synsets], [], []
     file = read_label_file(name_or_path)
-    links, errors = link_label_file(file)
-    pairs = [(line.label, link) for line, link in zip(file.lines, links, strict=True) if link]
-    labels = LabelSet(file.path, tuple(label for label, _ in pairs), tuple(link.synset for _, link in pairs))
-    return labels, [link for _, link in pairs], errors
+    links = link_label_file(file, quiet)
+    unlinked = [
+        (line.line, f"{file.path}, line {line.line}: {link}")
+        for line, link in zip(file.lines, links, strict=True)
+        if not isinstance(link, LinkedLabel)
+    ]
+    linked = [link for link in links if isinstance(link, LinkedLabel)]
+    return linked_labels(file, links), linked, list(file.problems), unlinked
 
 
 def _rows(
@@ -106,10 +133,11 @@ def _rows(
     by_synset: dict[str, list[str]] = {}
     for label, synset in zip(labels.labels, labels.synsets, strict=True):
         by_synset.setdefault(synset, []).append(label)
+    target_neighbours, external_neighbours = graph.target_neighbours, graph.external_neighbours
     rows = []
     for node, (label, link) in enumerate(zip(labels.labels, linked, strict=True)):
         origin = embeddings.find(label, link.synset)
-        neighbours = int(graph.target_neighbours[node]), int(graph.external_neighbours[node])
+        neighbours = int(target_neighbours[node]), int(external_neighbours[node])
         same_synset = [other for other in by_synset[link.synset] if other != label]
         rows.append(
             LabelRow(
@@ -118,6 +146,7 @@ def _rows(
                 gloss=taxonomy.gloss(link.synset),
                 rule=link.rule,
                 senses=link.senses,
+                alternatives=link.alternatives,
                 vector=origin,
                 target_neighbours=neighbours[0],
                 external_neighbours=neighbours[1],
@@ -130,14 +159,17 @@ def _rows(
 
 def _warnings(link: LinkedLabel, origin: Origin | None, same_synset: list[str], neighbours: int) -> list[str]:
     warnings = []
-    if link.rule in ("first sense", "singular") and link.senses > 1:
-        warnings.append(f"ambiguous: the first of {link.senses} senses")
+    if link.rule in ("plural", "first sense", "singular") and link.alternatives:
+        chosen = "chosen by hand" if link.rule == "plural" else "the first"
+        both = f", its own and those of {link.singular!r}" if link.singular else ""
+        others = first_of(list(link.alternatives))
+        warnings.append(f"ambiguous: {chosen} of {link.senses} senses{both}; others: {others}")
     if origin is None:
         warnings.append("out of vocabulary")
     elif origin.is_fallback:
         warnings.append(f"out of vocabulary: the vector is that of its {origin.how} {origin.via!r}")
     if same_synset:
-        warnings.append(f"duplicate: the same synset as {', '.join(same_synset)}")
+        warnings.append(f"duplicate: the same synset as {first_of(same_synset)}")
     if neighbours == 0:
         warnings.append("isolated: no neighbour in the graph")
     return warnings

@@ -5,20 +5,24 @@ A text file has one label a line, optionally `label<TAB>synset`, where the synse
 
 import difflib
 import functools
+import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.inputs import read_text
 from mlzsl.cli.outputs import sha256_of_bytes
+from mlzsl.cli.progress import log, progress
+from mlzsl.cli.text import first_of, label_key, plural
 from mlzsl.graph.labels.linking import LinkedLabel, link_label
-from mlzsl.graph.taxonomy import DATA, Taxonomy
+from mlzsl.graph.taxonomy import DATA, NoSynsetError, Taxonomy
 
 NAMED_SETS = ("coco80", "nuswide81", "voc20", "imagenet1k")
 MAX_BYTES = 8 * 2**20  # of a text file; 22,000 labels take less than one million
 MAX_LABEL_LENGTH = 200  # characters
+MANY_LABELS = 1000  # from here on, progress is shown
 HAND_LINKED_SETS = ("coco80", "nuswide81", "voc20")  # the first that has a name decides its synset
 
 # The unseen classes of the paper, section 4.1, in each set's own order.
@@ -41,6 +45,7 @@ class LabelSet:
     name: str  # coco80, or the path of a text file
     labels: tuple[str, ...]
     synsets: tuple[str, ...]
+    skipped: tuple[str, ...] = ()  # labels of the file that have no synset and were left out
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,31 +74,51 @@ class LabelFile:
     problems: tuple[tuple[int, str], ...]  # line, sentence
 
 
-def load_label_set(name_or_path: str | Path) -> LabelSet:
+def load_label_set(name_or_path: str | Path, skip_unlinked: bool = False, quiet: bool = True) -> LabelSet:
     """Return a named label set (`coco80`, `nuswide81`, `voc20`, `imagenet1k`), or read a text file of labels.
 
     `imagenet1k` has torchvision's index order and names.
 
+    Args:
+        name_or_path: of the set.
+        skip_unlinked: leave out the labels of a file that have no synset, and log their number and the first of them.
+        quiet: log nothing.
+
     Raises:
-        UsageError: no such set or file, an invalid line, or a label without a synset. The sentence names the first
-            problem; `mlzsl-labels FILE` lists them all.
+        UsageError: no such set or file, an invalid line, labels without a synset, or no label with one. The sentence
+            names the first problems; `mlzsl-labels FILE` lists them all.
     """
     name = str(name_or_path)
     if name in NAMED_SETS:
+        if skip_unlinked:
+            raise UsageError(f"--skip-unlinked: has no effect on {name}, whose labels all have a synset; leave it out.")
         return _named(name)
-    if not Path(name).exists():
+    if not os.path.exists(name):
         similar = difflib.get_close_matches(name.lower(), NAMED_SETS, 1, cutoff=0.5)
         hint = f" Did you mean {similar[0]}?" if similar else ""
         raise UsageError(
             f"no label set is called {name!r}, and no such file exists; known are {', '.join(NAMED_SETS)}.{hint}"
         )
     file = read_label_file(name)
-    linked, problems = link_label_file(file)
-    if problems:
-        count = len(problems) - 1
+    if file.problems:
+        count = len(file.problems) - 1
         more = f" There {'is' if count == 1 else 'are'} {count} more; `mlzsl-labels {name}` lists all." if count else ""
-        raise UsageError(problems[0] + more)
-    return LabelSet(name, tuple(line.label for line in file.lines), tuple(link.synset for link in linked if link))
+        raise UsageError(file.problems[0][1] + more)
+    links = link_label_file(file, quiet)
+    unlinked = [(line, link) for line, link in zip(file.lines, links, strict=True) if isinstance(link, NoSynsetError)]
+    if unlinked and not skip_unlinked:
+        raise _unlinked_labels(file, unlinked)
+    labels = linked_labels(file, links)
+    if labels.skipped:
+        left_out = f"{len(labels.skipped):,} of {plural(len(file.lines), 'label')}"
+        if not labels.labels:
+            raise UsageError(f"{name}: no label has a synset; `mlzsl-labels {name}` shows similar synsets.")
+        log(
+            f"{name}: left out {left_out}, which have no synset: {first_of(list(labels.skipped))}; "
+            f"`mlzsl-labels {name}` lists all with similar synsets",
+            quiet,
+        )
+    return labels
 
 
 def read_label_file(path: str | Path) -> LabelFile:
@@ -107,11 +132,11 @@ def read_label_file(path: str | Path) -> LabelFile:
         raise UsageError(f"{path}: has no labels; write one a line.")
     lines: list[LabelLine] = []
     problems: list[tuple[int, str]] = []
-    first_lines: dict[str, int] = {}
+    first_lines: dict[tuple[str, int], int] = {}
     for number, row in enumerate(text.splitlines(), start=1):
         before, tab, after = row.partition("\t")
         label, synset = " ".join(before.split()), after.strip()
-        key = label.casefold().replace("_", " ")
+        key = label_key(label), label.count("-")  # large lists have both "t-shirt" and "t shirt"
         problem = _problem(row, label, bool(tab), synset)
         if problem is None and key in first_lines:
             problem = f"{label!r} is already on line {first_lines[key]}; remove one of them."
@@ -123,35 +148,58 @@ def read_label_file(path: str | Path) -> LabelFile:
     return LabelFile(str(path), tuple(lines), tuple(problems))
 
 
-def link_label_file(file: LabelFile) -> tuple[list[LinkedLabel | None], list[str]]:
-    """Link every label of a file to its synset; None where that fails.
-
-    Returns:
-        a link for each of `file.lines`, and a sentence for every problem of reading or linking, by line.
-    """
+def link_label_file(file: LabelFile, quiet: bool = True) -> list[LinkedLabel | NoSynsetError]:
+    """Link every label of a file to its synset: a link, or the reason that there is none, for each of `file.lines`."""
     taxonomy, known = Taxonomy.shipped(), known_names()
-    linked: list[LinkedLabel | None] = []
-    problems = list(file.problems)
-    for line in file.lines:
-        try:
-            linked.append(link_label(taxonomy, line.label, line.synset, known))
-        except UsageError as error:
-            linked.append(None)
-            problems.append((line.line, f"{file.path}, line {line.line}: {error}"))
-    return linked, [sentence for _, sentence in sorted(problems)]
+    links: list[LinkedLabel | NoSynsetError] = []
+    with progress("linking labels", len(file.lines), "labels", quiet or len(file.lines) < MANY_LABELS) as shown:
+        for line in file.lines:
+            try:
+                links.append(link_label(taxonomy, line.label, line.synset, known))
+            except NoSynsetError as error:
+                links.append(error)
+            shown.advance()
+    return links
+
+
+def linked_labels(file: LabelFile, links: Sequence[LinkedLabel | NoSynsetError]) -> LabelSet:
+    """The labels of a file that are linked; the others are its `skipped`."""
+    pairs = list(zip(file.lines, links, strict=True))
+    linked = [(line.label, link.synset) for line, link in pairs if isinstance(link, LinkedLabel)]
+    return LabelSet(
+        file.path,
+        tuple(label for label, _ in linked),
+        tuple(synset for _, synset in linked),
+        skipped=tuple(line.label for line, link in pairs if not isinstance(link, LinkedLabel)),
+    )
 
 
 def known_names() -> Mapping[str, str]:
-    """The synset of every name of the sets linked by hand; where they differ, the first set decides."""
+    """The synset of every name of the sets linked by hand, by `label_key`; where they differ, the first set decides."""
     sets = [_named(name) for name in reversed(HAND_LINKED_SETS)]
     pairs = (pair for labels in sets for pair in zip(labels.labels, labels.synsets, strict=True))
-    return {label.lower(): synset for label, synset in pairs}
+    return {label_key(label): synset for label, synset in pairs}
 
 
 @functools.cache  # the package's own files never change
 def _named(name: str) -> LabelSet:
     rows = [row.split("\t") for row in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()]
     return LabelSet(name, tuple(label for label, _ in rows), tuple(synset for _, synset in rows))
+
+
+def _unlinked_labels(file: LabelFile, unlinked: Sequence[tuple[LabelLine, NoSynsetError]]) -> UsageError:
+    remedy = "or leave {} out with --skip-unlinked"
+    if len(unlinked) == 1:
+        line, error = unlinked[0]
+        return UsageError(f"{file.path}, line {line.line}: {str(error).rstrip('.')}, {remedy.format('it')}.")
+    named = [
+        f"{line.label!r} (line {line.line}" + (f"; similar is {error.similar[0]})" if error.similar else ")")
+        for line, error in unlinked
+    ]
+    return UsageError(
+        f"{file.path}: {len(unlinked):,} of {plural(len(file.lines), 'label')} have no synset: {first_of(named)}. "
+        f"Write one after each, separated by a tab, {remedy.format('them')}; `mlzsl-labels {file.path}` lists all."
+    )
 
 
 def _problem(row: str, label: str, has_tab: bool, synset: str) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import log
-from mlzsl.cli.text import first_of, label_key
+from mlzsl.cli.text import first_of, label_finder
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.imaging.labelled_folder import FolderPhotos
 from mlzsl.imaging.photoset import PhotoSet
@@ -48,13 +48,13 @@ def load_open_images(root: Path, labels: LabelSet, quiet: bool = False) -> Sourc
 
 def _read_classes(path: Path, labels: LabelSet, quiet: bool) -> dict[str, str | None]:
     """The label of each class id; None for classes outside the label set."""
-    label_of = {label_key(label): label for label in labels.labels}
+    find = label_finder(labels.labels)
     classes: dict[str, str | None] = {}
     for number, row in _read_rows(path):
         if len(row) != 2 or len(classes) >= MAX_CLASSES:
             raise UsageError(f"{path}, line {number}: {len(row)} columns; expected a class's id and its name.")
         if row != ["LabelName", "DisplayName"]:
-            classes[row[0]] = label_of.get(label_key(row[1]))
+            classes[row[0]] = find(row[1])
     missing = sorted(set(labels.labels) - {label for label in classes.values() if label})
     if len(missing) == len(labels):
         raise UsageError(f"{path}: no class has the name of a label of {labels.name}; choose other --labels.")

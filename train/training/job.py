@@ -1,15 +1,17 @@
 """What to train and on what: a job names labels, photos, backbone and model; these functions open them."""
 
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.text import first_of, label_finder
 from mlzsl.graph.classgraph import ClassGraph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import Embeddings
-from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set
+from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set, read_label_file
 from mlzsl.imaging.labelled_folder import check_labels
 from mlzsl.train.backbones.backbone import Backbone, open_backbone
 from mlzsl.train.backbones.pretraining import pretrain_small_backbone
@@ -36,6 +38,7 @@ class Job:
         data: "scenes" for generated photos, a folder of photos with a labels.json, or FORMAT:PATH
             (`datasets.registry`).
         labels: the name or file of the label set Y; None for the data's own.
+        skip_unlinked: leave out the labels of a file that have no synset.
         unseen: a named split or a text file of labels; None for the split of the label set's name, "none" for none.
         model: a name of `MODELS`.
         backbone: "small", pretrained on generated images, or one of torchvision's ResNets.
@@ -55,6 +58,7 @@ class Job:
 
     data: str = SCENES
     labels: str | None = None
+    skip_unlinked: bool = False
     unseen: str | None = None
     model: str = RGCNPosVAE.name
     backbone: str = SMALL
@@ -97,7 +101,8 @@ def open_inputs(job: Job, quiet: bool = False) -> Inputs:
     Raises:
         UsageError: a name, flag or file of the job is invalid.
     """
-    labels = load_label_set(job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data)))
+    name = job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data))
+    labels = load_label_set(name, job.skip_unlinked, quiet)
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
     embeddings = open_embeddings(job.embeddings)
@@ -108,24 +113,29 @@ def open_inputs(job: Job, quiet: bool = False) -> Inputs:
 def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:
     """Y^u: the labels of a named split or a file; by default those of the split named like the label set, if any.
 
+    A file is read like one of labels, and its labels are spelled in any way (`cli.text.label_key`); those that the
+    label set skipped are ignored.
+
     Raises:
         UsageError: an unknown split, or labels that are not in the label set.
     """
     if spec == "none" or (spec is None and labels.name not in UNSEEN):
         return frozenset()
-    unseen = UNSEEN.get(spec or labels.name)
-    if unseen is None:
-        if not Path(str(spec)).is_file():
+    names = UNSEEN.get(spec or labels.name)
+    if names is None:
+        if not os.path.isfile(str(spec)):
             raise UsageError(
                 f"--unseen {spec}: expected one of {', '.join(UNSEEN)}, none, or a text file with a label per line."
             )
-        unseen = load_label_set(str(spec)).labels
-    unknown = sorted(set(unseen) - set(labels.labels))
-    if unknown:
-        raise UsageError(
-            f"--unseen {spec or labels.name}: {', '.join(unknown[:5])} is not in the label set {labels.name}."
-        )
-    return frozenset(unseen)
+        file = read_label_file(str(spec))
+        if file.problems:
+            raise UsageError(f"--unseen {file.problems[0][1]}")
+        names = tuple(line.label for line in file.lines)
+    find_label = label_finder((*labels.labels, *labels.skipped))
+    found = {name: label for name in names if (label := find_label(name)) is not None}
+    if unknown := [name for name in names if name not in found]:
+        raise UsageError(f"--unseen {spec or labels.name}: not in the label set {labels.name}: {first_of(unknown)}.")
+    return frozenset(found.values()) & frozenset(labels.labels)
 
 
 def check_inputs(job: Job, labels: LabelSet, embeddings: Embeddings) -> None:

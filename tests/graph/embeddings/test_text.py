@@ -43,6 +43,19 @@ def test_the_whole_name_is_preferred_to_its_words(vectors: WriteVectors) -> None
     assert found.origins == (Origin("name", "traffic_light"), Origin("name", "dog"))
 
 
+def test_names_are_found_in_any_unicode_form_case_and_with_any_hyphens(vectors: WriteVectors) -> None:
+    path = vectors({"cafe\u0301": (1, 2), "\u00c9clair": (3, 4), "hot_air_balloon": (5, 6), "t-shirt": (7, 8)})
+    found = embed(
+        path,
+        ("Caf\u00e9", "cafe.n.01"),
+        ("e\u0301clair", "eclair.n.01"),
+        ("hot-air balloon", "hot-air_balloon.n.01"),
+        ("T Shirt", "jersey.n.03"),
+    )
+    assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert {origin.how for origin in found.origins} == {"name"}
+
+
 def test_the_vector_of_several_words_is_their_average(vectors: WriteVectors) -> None:
     path = vectors(
         {"traffic": (5, 5), "light": (7, 9), "jack": (1, 1), "o'": (2, 2), "lantern": (3, 6), "potter": (4, 4)}

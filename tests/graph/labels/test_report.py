@@ -1,8 +1,10 @@
 """mlzsl-labels: the synset, vector and neighbours of every label, with all warnings and errors."""
 
 import json
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from click.testing import CliRunner, Result
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.cli import main
 from mlzsl.graph.labels.report import report_labels
+from mlzsl.graph.taxonomy import Taxonomy
 
 
 def run(*arguments: str) -> Result:
@@ -69,7 +72,60 @@ def test_the_table_and_the_exit_code(tmp_path: Path) -> None:
     assert bad.exit_code == 1
     assert "[bold]dog[/]" in bad.stdout
     assert "the label 'xyzzy' is not a noun of WordNet" in bad.stdout
-    assert "1 problem(s) make this label set unusable" in bad.stderr
+    assert "has 1 problem, listed in the report; correct the file, or leave labels without a synset out" in bad.stderr
+
+
+def test_names_with_several_readings_are_ambiguous_with_their_alternatives(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("pants\nmen\nglasses\npolish\nturkey\ndog\n")
+    report = report_labels(str(file), open_embeddings("taxonomy"))
+    warnings = {row.label: " ".join(row.warnings) for row in report.rows}
+    assert (
+        "ambiguous: chosen by hand of 4 senses, its own and those of 'pant'; others: bloomers.n.01" in warnings["pants"]
+    )
+    assert "its own and those of 'man'; others: work_force.n.01, serviceman.n.01" in warnings["men"]
+    assert "ambiguous: the first of 8 senses, its own and those of 'glass'; others: glass.n.01" in warnings["glasses"]
+    assert "polish.n.04" in warnings["polish"]
+    assert "turkey.n.02" in warnings["turkey"]
+    assert "ambiguous" not in warnings["dog"]
+
+
+def test_labels_without_a_synset_are_left_out_listed_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("dog\nxyzzy\ncat\nhot dgo\n")
+    result = run(str(file), "--skip-unlinked")
+    assert result.exit_code == 0
+    assert f"left out: {file}, line 2: the label 'xyzzy' is not a noun of WordNet" in result.stdout
+    assert "2 labels linked, 0 with warnings, 2 left out, which have no synset, 0 problems." in result.stdout
+    report = json.loads(run(str(file), "--skip-unlinked", "--json").stdout)
+    assert ([row["label"] for row in report["rows"]], len(report["unlinked"]), report["errors"]) == (
+        ["dog", "cat"],
+        2,
+        [],
+    )
+
+
+def test_a_large_list_takes_seconds_and_shows_progress(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    chance = random.Random(3)
+    nouns = sorted(taxonomy.senses_of_lemmas)
+    labels = {noun.replace("_", " ") for noun in chance.sample(nouns, 2000) if noun.isascii()}
+    phrases = {f"{label} {chance.choice('aeiou')}{label[::-1]}" for label in sorted(labels)[:800]}  # no nouns
+    file = tmp_path / "labels.txt"
+    file.write_text("".join(f"{label}\n" for label in sorted(labels | phrases)))
+    start = time.process_time()
+    result = run(str(file), "--skip-unlinked")
+    assert time.process_time() - start < 30  # 0.1 s for a label without a synset, and 5 ms for each other, was too slow
+    assert "linking labels: " in result.stderr
+    assert f"{len(phrases)} left out, which have no synset" in result.stdout
+
+
+@pytest.mark.kit
+@pytest.mark.parametrize(("name", "labels", "skipped"), [("ram4585.txt", 4585, 800), ("lvis1203.txt", 1203, 1)])
+def test_the_kits_large_lists_go_through(kit: Path, name: str, labels: int, skipped: int) -> None:
+    report = report_labels(str(kit / "classes" / name), open_embeddings("taxonomy"), skip_unlinked=True)
+    assert len(report.rows) + len(report.unlinked) == labels
+    assert len(report.unlinked) <= skipped
+    assert report.errors == ()
 
 
 def test_json_has_the_whole_report() -> None:

@@ -1,6 +1,7 @@
 """Label sets: the named ones are complete and linked by hand, and errors in text files name their line."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.text import label_key
 from mlzsl.graph.labels import sets
-from mlzsl.graph.labels.linking import UnlinkedLabelError, link_label
+from mlzsl.graph.labels.linking import UnlinkedLabelError, link_label, singular_names
 from mlzsl.graph.labels.sets import NAMED_SETS, UNSEEN, LabelSet, known_names, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 
@@ -51,7 +53,7 @@ def test_a_name_has_the_same_synset_in_every_hand_linked_set() -> None:
     known = known_names()
     for name in ("coco80", "nuswide81", "voc20"):
         labels = load_label_set(name)
-        assert [known[label] for label in labels.labels] == list(labels.synsets)
+        assert [known[label_key(label)] for label in labels.labels] == list(labels.synsets)
 
 
 @pytest.mark.kit
@@ -81,11 +83,70 @@ def test_named_sets_have_the_labels_of_the_kits_lists(kit: Path) -> None:
         ("fire engines", "fire_engine.n.01", "singular"),
         ("snowmen", "snowman.n.01", "singular"),
         ("glasses", "spectacles.n.01", "first sense"),  # a word of its own before it is a plural
+        ("men", "man.n.01", "plural"),  # its own only sense is the workforce
+        ("pants", "trouser.n.01", "plural"),
+        ("Shoes", "shoe.n.01", "plural"),
+        ("cola", "cola.n.02", "first sense"),  # not colons
+        ("gas", "gas.n.01", "first sense"),
+        ("hot dogs", "hotdog.n.02", "known name"),
+        ("passers-by", "passerby.n.01", "singular"),
+        ("Cat", "cat.n.01", "known name"),
+        ("china", "china.n.02", "first sense"),  # porcelain: common nouns before proper names
+        ("China", "china.n.01", "first sense"),
+        ("Turkey", "turkey.n.01", "first sense"),  # the bird: lists may capitalize every label
+        ("polish", "polish.n.01", "first sense"),
+        ("scorpion", "scorpion.n.03", "first sense"),
+        ("hot air balloon", "hot-air_balloon.n.01", "first sense"),
+        ("Hot_Air-Balloon", "hot-air_balloon.n.01", "first sense"),
+        ("artists loft", "artist's_loft.n.01", "first sense"),
+        ("cafe\u0301", "cafe.n.01", "first sense"),
+        ("caf\u00e9", "cafe.n.01", "first sense"),
     ],
 )
 def test_labels_are_linked_by_the_documented_rules(taxonomy: Taxonomy, label: str, synset: str, rule: str) -> None:
     linked = link_label(taxonomy, label, known=known_names())
     assert (linked.synset, linked.rule) == (synset, rule)
+
+
+@pytest.mark.parametrize(
+    ("label", "others"),
+    [
+        ("men", {"work_force.n.01", "serviceman.n.01"}),
+        ("pants", {"bloomers.n.01", "pant.n.01"}),
+        ("glasses", {"glass.n.01", "glass.n.02"}),
+        ("arms", {"weaponry.n.01", "coat_of_arms.n.01"}),
+        ("polish", {"polish.n.04"}),
+        ("Polish", {"polish.n.04"}),
+        ("china", {"china.n.01"}),
+        ("turkey", {"turkey.n.02"}),
+    ],
+)
+def test_the_other_candidates_of_a_name_are_its_alternatives(taxonomy: Taxonomy, label: str, others: set[str]) -> None:
+    linked = link_label(taxonomy, label, known=known_names())
+    assert others <= set(linked.alternatives)
+    assert linked.synset not in linked.alternatives
+    assert linked.senses == len(linked.alternatives) + 1
+
+
+def test_every_plural_that_is_a_word_of_its_own_has_the_senses_of_its_singular_too(taxonomy: Taxonomy) -> None:
+    plurals = [lemma for lemma in taxonomy.senses_of_lemmas if re.fullmatch(r".{2,}[^s]s", lemma)]
+    checked = 0
+    for lemma in plurals[::7]:
+        singular = taxonomy.common_senses(lemma.removesuffix("s"))
+        if not singular:
+            continue
+        checked += 1
+        linked = link_label(taxonomy, lemma)
+        assert {*singular, *taxonomy.senses(lemma)} <= {linked.synset, *linked.alternatives}
+    assert checked > 30
+
+
+def test_the_plurals_chosen_by_hand_take_one_of_their_candidates(taxonomy: Taxonomy) -> None:
+    for plural, synset in taxonomy.plurals_by_hand.items():
+        linked = link_label(taxonomy, plural)
+        assert (linked.rule, linked.synset) == ("plural", synset)
+        singulars = {sense for name in singular_names(taxonomy, plural) for sense in taxonomy.senses(name)}
+        assert synset in singulars | set(taxonomy.senses(plural))
 
 
 def test_singulars_equal_nltks(taxonomy: Taxonomy, nltk_wordnet: WordNetCorpusReader) -> None:
@@ -131,7 +192,10 @@ def test_coco80_as_a_text_file_has_the_synsets_of_coco80(write: WriteLabels) -> 
         ("dog\ncaf\xe9\n".encode("latin-1"), r"line 2: the byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("", r"has no labels"),
         (" \n\n", r"has no labels"),
-        ("dog\tdog.n.77\n", r"line 1: 'dog\.n\.77' is not a noun synset"),
+        ("dog\tdog.n.77\n", r"line 1: 'dog\.n\.77' is not a noun synset.*, or leave it out with --skip-unlinked"),
+        ("caf\u00e9\ncafe\u0301\n", r"line 2: 'cafe\u0301' is already on line 1"),
+        ("dog\ncat\n".encode("utf-16"), r"is in UTF-16 by its byte-order mark; save the file as UTF-8"),
+        ("dog\ncat\n".encode("utf-32"), r"is in UTF-32 by its byte-order mark"),
         ("dog\tdog.n.01\tpet\n", r"line 1: has more than one tab"),
         ("\tdog.n.01\n", r"line 1: has no label"),
         ("dog\t\n", r"line 1: has no synset after the tab"),
@@ -139,7 +203,8 @@ def test_coco80_as_a_text_file_has_the_synsets_of_coco80(write: WriteLabels) -> 
         ("a" * 300, r"line 1: has a label of 300 characters; the limit is 200"),
         (
             "dog\nqwrtz\nxyzzy\n",
-            r"line 2: the label 'qwrtz' is not a noun.*There is 1 more; `mlzsl-labels .*`",
+            r"2 of 3 labels have no synset: 'qwrtz' \(line 2; similar is quartz\.n\.01\), 'xyzzy' \(line 3.*"
+            r"Write one after each.*or leave them out with --skip-unlinked; `mlzsl-labels .*` lists all",
         ),
     ],
 )
@@ -150,6 +215,25 @@ def test_an_invalid_label_file_is_one_sentence_with_its_line(
     with pytest.raises(UsageError, match=sentence) as error:
         load_label_set(path)
     assert str(error.value).startswith(str(path))
+
+
+def test_labels_that_differ_in_a_hyphen_only_are_two_labels(write: WriteLabels) -> None:
+    assert load_label_set(write("t shirt\nt-shirt\n")).labels == ("t shirt", "t-shirt")
+
+
+def test_labels_without_a_synset_are_left_out_and_listed_if_asked_for(
+    write: WriteLabels, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("dog\nqwrtz\nstop sign\tstop_sign.n.01\ncat\n")
+    labels = load_label_set(path, skip_unlinked=True, quiet=False)
+    assert (labels.labels, labels.skipped) == (("dog", "cat"), ("qwrtz", "stop sign"))
+    assert f"{path}: left out 2 of 4 labels, which have no synset: qwrtz, stop sign; " in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no label has a synset"):
+        load_label_set(write("qwrtz\n"), skip_unlinked=True)
+    with pytest.raises(UsageError, match="line 1: is blank"):
+        load_label_set(write("\ndog\nqwrtz\n"), skip_unlinked=True)
+    with pytest.raises(UsageError, match="--skip-unlinked: has no effect on coco80"):
+        load_label_set("coco80", skip_unlinked=True)
 
 
 def test_a_label_file_over_the_limit_is_refused(write: WriteLabels, monkeypatch: pytest.MonkeyPatch) -> None:
