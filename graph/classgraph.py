@@ -108,7 +108,8 @@ def build_class_graph(
     if unknown := sorted(set(seen) - set(labels.labels)):
         raise UsageError(f"{', '.join(unknown)}: seen, but not in the label set {labels.name}.")
     taxonomy = Taxonomy.shipped()
-    kept = [index for index, synset in enumerate(external.synsets) if synset not in set(labels.synsets)]
+    targets, seen = set(labels.synsets), set(seen)
+    kept = [index for index, synset in enumerate(external.synsets) if synset not in targets]
     rest = LabelSet(
         external.name,
         tuple(external.labels[index] for index in kept),
@@ -123,7 +124,7 @@ def build_class_graph(
     return ClassGraph(
         targets=labels.labels,
         target_synsets=labels.synsets,
-        seen=np.array([label in set(seen) for label in labels.labels], np.bool_),
+        seen=np.array([label in seen for label in labels.labels], np.bool_),
         externals=rest.labels,
         external_synsets=rest.synsets,
         external_logits=np.array(kept, np.int64),

@@ -5,6 +5,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated
 
@@ -71,14 +72,19 @@ def load_folder(images: Path, labels: Path | None = None, quiet: bool = False) -
     return PhotoSet(paths, tuple(by_name[name] for name in labelled), str(images))
 
 
-def check_labels(photos: PhotoSet, known: Collection[str]) -> PhotoSet:
+def check_labels(photos: PhotoSet, known: Collection[str], ignored: Collection[str] = ()) -> PhotoSet:
     """Check that all labels of the photos are in the label set; the same photos, labels spelled as in the set.
+
+    Args:
+        photos: with their labels.
+        known: the label set.
+        ignored: further labels, which photos may have and which they lose.
 
     Raises:
         UsageError: some are not; the sentence names the most frequent, with similar known labels.
     """
-    photos = photos.spelled_as(known)
-    counts = Counter(label for labels in photos.labels for label in labels if label not in known)
+    photos, kept, dropped = photos.spelled_as((*known, *ignored)), set(known), set(ignored)
+    counts = Counter(label for labels in photos.labels for label in sorted(labels - kept - dropped))
     unknown = [label for label, _ in counts.most_common()]
     if unknown:
         names = [*(_with_suggestion(label, known) for label in unknown[:MAX_NAMED]), *unknown[MAX_NAMED:]]
@@ -86,7 +92,7 @@ def check_labels(photos: PhotoSet, known: Collection[str]) -> PhotoSet:
             f"{photos.name}: {len(unknown)} of its labels are not in the label set: {first_of(names)}. "
             "Correct them, or name a label set that has them with --labels."
         )
-    return photos
+    return replace(photos, labels=tuple(labels - dropped for labels in photos.labels)) if dropped else photos
 
 
 class FolderPhotos:

@@ -160,10 +160,10 @@ def _rows(
 def _warnings(link: LinkedLabel, origin: Origin | None, same_synset: list[str], neighbours: int) -> list[str]:
     warnings = []
     if link.rule in ("plural", "first sense", "singular") and link.alternatives:
-        chosen = "chosen by hand" if link.rule == "plural" else "the first"
+        chosen = "chosen by hand among" if link.rule == "plural" else "the first of"
         both = f", its own and those of {link.singular!r}" if link.singular else ""
         others = first_of(list(link.alternatives))
-        warnings.append(f"ambiguous: {chosen} of {link.senses} senses{both}; others: {others}")
+        warnings.append(f"ambiguous: {chosen} {link.senses} senses{both}; others: {others}")
     if origin is None:
         warnings.append("out of vocabulary")
     elif origin.is_fallback:

@@ -188,17 +188,19 @@ def _named(name: str) -> LabelSet:
 
 
 def _unlinked_labels(file: LabelFile, unlinked: Sequence[tuple[LabelLine, NoSynsetError]]) -> UsageError:
-    remedy = "or leave {} out with --skip-unlinked"
     if len(unlinked) == 1:
         line, error = unlinked[0]
-        return UsageError(f"{file.path}, line {line.line}: {str(error).rstrip('.')}, {remedy.format('it')}.")
+        return UsageError(
+            f"{file.path}, line {line.line}: {str(error).rstrip('.')}; or leave it out with --skip-unlinked."
+        )
     named = [
         f"{line.label!r} (line {line.line}" + (f"; similar is {error.similar[0]})" if error.similar else ")")
         for line, error in unlinked
     ]
     return UsageError(
         f"{file.path}: {len(unlinked):,} of {plural(len(file.lines), 'label')} have no synset: {first_of(named)}. "
-        f"Write one after each, separated by a tab, {remedy.format('them')}; `mlzsl-labels {file.path}` lists all."
+        "Write one after each, separated by a tab, or leave them out with --skip-unlinked; "
+        f"`mlzsl-labels {file.path}` lists all."
     )
 
 

@@ -151,6 +151,7 @@ def test_unknown_labels_are_named_with_similar_known_ones() -> None:
     check_labels(photo_set, ["dogs", "cup", "xyzzy"])
     with pytest.raises(UsageError, match=r"mine: 2 of its labels .* 'dogs' \(did you mean 'dog'\?\), 'xyzzy'\."):
         check_labels(photo_set, ["dog", "cup"])
+    assert check_labels(photo_set, ["Dogs", "Cup"], ["XYZZY"]).labels == ({"Dogs", "Cup"}, {"Dogs"})
 
 
 def numbered(count: int) -> PhotoSet:

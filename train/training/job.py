@@ -172,8 +172,8 @@ def labelled_photos(job: Job, labels: LabelSet, quiet: bool) -> Source:
         )
     else:
         source = load_data(job.data, labels, quiet)
-    held_out = source.held_out and check_labels(source.held_out, labels.labels)
-    return Source(check_labels(source.training, labels.labels), held_out)
+    held_out = source.held_out and check_labels(source.held_out, labels.labels, labels.skipped)
+    return Source(check_labels(source.training, labels.labels, labels.skipped), held_out)
 
 
 def job_backbone(job: Job, quiet: bool) -> Backbone:

@@ -81,7 +81,8 @@ def test_names_with_several_readings_are_ambiguous_with_their_alternatives(tmp_p
     report = report_labels(str(file), open_embeddings("taxonomy"))
     warnings = {row.label: " ".join(row.warnings) for row in report.rows}
     assert (
-        "ambiguous: chosen by hand of 4 senses, its own and those of 'pant'; others: bloomers.n.01" in warnings["pants"]
+        "ambiguous: chosen by hand among 4 senses, its own and those of 'pant'; others: bloomers.n.01"
+        in warnings["pants"]
     )
     assert "its own and those of 'man'; others: work_force.n.01, serviceman.n.01" in warnings["men"]
     assert "ambiguous: the first of 8 senses, its own and those of 'glass'; others: glass.n.01" in warnings["glasses"]

@@ -192,7 +192,7 @@ def test_coco80_as_a_text_file_has_the_synsets_of_coco80(write: WriteLabels) -> 
         ("dog\ncaf\xe9\n".encode("latin-1"), r"line 2: the byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("", r"has no labels"),
         (" \n\n", r"has no labels"),
-        ("dog\tdog.n.77\n", r"line 1: 'dog\.n\.77' is not a noun synset.*, or leave it out with --skip-unlinked"),
+        ("dog\tdog.n.77\n", r"line 1: 'dog\.n\.77' is not a noun synset.*; or leave it out with --skip-unlinked"),
         ("caf\u00e9\ncafe\u0301\n", r"line 2: 'cafe\u0301' is already on line 1"),
         ("dog\ncat\n".encode("utf-16"), r"is in UTF-16 by its byte-order mark; save the file as UTF-8"),
         ("dog\ncat\n".encode("utf-32"), r"is in UTF-32 by its byte-order mark"),

@@ -77,6 +77,28 @@ def test_a_model_is_trained_on_the_split_of_the_dataset(
     assert {name: getattr(checkpoint.model.config, name) for name in settings} == settings
 
 
+def test_labels_as_people_have_them_are_trained_and_exported(coco: Path) -> None:
+    labels, unseen = coco / "labels.txt", coco / "unseen.txt"
+    names = load_label_set("coco80").labels
+    labels.write_bytes("".join(f"{name.title()}\r\n" for name in (*names, "action film")).encode("utf-8-sig"))
+    unseen.write_text("hot-dog\nSTOP_SIGN\naction film\n")
+    files = ("--labels", labels, "--unseen", unseen)
+    refused = train(coco, "--model", "training-free", *files)
+    assert refused.exit_code == 2
+    assert "line 81: the label 'Action Film' is not a noun of WordNet; similar are movie.n.01" in refused.stderr
+    checkpoint = coco / "titles.safetensors"
+    result = train(coco, "--model", "training-free", *files, "--skip-unlinked", "-o", checkpoint)
+    assert result.exit_code == 0, result.output
+    assert f"{labels}: left out 1 of 81 labels, which have no synset: Action Film; " in result.stderr
+    trained = load_checkpoint(checkpoint)
+    assert set(trained.labels.labels) - set(trained.seen) == {"Hot Dog", "Stop Sign"}
+    words = ("export", checkpoint, "--labels", labels, "--skip-unlinked", "-o", coco / "titles.onnx")
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert "left out 1 of 81 labels" in result.stderr
+    assert "80 labels, 78 seen in training, 2 unseen" in result.stdout
+
+
 def test_the_tables_are_printed(coco: Path) -> None:
     result = train(coco, "--system", "training-free", "-o", coco / "printed.safetensors")
     assert result.exit_code == 0, result.output
@@ -96,6 +118,7 @@ def test_the_tables_are_printed(coco: Path) -> None:
             ("--model", "training-free", "--epochs", 3),
             "--epochs: has no effect with --model training-free, which is not",
         ),
+        (("--skip-unlinked",), "--skip-unlinked: has no effect on coco80, whose labels all have a synset"),
         (("--model", "evidence", "--resume"), "--resume: has no effect with --model evidence, which is not trained in"),
         (("--data", "voc:/nowhere"), "/nowhere: no ImageSets/Main in it"),
         (("--data", "openimages:/nowhere"), "choose one with --labels"),
