@@ -22,8 +22,8 @@ from mlzsl.cli.options import AliasedOption, json_option, quiet_option, refuse_u
 @skip_unlinked_option
 @click.option(
     "--embeddings",
-    metavar="taxonomy|FILE",
-    help="The embeddings of the training, if their file was moved.  [default: the path in the checkpoint]",
+    metavar="NAME|FILE",
+    help="The embeddings of the training, if their file was moved.  [default: those in the checkpoint]",
 )
 @click.option(
     "-o",

@@ -12,7 +12,7 @@ from mlzsl.export.network import Scorer
 from mlzsl.export.unfolded_head import UnfoldedHead
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
-from mlzsl.graph.embeddings.source import TAXONOMY, Embeddings, EmbeddingSource
+from mlzsl.graph.embeddings.source import SENTENCE, Embeddings, EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.models.model import graph_tensors
@@ -36,17 +36,17 @@ def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Emb
 
     Args:
         trained_with: the source in the checkpoint.
-        spec: a path or "taxonomy"; None for the path in the checkpoint.
+        spec: as for `open_embeddings`; None for the source in the checkpoint, where it was in training.
 
     Raises:
         UsageError: the file is missing, or has other content than in training.
     """
     if spec is None:
-        spec = trained_with.path or TAXONOMY
-        if trained_with.path is not None and not Path(spec).is_file():
+        spec = trained_with.path or trained_with.name
+        if trained_with.path is not None and not Path(spec.removeprefix(f"{SENTENCE}:")).exists():
             raise UsageError(
-                f"{spec}: no such file; the checkpoint was trained with these embeddings, "
-                "name their file with --embeddings."
+                f"{spec}: no such file or folder; the checkpoint was trained with these embeddings, "
+                "say where they are with --embeddings."
             )
     embeddings = open_embeddings(spec)
     if embeddings.source.sha256 != trained_with.sha256:

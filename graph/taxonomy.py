@@ -62,7 +62,7 @@ class Taxonomy:
                 hypernym_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
                 hypernyms=arrays["hypernyms"],
                 hyponym_counts=arrays["hyponym_counts"],
-                lemma_lines=_lines(DATA / "lemmas.txt.xz"),
+                lemma_lines=read_lines(DATA / "lemmas.txt.xz"),
                 lemma_senses=arrays["senses"],
             )
 
@@ -195,7 +195,7 @@ class Taxonomy:
     @functools.cached_property
     def irregular_plurals(self) -> dict[str, tuple[str, ...]]:
         """WordNet's list of irregular plurals: `geese` -> (`goose`,)."""
-        lines = (line.split(" ") for line in _lines(DATA / "plurals.txt.xz"))
+        lines = (line.split(" ") for line in read_lines(DATA / "plurals.txt.xz"))
         return {plural: tuple(singulars) for plural, *singulars in lines}
 
     @functools.cached_property
@@ -211,7 +211,7 @@ class Taxonomy:
     @functools.cached_property
     def glosses(self) -> tuple[str, ...]:
         """Definition and examples of every synset, as in WordNet."""
-        return _lines(DATA / "glosses.txt.xz")
+        return read_lines(DATA / "glosses.txt.xz")
 
     def _depths(self, choose: np.ufunc) -> NDArray[np.int32]:
         """Lengths of the longest (np.maximum) or shortest (np.minimum) paths to the root, by relaxation."""
@@ -253,7 +253,8 @@ class Taxonomy:
         return WordIndex(self.senses_of_lemmas)
 
 
-def _lines(path: Path) -> tuple[str, ...]:
+def read_lines(path: Path) -> tuple[str, ...]:
+    """The lines of a compressed text file of the package's data."""
     return tuple(lzma.decompress(path.read_bytes()).decode("utf-8").splitlines())
 
 

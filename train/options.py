@@ -67,8 +67,9 @@ backbone_options = combine(
     click.option(
         "--embeddings",
         default="taxonomy",
-        metavar="taxonomy|FILE",
-        help="Class embeddings: computed from the taxonomy, or a text file in GloVe's format.",
+        metavar="taxonomy|minilm|sentence|FILE",
+        help="Class embeddings: computed from the taxonomy, shipped vectors of all-MiniLM-L6-v2, that model itself "
+        "(sentence:FOLDER for another), or a file of vectors: text in GloVe's format, .npy, .safetensors.",
     ),
     click.option(
         "--cache",

@@ -1,33 +1,37 @@
 """The interface of label embeddings, whatever the vectors are computed or read from."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlzsl.graph.labels.sets import LabelSet
 
-TAXONOMY = "taxonomy"  # the name of the embeddings that need no file
+TAXONOMY: Final = "taxonomy"
+SENTENCE: Final = "sentence"
+MINILM: Final = "minilm"
+NAMED_SOURCES = (MINILM, TAXONOMY, SENTENCE)  # the names of embeddings that need no file
 Role = Literal["target", "external"]
-How = Literal["taxonomy", "name", "words", "synonym", "hypernym"]
+How = Literal["taxonomy", "sentence", "minilm", "name", "words", "synonym", "hypernym"]
 
 
 @dataclass(frozen=True)
 class EmbeddingSource:
     """What vectors were made from; two sources of the same hash give the same vectors."""
 
-    name: str  # "taxonomy", or the file's name
+    name: str  # "taxonomy", "minilm", "sentence", or the file's name
     dimension: int
     sha256: str
-    path: str | None
+    path: str | None  # of the file; "sentence:FOLDER" for a sentence model of one's own
 
 
 @dataclass(frozen=True)
 class Origin:
     """How the vector of one label was found.
 
-    `taxonomy`: computed from its synset. `name`: the file has its whole name. `words`: the average of its words.
+    `taxonomy`: computed from its synset. `sentence`: encoded from its name and its synset's gloss; `minilm`: such a
+    vector from the package's data. `name`: the file has its whole name. `words`: the average of its words.
     `synonym`, `hypernym`: a fallback to another name, because the file lacks some of its own words.
     """
 
@@ -65,5 +69,5 @@ class Embeddings(Protocol):
             UsageError: neither the name of a label nor its synonyms or hypernyms have a vector.
         """
 
-    def find(self, label: str, synset: str) -> Origin | None:
+    def find(self, label: str, synset: str | None) -> Origin | None:
         """The origin of the vector of one label of a preloaded set; None if it has no vector."""

