@@ -26,7 +26,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from mlzsl.cli.errors import reason_of
 from mlzsl.imaging.color_modes import to_rgb
 from mlzsl.imaging.errors import TransientReadError, UnreadableImage
-from mlzsl.imaging.preprocessing import Preprocessing
+from mlzsl.imaging.preprocessing import Box, Preprocessing
 
 MAX_BYTES = 256 * 2**20  # of a file
 MAX_PIXELS = 128_000_000  # of an image: half a gigabyte while it is decoded
@@ -49,6 +49,11 @@ MAX_PIXELS_PER_BYTE = 512  # of a JPEG, a bit for each 64
 LARGE_PIXELS = 32_000_000  # decoded at once; images that hold more are decoded one at a time, whatever the threads
 LARGE = threading.Lock()
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 UPRIGHT = {  # the transposition that turns an image upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,14 +73,14 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_METADATA  #
 
 
 def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Decode a photo, turn it upright and squash it to a square. Safe to call from several threads at once.
+    """Decode a photo, turn it upright and resize it to a square. Safe to call from several threads at once.
 
     Args:
         source: a file's path, or a file's content.
-        preprocessing: the network's; its size is S.
+        preprocessing: the network's; its size is S. Normalization is the network's own.
 
     Returns:
-        RGB, uint8 [S, S, 3]: the whole first frame, transparent parts on white.
+        RGB, uint8 [S, S, 3]: the first frame, whole or its center, transparent parts on white.
 
     Raises:
         UnreadableImage: the file is missing, not an image, damaged, truncated, or over `MAX_BYTES` or `MAX_PIXELS`.
@@ -85,14 +90,15 @@ def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocess
     if not content:
         raise UnreadableImage("the file is empty")
     size = preprocessing.size
+    resample = RESAMPLING[preprocessing.interpolation]
     pixels = MAX_PIXELS if content[8:12] == b"WEBP" else 0  # opening a WebP allocates its memory: any size may fail
     try:
         with _open(content) as image:
-            box, pixels = _draft(image, content, size)
+            box, pixels = _draft(image, content, preprocessing)
             with LARGE if pixels > LARGE_PIXELS else contextlib.nullcontext():
-                loaded = _loaded(image, content, size)
-                # Where the image shrinks, the triangle filter is widened with it (antialiasing).
-                squashed = to_rgb(loaded, lambda rgb: rgb.resize((size, size), Image.Resampling.BILINEAR, box=box))
+                loaded = _loaded(image, content, preprocessing)
+                # Where the image shrinks, the filter is widened with it (antialiasing).
+                squashed = to_rgb(loaded, lambda rgb: rgb.resize((size, size), resample, box=box))
                 orientation = _orientation(loaded)
                 return np.array(squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed)
     except UnreadableImage:
@@ -161,15 +167,17 @@ def _open(content: bytes) -> Image.Image:
     return HeifImageFile(io.BytesIO(content))  # type: ignore[no-untyped-call]
 
 
-def _draft(image: Image.Image, content: bytes, size: int) -> tuple[tuple[float, float, float, float], int]:
-    """Choose the lowest resolution that `size` needs.
+def _draft(image: Image.Image, content: bytes, preprocessing: Preprocessing) -> tuple[Box, int]:
+    """Choose the lowest resolution that the network needs.
 
     Returns:
-        The box that the photo fills at that resolution, and the number of pixels that decoding holds in memory.
+        The box of the photo that becomes the image, at that resolution, and the number of pixels that decoding holds in
+        memory.
     """
     width, height = image.size
     pixels = width * height
-    drafted = image.draft("RGB", (size, size))
+    side = preprocessing.resized_side
+    drafted = image.draft("RGB", (side, side))
     if isinstance(image, JpegImageFile) and pixels > MAX_PIXELS_PER_BYTE * len(content):
         raise UnreadableImage("damaged: its header states more pixels than the file has data for")
     if isinstance(image, JpegImageFile) and not image.info.get("progressive"):
@@ -178,10 +186,14 @@ def _draft(image: Image.Image, content: bytes, size: int) -> tuple[tuple[float, 
             pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise UnreadableImage(f"{width} x {height} pixels; the limit is {MAX_PIXELS:,}")
-    return drafted[1] if drafted else (0, 0, *image.size), pixels
+    box = preprocessing.source_box(width, height)
+    if drafted:
+        across, down = drafted[1][2] / width, drafted[1][3] / height
+        box = box[0] * across, box[1] * down, box[2] * across, box[3] * down
+    return box, pixels
 
 
-def _loaded(image: Image.Image, content: bytes, size: int) -> Image.Image:
+def _loaded(image: Image.Image, content: bytes, preprocessing: Preprocessing) -> Image.Image:
     """Decode the pixels, also of a JPEG that lacks its end marker.
 
     A file that is cut earlier lacks a scan, or bytes after its end change pixels.
@@ -193,8 +205,9 @@ def _loaded(image: Image.Image, content: bytes, size: int) -> Image.Image:
         if image.format != "JPEG" or "truncated" not in str(error) or scans < len(image.getbands()):
             raise
         image, filled = (_open(content.rstrip(b"\xff") + filler + END_OF_IMAGE) for filler in (b"", FILLER))
-        image.draft("RGB", (size, size))
-        filled.draft("RGB", (size, size))
+        side = preprocessing.resized_side
+        image.draft("RGB", (side, side))
+        filled.draft("RGB", (side, side))
         if image.tobytes() != filled.tobytes():
             raise
     return image

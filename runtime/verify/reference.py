@@ -15,6 +15,7 @@ from mlzsl.engines.artifact.modelfile import Images, Scores, read_golden, read_m
 from mlzsl.engines.engine import Engine
 from mlzsl.engines.opening import open_engine
 from mlzsl.engines.tolerances import TOLERANCES
+from mlzsl.imaging import Preprocessing
 
 BACKEND = "onnxruntime"  # runs the fp32 model file, as mlzsl-export does to check it
 
@@ -92,7 +93,7 @@ def _check_source(against: Path, theirs: Manifest, model: Path, manifest: Manife
         problem = f"{model} was not made from it: its manifest has neither its SHA-256 nor its golden sample"
     elif labels != expected:
         problem = f"has other labels than {model}"
-    elif theirs.preprocessing != manifest.preprocessing:
+    elif Preprocessing.from_json(theirs.preprocessing) != Preprocessing.from_json(manifest.preprocessing):
         problem = f"has another preprocessing than {model}"
     else:
         return
