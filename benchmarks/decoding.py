@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mlzsl.imaging import Preprocessing, load_image
-from mlzsl.train.backbones.backbone import Backbone, open_backbone
+from mlzsl.train.backbones.backbone import Backbone
+from mlzsl.train.backbones.opening import open_backbone
 
 Pixels = npt.NDArray[np.uint8]
 Decoder = Callable[[bytes, int], Pixels]

@@ -25,7 +25,8 @@ from mlzsl.runtime.bench.benchmark import photos_to_bench, verdict
 from mlzsl.runtime.bench.compare import Comparison, compare_on_photos, report_comparison
 from mlzsl.runtime.bench.stages import measure_stages
 from mlzsl.runtime.report import print_parts
-from mlzsl.train.backbones.backbone import ARCHITECTURES, open_backbone
+from mlzsl.train.backbones.opening import open_backbone
+from mlzsl.train.backbones.resnets import ResNet
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 
@@ -92,7 +93,7 @@ def networks(folder: Path, backbone: str, weights: Path | None, labels: str) -> 
 
 def random_backbone(name: str) -> torch.nn.Module:
     """Random weights; residual branches are scaled down as in trained networks, or a ResNet-101 overflows fp16."""
-    network = ARCHITECTURES[name](1000)
+    network = ResNet(name, 1000)
     for block in network.modules():
         for last in [part for part in ("bn3", "bn2") if hasattr(block, part)][:1]:
             torch.nn.init.constant_(getattr(block, last).weight, 0.2)

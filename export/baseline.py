@@ -20,6 +20,7 @@ from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.export.network import Scorer
 from mlzsl.export.reference import manifest_graph
 from mlzsl.export.unfolded_head import unfolded_head
+from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.train.backbones.backbone import features_and_logits
 from mlzsl.train.checkpoint import load_checkpoint
 from mlzsl.train.models.model import graph_tensors
@@ -51,14 +52,21 @@ class Baseline:
         network: uint8 images (N, S, S, 3) -> float32 scores (N, L), on `device`.
     """
 
-    def __init__(self, network: Callable[[Tensor], Tensor], size: int, device: str, batch_size: int, workers: int):
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        preprocessing: Preprocessing,
+        device: str,
+        batch_size: int,
+        workers: int,
+    ):
         self.network = network
-        self._size, self._device = size, device
+        self._preprocessing, self._device = preprocessing, device
         self._batch_size, self._workers = batch_size, workers
 
     def tag(self, paths: Sequence[str]) -> None:
         """Decode and score photos; an unreadable one raises."""
-        for images in DataLoader(PillowPhotos(paths, self._size), self._batch_size, num_workers=self._workers):
+        for images in DataLoader(PillowPhotos(paths, self._preprocessing), self._batch_size, num_workers=self._workers):
             self._scores(images)
             del images
         # PyTorch keeps weak references to the workers' tensors and prints errors if they are alive at exit.
@@ -77,16 +85,18 @@ class Baseline:
 class PillowPhotos(Dataset[Tensor]):
     """Photos decoded by Pillow at full size, then resized to a square; uint8 (S, S, 3) each."""
 
-    def __init__(self, paths: Sequence[str], size: int) -> None:
-        self.paths, self.size = paths, size
+    def __init__(self, paths: Sequence[str], preprocessing: Preprocessing) -> None:
+        self.paths, self.preprocessing = paths, preprocessing
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
+        size, filter_name = self.preprocessing.size, self.preprocessing.interpolation.upper()
         with Image.open(self.paths[index]) as photo:
-            squashed = photo.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(squashed))
+            box = self.preprocessing.source_box(*photo.size)
+            resized = photo.convert("RGB").resize((size, size), Image.Resampling[filter_name], box=box)
+        return torch.from_numpy(np.array(resized))
 
 
 def open_eager(
@@ -106,7 +116,7 @@ def open_eager(
         UsageError: the checkpoint or its embeddings are invalid, or the device is not available.
     """
     network = open_scorer(checkpoint, manifest, embeddings, device, threads)
-    return Baseline(network, manifest.image_size, device, batch_size, threads)
+    return Baseline(network, Preprocessing.from_json(manifest.preprocessing), device, batch_size, threads)
 
 
 def open_compiled(
@@ -118,7 +128,8 @@ def open_compiled(
         UsageError: as `open_eager`, or it does not compile.
     """
     scorer = open_scorer(checkpoint, manifest, embeddings, device, threads)
-    compiled = Baseline(torch.compile(HalfScorer(scorer).eval()), manifest.image_size, device, batch_size, threads)
+    preprocessing = Preprocessing.from_json(manifest.preprocessing)
+    compiled = Baseline(torch.compile(HalfScorer(scorer).eval()), preprocessing, device, batch_size, threads)
     try:
         compiled.scores(np.zeros((batch_size, manifest.image_size, manifest.image_size, 3), np.uint8))
     except RuntimeError as error:  # what torch.compile raises derives from it

@@ -119,6 +119,7 @@ def _manifest(checkpoint: Checkpoint, path: Path, labels: LabelSet, graph: Class
         schema_version=SCHEMA_VERSION,
         model=checkpoint.model.name,
         backbone=checkpoint.backbone.name,
+        backbone_license=checkpoint.backbone.license,
         labels=tuple(
             Label(name, synset, bool(seen), None)
             for name, synset, seen in zip(graph.targets, graph.target_synsets, graph.seen, strict=True)

@@ -34,14 +34,15 @@ def without_batch_norm(module: Backbone) -> Backbone:
     """A copy of a network in evaluation mode with each batch norm folded into the convolution before it.
 
     The new weights are computed in float64 and rounded once. A convolution is paired with the batch norm registered
-    right after it in the same module, as in torchvision's ResNets.
+    right after it in the same module, as in the networks of torchvision and timm; timm's batch norms may end in an
+    activation, which stays.
     """
     folded = copy.deepcopy(module).eval()
     for parent in folded.modules():
         for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv.double(), norm.double()).float())
-                setattr(parent, norm_name, nn.Identity())
+                setattr(parent, norm_name, getattr(norm, "act", nn.Identity()))
     return folded
 
 

@@ -48,7 +48,7 @@ class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
             raise UsageError(f"the image size is {self.size!r}; expected a whole number from 1 to {MAX_SIZE}.")
         if self.fit == "squash" and self.crop != 1:
-            raise UsageError(f"the preprocessing squashes the whole photo and crops to {self.crop}; expected one of both.")
+            raise UsageError(f"the preprocessing squashes the whole photo and crops to {self.crop}; expected one.")
 
     @property
     def resized_side(self) -> int:

@@ -10,7 +10,7 @@ from mlzsl.export.exporter import export_model
 from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import load_label_set
-from mlzsl.train.backbones.backbone import open_backbone
+from mlzsl.train.backbones.opening import open_backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 

@@ -8,8 +8,9 @@ from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import load_label_set
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import Backbone, SmallResNet
+from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.backbones.pretraining import external_label_set
+from mlzsl.train.backbones.resnets import SmallResNet
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 

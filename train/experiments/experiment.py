@@ -28,8 +28,8 @@ from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.experiments.data import ExperimentData, Fold
 from mlzsl.train.extraction.cache import load_cached, save_cached
 from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
-from mlzsl.train.models.registry import config_of, find_model, settings_of
-from mlzsl.train.training.job import SETTINGS, Job, new_model
+from mlzsl.train.models.registry import config_of, settings_of
+from mlzsl.train.training.job import SETTINGS, Job, new_model, pooling_of
 from mlzsl.train.training.pipeline import score, training_data
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
 
@@ -217,7 +217,7 @@ def run_once(job: Job, fold: Fold, graph: ClassGraph, backbone: Backbone, quiet:
         UsageError: a setting that the model does not have.
         FailureError: the training diverged, or the cache cannot be written.
     """
-    backbone = backbone.with_pooling(find_model(job.model).pooling)
+    backbone = backbone.with_pooling(pooling_of(job, job.model))
     test = fold.test_features.for_backbone(backbone)
     training_graph, test_graph = graph_tensors(graph.training()), graph_tensors(graph)
     data = training_data(graph.training(), fold.training, fold.training_features.for_backbone(backbone))

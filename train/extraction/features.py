@@ -19,7 +19,7 @@ from mlzsl.imaging import TransientReadError, UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
 from mlzsl.imaging.versions import decoder_versions
-from mlzsl.train.backbones.backbone import DENSE, Backbone
+from mlzsl.train.backbones.backbone import DENSE, GAP, GLOBAL, Backbone, Pooling
 from mlzsl.train.datasets.source import Source
 from mlzsl.train.extraction.cache import load_cached, save_cached
 
@@ -28,13 +28,15 @@ RECIPE = "features 3"  # raise it when decoding or the backbone's arithmetic cha
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
+MOST_DENSE_CLASSES = 2_000  # log q of a backbone with more classes is extracted only for models that read it
+
 
 @dataclass(frozen=True)
 class Features:
     """The backbone's outputs for n photos, in their order.
 
     Attributes:
-        features: x, float32 [n, F]; x and log q, float32 [n, F + C], of DENSE pooling.
+        features: x, float32 [n, F]; x and log q or log p, float32 [n, F + C], of DENSE or GLOBAL pooling.
         logits: of the backbone's C classes, float32 [n, C].
     """
 
@@ -42,7 +44,10 @@ class Features:
     logits: Floats
 
     def for_backbone(self, backbone: Backbone) -> "Features":
-        """The outputs of the same backbone with this pooling or GAP."""
+        """The outputs of the same backbone with its pooling, of those that `extract` gives."""
+        if backbone.pooling == GLOBAL:
+            log_p = torch.from_numpy(self.logits).log_softmax(dim=1).numpy()
+            return Features(np.concatenate([self.features[:, : backbone.feature_dim], log_p], axis=1), self.logits)
         return Features(self.features[:, : backbone.num_features], self.logits)
 
     def take(self, rows: Sequence[int]) -> "Features":
@@ -72,9 +77,10 @@ class DecodedPhotos(Dataset[Image | ReadError]):
 def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int = 32, quiet: bool = False) -> Features:
     """Run every photo through the backbone, or load the result of an earlier run.
 
-    Features have DENSE pooling, whatever the backbone's: x is a part of them, so that one extraction serves all models.
-    Beside the network log q costs little (2 % of a ResNet-50's multiplications). A DataLoader decodes photos while the
-    network runs, on the device of its tensors. The result does not depend on `batch_size` (to 1e-5).
+    Features have DENSE pooling where the backbone has it, whatever its own: x is a part of them, so that one extraction
+    serves all models (`Features.for_backbone`). Beside the network log q costs little (2 % of a ResNet-50's
+    multiplications). A DataLoader decodes photos while the network runs, on the device of its tensors. The result does
+    not depend on `batch_size` (to 1e-5).
 
     Args:
         backbone: the frozen network.
@@ -88,11 +94,15 @@ def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int =
         UsageError: photos that cannot be read; all photos are tried before it is raised.
         FailureError: the machine failed while photos were read, or the cache cannot be written.
     """
+    pooling: Pooling = GAP
+    if backbone.pooling == DENSE or (backbone.has_dense_logits and len(backbone.external) <= MOST_DENSE_CLASSES):
+        pooling = DENSE
+    backbone = backbone.with_pooling(pooling)
     key = _key(backbone, photos)
-    path = cache / f"features-{backbone.name}-{key[:16]}.safetensors"
+    path = cache / f"features-{backbone.name.replace(':', '-')}-{key[:16]}.safetensors"
     if (cached := load_cached(path, key)) is not None:
         return Features(**cached[0])
-    features = _extract(backbone.with_pooling(DENSE), photos, batch_size, quiet)
+    features = _extract(backbone, photos, batch_size, quiet)
     save_cached(path, key, asdict(features))
     return features
 
@@ -152,6 +162,7 @@ def _key(backbone: Backbone, photos: PhotoSet) -> str:
         backbone.name.encode(),
         backbone.weights_sha256().encode(),
         json.dumps(backbone.preprocessing.to_json(), sort_keys=True).encode(),
+        backbone.pooling.encode(),
         photos.key().encode(),
     )
 

@@ -13,7 +13,10 @@ from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import Embeddings
 from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set, read_label_file
 from mlzsl.imaging.labelled_folder import check_labels
-from mlzsl.train.backbones.backbone import Backbone, open_backbone
+from mlzsl.imaging.preprocessing import Fit
+from mlzsl.train.backbones.architectures import check_name
+from mlzsl.train.backbones.backbone import GAP, Backbone, Pooling
+from mlzsl.train.backbones.opening import open_backbone
 from mlzsl.train.backbones.pretraining import pretrain_small_backbone
 from mlzsl.train.datasets.registry import default_labels, load_data
 from mlzsl.train.datasets.source import OWN_SPLIT, Source
@@ -41,9 +44,11 @@ class Job:
         skip_unlinked: leave out the labels of a file that have no synset.
         unseen: a named split or a text file of labels; None for the split of the label set's name, "none" for none.
         model: a name of `MODELS`.
-        backbone: "small", pretrained on generated images, or one of torchvision's ResNets.
-        backbone_weights: a local weights file; None for torchvision's.
+        backbone: "small", pretrained on generated images, or a name that `open_backbone` takes.
+        backbone_weights: a local weights file; None for the published ones.
         image_size: side S of the images in pixels; None for the backbone's default.
+        fit: "squash" or "crop"; None for squash.
+        pooling: "dense" or "global", of a model that reads more than x; None for dense.
         embeddings: "taxonomy" or a text file in GloVe's format.
         threshold: the WUP similarity above which two classes share an edge.
         hidden_dim, layers, steps, vae_weight: of the model (d_h, RGCN layers, propagation steps, λ); None for its
@@ -64,6 +69,8 @@ class Job:
     backbone: str = SMALL
     backbone_weights: Path | None = None
     image_size: int | None = None
+    fit: Fit | None = None
+    pooling: Pooling | None = None
     embeddings: str = "taxonomy"
     threshold: float = 0.5
     hidden_dim: int | None = None
@@ -145,13 +152,16 @@ def check_inputs(job: Job, labels: LabelSet, embeddings: Embeddings) -> None:
         UsageError: a flag without effect, a missing file, or a file of vectors that is damaged or lacks a label.
     """
     if job.backbone == SMALL:
-        for flag, value in (("--image-size", job.image_size), ("--backbone-weights", job.backbone_weights)):
+        flags = {"--image-size": job.image_size, "--backbone-weights": job.backbone_weights, "--fit": job.fit}
+        for flag, value in flags.items():
             if value is not None:
                 raise UsageError(
-                    f"{flag} {value}: has no effect on --backbone small; leave it out, or choose a ResNet."
+                    f"{flag} {value}: has no effect on --backbone small; leave it out, or choose another backbone."
                 )
-    elif job.backbone_weights is not None and not job.backbone_weights.is_file():
-        raise UsageError(f"--backbone-weights {job.backbone_weights}: no such file; expected .safetensors or .pth.")
+    else:
+        check_name(job.backbone)
+        if job.backbone_weights is not None and not job.backbone_weights.is_file():
+            raise UsageError(f"--backbone-weights {job.backbone_weights}: no such file; expected .safetensors or .pth.")
     if job.data == SCENES and job.held_out is not None:
         raise UsageError(f"--held-out {job.held_out}: has no effect on --data scenes, {OWN_SPLIT}.")
     embeddings.preload(labels, load_label_set("imagenet1k"))  # external classes then need no second pass over the file
@@ -180,13 +190,19 @@ def job_backbone(job: Job, quiet: bool) -> Backbone:
     """Open or pretrain the backbone of a job, with the pooling of its model.
 
     Raises:
-        UsageError: invalid weights.
+        UsageError: invalid weights, or a backbone without what its model reads.
     """
     if job.backbone == SMALL:
         backbone = pretrain_small_backbone(job.cache, quiet=quiet)
     else:
-        backbone = open_backbone(job.backbone, job.backbone_weights, image_size=job.image_size)
-    return backbone.with_pooling(find_model(job.model).pooling)
+        backbone = open_backbone(job.backbone, job.backbone_weights, job.image_size, job.fit or "squash", quiet)
+    return backbone.with_pooling(pooling_of(job, job.model))
+
+
+def pooling_of(job: Job, model: str) -> Pooling:
+    """The pooling of the backbone in front of a model: the job's, where the model reads more than x."""
+    wanted = find_model(model).pooling
+    return wanted if wanted == GAP else job.pooling or wanted
 
 
 def new_model(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> Model:

@@ -17,16 +17,10 @@ from torch import Tensor
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.decoding import load_image
-from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import (
-    DENSE,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Backbone,
-    SmallResNet,
-    dense_log_probabilities,
-    open_backbone,
-)
+from mlzsl.imaging.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from mlzsl.train.backbones.backbone import DENSE, Backbone, dense_log_probabilities
+from mlzsl.train.backbones.opening import open_backbone
+from mlzsl.train.backbones.resnets import SmallResNet
 
 KIT_WEIGHTS = {
     "resnet18": "weights/resnet18-pqf-760595e9.pth",
@@ -234,7 +228,7 @@ def test_the_small_network_has_the_stated_size() -> None:
         (lambda config, tensors: config.pop("external"), "configuration: it lacks external"),
         (lambda config, tensors: config.pop("preprocessing"), "configuration: it lacks preprocessing"),
         (lambda config, tensors: config.update(preprocessing=64), "preprocessing is 64, not an object"),
-        (lambda config, tensors: config["preprocessing"].update(fit="crop"), "preprocessing .* is not supported"),
+        (lambda config, tensors: config["preprocessing"].update(fit="pad"), 'preprocessing: fit is "pad", not'),
         (lambda config, tensors: config["external"].update(labels=3), "external.labels is 3, not a list"),
         (lambda config, tensors: config["external"].update(labels=["one"], synsets=["one.n.01"]), "another shape"),
         (lambda config, tensors: tensors.pop("network.fc.bias"), r"1 tensor missing \(fc.bias\)"),

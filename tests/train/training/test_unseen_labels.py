@@ -14,7 +14,8 @@ from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import DENSE, Backbone, SmallResNet
+from mlzsl.train.backbones.backbone import DENSE, Backbone
+from mlzsl.train.backbones.resnets import SmallResNet
 from mlzsl.train.datasets.registry import load_data
 from mlzsl.train.extraction.features import Features
 from mlzsl.train.models import initialization
