@@ -47,7 +47,7 @@ format: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,calibrate,cpu,rtx,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,starter,calibrate,cpu,rtx,dev]'
 	@touch $@
 
 # What can be made again; neither .venv nor results.
