@@ -11,6 +11,7 @@ from mlzsl.engines.artifact.modelfile import read_manifest
 from mlzsl.export.baseline import HalfScorer, PillowPhotos, open_eager
 from mlzsl.export.network import Scorer
 from mlzsl.export.reference import reference_scores
+from mlzsl.imaging.preprocessing import Preprocessing
 
 SIZE = 32
 
@@ -57,4 +58,4 @@ def test_photos_are_decoded_by_a_dataloader(opened, tmp_path):
     finally:
         eager.network = network
     assert [tuple(images.shape) for images in seen] == [(2, SIZE, SIZE, 3), (1, SIZE, SIZE, 3)]
-    torch.testing.assert_close(torch.cat(seen), torch.stack(list(PillowPhotos(paths, SIZE))))
+    torch.testing.assert_close(torch.cat(seen), torch.stack(list(PillowPhotos(paths, Preprocessing(SIZE)))))
