@@ -13,7 +13,7 @@ from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.imaging import TransientReadError, UnreadableImage, load_image
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.imaging.preprocessing import Preprocessing
-from mlzsl.train.backbones.backbone import DENSE, GLOBAL, Backbone
+from mlzsl.train.backbones.backbone import DENSE, Backbone
 from mlzsl.train.backbones.resnets import SmallResNet
 from mlzsl.train.datasets.source import Source
 from mlzsl.train.extraction import features as features_module
