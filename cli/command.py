@@ -12,7 +12,7 @@ from click.exceptions import NoArgsIsHelpError, NoSuchCommand
 
 from mlzsl.cli.errors import MlzslError, UsageError
 from mlzsl.cli.streams import guard_standard_streams
-from mlzsl.cli.text import bounded
+from mlzsl.cli.text import one_line
 
 _Kind = TypeVar("_Kind", bound="Command")
 
@@ -109,7 +109,7 @@ def _errors_reported(name: str) -> Iterator[None]:
         raise
     except (click.ClickException, MlzslError) as error:
         sentence = _sentence(error, name) if isinstance(error, click.ClickException) else error
-        print(f"{name}: error: {bounded(str(sentence))}", file=sys.stderr)
+        print(f"{name}: error: {one_line(str(sentence))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print(f"{name}: interrupted.", file=sys.stderr)
@@ -119,7 +119,7 @@ def _errors_reported(name: str) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:  # whichever look-up of a path meets it
             raise
-        path = bounded(str(error.filename))
+        path = one_line(str(error.filename))
         print(f"{name}: error: {path}: the file name is too long; name a file that exists.", file=sys.stderr)
         sys.exit(UsageError.exit_code)
 

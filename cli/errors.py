@@ -4,7 +4,7 @@ The sentence names the file or flag, what was found, what was expected, and what
 known, and caught in `cli.command` only.
 """
 
-from mlzsl.cli.text import bounded
+from mlzsl.cli.text import one_line
 
 MAX_REASON = 300  # characters
 
@@ -15,7 +15,7 @@ class MlzslError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return bounded(super().__str__())
+        return one_line(super().__str__())
 
 
 class UsageError(MlzslError):

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from mlzsl.cli.text import one_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
@@ -46,7 +48,7 @@ def progress(title: str, total: int | None, unit: str, quiet: bool = False) -> I
 def log(message: str, quiet: bool = False) -> None:
     """Print one line on standard error, as standard output is for results."""
     if not quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(one_line(message), file=sys.stderr, flush=True)
 
 
 class _Bar:

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 
 MAX_NAMED = 5  # how many names a sentence lists
-MAX_WORD = 200  # characters of a word of a message, such as a path
+MAX_WORD = 300  # characters of a word of a message, such as a path
 MAX_MESSAGE = 1000  # characters
 _SAME = str.maketrans({"_": " ", "-": " ", "\u2010": " ", "\u2011": " ", "\u2013": " ", "\u2019": "'"})
 
@@ -39,9 +39,13 @@ def label_finder(names: Iterable[str]) -> Callable[[str], str | None]:
     return lambda label: label if label in exact else by_key.get(label_key(label))
 
 
-def bounded(message: str) -> str:
-    """A message of at most a paragraph: over-long words (paths, labels) and the whole are cut in the middle."""
-    words = (_cut(word, MAX_WORD) if len(word) > MAX_WORD else word for word in message.split(" "))
+def one_line(message: str) -> str:
+    """A message on one line of at most a paragraph, whatever names it quotes.
+
+    Control characters are escaped; words over MAX_WORD characters (paths, labels), and then the whole, are cut in the
+    middle.
+    """
+    words = (_cut(word, MAX_WORD) for word in escape_control_chars(message).split(" "))
     return _cut(" ".join(words), MAX_MESSAGE)
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlzsl.cli.text import MAX_MESSAGE, bounded, escape_control_chars, label_finder, label_key
+from mlzsl.cli.text import MAX_MESSAGE, escape_control_chars, label_finder, label_key, one_line
 
 
 def test_letters_stay_and_control_characters_are_escaped():
@@ -50,13 +50,14 @@ def test_a_label_is_found_in_any_spelling():
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=3000))
 def test_a_message_is_a_paragraph_at_most(message):
-    assert len(bounded(message)) <= MAX_MESSAGE
-    if len(message) <= 200:
-        assert bounded(message) == message
+    assert len(one_line(message)) <= MAX_MESSAGE
+    assert one_line(message).isprintable()
+    if len(escape_control_chars(message)) <= 300:
+        assert one_line(message) == escape_control_chars(message)
 
 
 def test_a_long_path_is_cut_in_the_middle_and_the_sentence_stays():
-    sentence = bounded(f"/photos/{'a' * 10_000}.txt: no such file; name a text file of labels.")
+    sentence = one_line(f"/photos/{'a' * 10_000}.txt: no such file; name a text file of labels.")
     assert sentence.startswith("/photos/aaa")
     assert sentence.endswith("aaa.txt: no such file; name a text file of labels.")
-    assert len(sentence) < 300
+    assert len(sentence) < 400
