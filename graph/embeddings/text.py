@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.inputs import encoding_by_mark
 from mlzsl.cli.text import first_of, label_key
 from mlzsl.graph.embeddings.source import NAMED_SOURCES, EmbeddedLabels, EmbeddingSource, How, Origin, Role
 from mlzsl.graph.labels.linking import UnlinkedLabelError
@@ -187,6 +188,8 @@ def read_vectors(path: str | Path, wanted: Collection[str]) -> WordVectors:
         digest.update(line)
         text = line.rstrip(b" \r\n\t").replace(b"\t", b" ")
         if number == 1:
+            if encoding := encoding_by_mark(line):
+                raise UsageError(f"{path}: is in {encoding} by its byte-order mark; save the file as UTF-8.")
             text = text.removeprefix(codecs.BOM_UTF8)
         if number == 1 and re.fullmatch(rb"\d+\s+\d+", text):
             continue

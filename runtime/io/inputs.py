@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.inputs import encoding_by_mark
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime.io.parquet import read_column_names, read_photos
 from mlzsl.runtime.io.shards import SHARDS, photos_in_shard
@@ -135,6 +136,9 @@ def photos_in_table(path: str, column: str) -> Iterator[Photo]:
 
 
 def _csv_rows(path: str) -> Iterator[list[str]]:
+    with open(path, "rb") as content:
+        if encoding := encoding_by_mark(content.read(4)):
+            raise ValueError(f"it is in {encoding} by its byte-order mark, not in UTF-8")
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         yield from csv.reader(file, delimiter="\t" if path.lower().endswith(".tsv") else ",")
 

@@ -155,6 +155,7 @@ def test_only_wanted_words_are_kept(vectors: WriteVectors) -> None:
         (b"cow 1 2 3\ndog 1 nan 3\n", r"line 2: 'dog 1 nan 3' has a value that is not a finite number"),
         (b"cow 1 2 3\ndog 1 1e99 3\n", r"line 2: 'dog 1 1e99 3' has a value that is not a finite number"),
         (b"", r"has no word vectors"),
+        ("dog 1 2 3\n".encode("utf-16"), r"is in UTF-16 by its byte-order mark; save the file as UTF-8"),
         (b"3 300\n", r"has no word vectors"),
         (b"just some prose\n", r"line 1: 'just some prose' is not a word and its numbers"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", r"line 1: .* is not a word and its numbers"),

@@ -1,11 +1,15 @@
 """Label sets: the named ones are complete and linked by hand, and errors in text files name their line."""
 
+import contextlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 from mlzsl.cli.errors import UsageError
@@ -215,6 +219,45 @@ def test_an_invalid_label_file_is_one_sentence_with_its_line(
     with pytest.raises(UsageError, match=sentence) as error:
         load_label_set(path)
     assert str(error.value).startswith(str(path))
+
+
+STYLES: dict[str, Callable[[str], str]] = {
+    "Title Case": str.title,
+    "UPPER CASE": str.upper,
+    "snake_case": lambda label: label.replace(" ", "_"),
+    "kebab-case": lambda label: label.replace(" ", "-"),
+    "spaces": lambda label: f"  {label.replace(' ', '   ')} ",
+    "NFD": lambda label: unicodedata.normalize("NFD", label),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", ["coco80", "nuswide81", "voc20"])
+def test_a_label_set_has_the_same_synsets_in_every_style(write: WriteLabels, name: str, style: str) -> None:
+    labels = load_label_set(name)
+    assert load_label_set(write("\n".join(map(STYLES[style], labels.labels)))).synsets == labels.synsets
+
+
+@given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
+def test_any_file_is_a_label_set_or_one_sentence(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.txt"
+    path.write_bytes(content)
+    sentence = str(path)
+    try:
+        labels = load_label_set(path, skip_unlinked=True)
+    except UsageError as error:
+        sentence = str(error)
+    else:
+        assert len(labels.labels) == len(labels.synsets) > 0
+    assert sentence.startswith(str(path))
+    assert sentence.isprintable()
+
+
+@given(st.lists(st.sampled_from(["glasses", "Glass", "bus-es", "women", "'s", "_", "-", "Ga", "s", " ", "es"])))
+def test_any_name_is_linked_to_synsets_or_has_none(taxonomy: Taxonomy, parts: list[str]) -> None:
+    with contextlib.suppress(UnlinkedLabelError):
+        linked = link_label(taxonomy, "".join(parts), known=known_names())
+        assert {linked.synset, *linked.alternatives} <= taxonomy.indices.keys()
 
 
 def test_labels_that_differ_in_a_hyphen_only_are_two_labels(write: WriteLabels) -> None:

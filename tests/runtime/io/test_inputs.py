@@ -313,6 +313,12 @@ def test_tables_that_cannot_be_read_are_refused_at_once(tmp_path):
         find_photos([tmp_path / "b.csv"])
 
 
+def test_a_table_in_another_encoding_is_refused_by_its_byte_order_mark(tmp_path):
+    (tmp_path / "a.csv").write_bytes("path\na.jpg\n".encode("utf-16"))
+    with pytest.raises(UsageError, match=r"a.csv: cannot be read as a table: it is in UTF-16 by its byte-order mark"):
+        find_photos([tmp_path / "a.csv"])
+
+
 def test_a_table_damaged_further_down_has_a_problem(tmp_path):
     (tmp_path / "a.csv").write_text("path\na.jpg\n" + "x" * 200_000 + "\n")
     first, last = find_photos([tmp_path / "a.csv"])
