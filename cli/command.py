@@ -114,6 +114,9 @@ def _errors_reported(name: str) -> Iterator[None]:
     except (KeyboardInterrupt, click.Abort):
         print(f"{name}: interrupted.", file=sys.stderr)
         sys.exit(130)
+    except MemoryError:
+        print(f"{name}: error: not enough memory; free some, and run the command again.", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # the reader of our output closed it, as `head` does
         sys.exit(1)
     except OSError as error:

@@ -53,6 +53,15 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2 - 1]}…{text[-(limit // 2) :]}"
 
 
+def none_readable(count: int, first: str) -> str:
+    """Photos of which none could be read; `first` is the first one with its error."""
+    return (
+        f"the only photo could not be read: {first}"
+        if count == 1
+        else (f"none of the {count:,} photos could be read (first: {first})")
+    )
+
+
 def plural(count: int, noun: str) -> str:
     """A number of things: "1 photo", "2,000 photos"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -7,7 +7,6 @@ many tags (`benchmarks/decoding.py`).
 """
 
 import contextlib
-import errno
 import io
 import logging
 import os
@@ -15,6 +14,7 @@ import re
 import stat
 import threading
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from mlzsl.cli.errors import reason_of
 from mlzsl.imaging.color_modes import to_rgb
 from mlzsl.imaging.errors import TransientReadError, UnreadableImage
 from mlzsl.imaging.preprocessing import Box, Preprocessing
+from mlzsl.imaging.transient import retried, transient_error
 
 MAX_BYTES = 256 * 2**20  # of a file
 MAX_PIXELS = 128_000_000  # of an image: half a gigabyte while it is decoded
@@ -37,13 +38,10 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".heic", ".heif", ".hif"),
 )
-FAULTS_OF_THE_FILE = (  # what the operating system says of a file itself; its other errors are the machine's
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
-    *(errno.EINVAL, errno.EILSEQ, errno.ENXIO, errno.EFBIG, errno.EOVERFLOW),
-)
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEG, START_OF_SCAN, END_OF_IMAGE = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 FILLER = bytes(range(1, 255))
+NO_END = "the file is cut: a JPEG without its end marker"
 LAST_SCAN = re.compile(rb"\xff\xda\x00\x08\x01..[^\x00]\x3f[\x00\x10]", re.DOTALL)  # of a component, if progressive
 MAX_PIXELS_PER_BYTE = 512  # of a JPEG, a bit for each 64
 LARGE_PIXELS = 32_000_000  # decoded at once; images that hold more are decoded one at a time, whatever the threads
@@ -72,21 +70,42 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_METADATA  # Pillow refuses 1 MiB
 
 
+@dataclass(frozen=True)
+class DecodedPhoto:
+    """A photo as the network's input.
+
+    Attributes:
+        image: RGB, uint8 [S, S, 3]: the first frame, whole or its center, transparent parts on white.
+        note: what is wrong with the file although it was read; None for nothing.
+    """
+
+    image: npt.NDArray[np.uint8]
+    note: str | None = None
+
+
 def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """The image of `decode_photo`, uint8 [S, S, 3]; arguments and errors are the same."""
+    return decode_photo(source, preprocessing).image
+
+
+def decode_photo(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> DecodedPhoto:
     """Decode a photo, turn it upright and resize it to a square. Safe to call from several threads at once.
+
+    If the machine fails, it is tried again after `imaging.transient.RETRY_DELAYS`.
 
     Args:
         source: a file's path, or a file's content.
         preprocessing: the network's; its size is S. Normalization is the network's own.
 
-    Returns:
-        RGB, uint8 [S, S, 3]: the first frame, whole or its center, transparent parts on white.
-
     Raises:
         UnreadableImage: the file is missing, not an image, damaged, truncated, or over `MAX_BYTES` or `MAX_PIXELS`.
-        TransientReadError: the machine failed while the file was read or decoded.
+        TransientReadError: the machine failed each time that the file was read or decoded.
     """
-    content = source if isinstance(source, bytes) else read_photo(Path(source))
+    return retried(lambda: _decode(source, preprocessing))
+
+
+def _decode(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> DecodedPhoto:
+    content = source if isinstance(source, bytes) else _read(Path(source))
     if not content:
         raise UnreadableImage("the file is empty")
     size = preprocessing.size
@@ -96,11 +115,12 @@ def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocess
         with _open(content) as image:
             box, pixels = _draft(image, content, preprocessing)
             with LARGE if pixels > LARGE_PIXELS else contextlib.nullcontext():
-                loaded = _loaded(image, content, preprocessing)
+                loaded, note = _loaded(image, content, preprocessing)
                 # Where the image shrinks, the filter is widened with it (antialiasing).
                 squashed = to_rgb(loaded, lambda rgb: rgb.resize((size, size), resample, box=box))
                 orientation = _orientation(loaded)
-                return np.array(squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed)
+                upright = squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed
+                return DecodedPhoto(np.array(upright), note)
     except UnreadableImage:
         raise
     except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes; each means the same
@@ -121,7 +141,11 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
 
 
 def read_photo(path: Path) -> bytes:
-    """The content of a photo's file; the errors are those of `load_image`."""
+    """The content of a photo's file; tries and errors are those of `decode_photo`."""
+    return retried(lambda: _read(path))
+
+
+def _read(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
@@ -129,22 +153,21 @@ def read_photo(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(min(status.st_size, MAX_BYTES) + 1)  # read allocates this many bytes at once
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a null byte in the name
-        raise (_transient(error) or UnreadableImage(reason_of(error))) from error
+        raise (transient_error(error) or UnreadableImage(reason_of(error))) from error
     if len(content) > MAX_BYTES:
         raise UnreadableImage(f"the file is larger than {MAX_BYTES // 2**20} MiB")
     return content
 
 
-def _transient(error: Exception, pixels: int = 0) -> TransientReadError | None:
-    """The error of the machine that `error` stands for, if it does; `pixels` are those of the image to be decoded."""
-    if isinstance(error, OSError) and error.errno:  # Pillow's own errors have no number
-        return None if error.errno in FAULTS_OF_THE_FILE else TransientReadError(reason_of(error))
-    memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+def _transient(error: Exception, pixels: int) -> TransientReadError | None:
+    """As `transient_error`, for an error met while an image of so many pixels was decoded."""
+    if transient := transient_error(error):
+        return transient
     try:  # some decoders run out of memory and call the file broken; whether memory is short is tried, untouched
-        np.empty(0 if memory else DECODING_BYTES * pixels, np.uint8)
+        np.empty(DECODING_BYTES * pixels, np.uint8)
     except MemoryError:
-        memory = True
-    return TransientReadError("not enough memory") if memory else None
+        return TransientReadError("not enough memory")
+    return None
 
 
 def _open(content: bytes) -> Image.Image:
@@ -193,24 +216,35 @@ def _draft(image: Image.Image, content: bytes, preprocessing: Preprocessing) -> 
     return box, pixels
 
 
-def _loaded(image: Image.Image, content: bytes, preprocessing: Preprocessing) -> Image.Image:
-    """Decode the pixels, also of a JPEG that lacks its end marker.
+def _loaded(image: Image.Image, content: bytes, preprocessing: Preprocessing) -> tuple[Image.Image, str | None]:
+    """Decode the pixels, also of a JPEG that lacks its end marker, which the note then says.
 
     A file that is cut earlier lacks a scan, or bytes after its end change pixels.
     """
+    ends = True
+    if isinstance(image, JpegImageFile) and image.fp:
+        ends = content.rfind(END_OF_IMAGE, image.fp.tell()) >= 0
     try:
         image.load()
-    except OSError as error:
-        scans = len(LAST_SCAN.findall(content)) if image.info.get("progressive") else 4
-        if image.format != "JPEG" or "truncated" not in str(error) or scans < len(image.getbands()):
+        if ends:
+            return image, None
+        error = OSError("image file is truncated")
+    except OSError as truncated:
+        if image.format != "JPEG" or "truncated" not in str(truncated):
             raise
-        image, filled = (_open(content.rstrip(b"\xff") + filler + END_OF_IMAGE) for filler in (b"", FILLER))
-        side = preprocessing.resized_side
-        image.draft("RGB", (side, side))
-        filled.draft("RGB", (side, side))
-        if image.tobytes() != filled.tobytes():
-            raise
-    return image
+        error = truncated
+    scans = len(LAST_SCAN.findall(content)) if image.info.get("progressive") else 4
+    if scans < len(image.getbands()):
+        raise error
+    data = content.rstrip(b"\0")  # which fill a file that was to be longer
+    data = data + b"\0" if data.endswith(b"\xff") and data != content else data.rstrip(b"\xff")
+    image, filled = (_open(data + filler + END_OF_IMAGE) for filler in (b"", FILLER))
+    side = preprocessing.resized_side
+    image.draft("RGB", (side, side))
+    filled.draft("RGB", (side, side))
+    if image.tobytes() != filled.tobytes():
+        raise error
+    return image, NO_END
 
 
 def _orientation(image: Image.Image) -> int:

@@ -17,9 +17,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import cast
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.inputs import encoding_by_mark
 from mlzsl.imaging.decoding import is_image_name
+from mlzsl.imaging.errors import TransientReadError
+from mlzsl.imaging.transient import retried, transient_error
 
 STANDARD_INPUT = "-"
 MAX_SUFFIXES, MAX_SUFFIX_LENGTH = 5, 16  # that a sentence names
@@ -54,6 +56,7 @@ def find_images(
 
     Raises:
         UsageError: an input does not exist, a pattern matches nothing, or no image is found.
+        FailureError: the machine failed while a folder was listed.
     """
     if not inputs:
         raise UsageError("no photos were named: name files, folders, quoted patterns, or - for a list.")
@@ -112,6 +115,9 @@ class Walk:
 
         The files are None if the folder cannot be listed. Links to folders are followed last, so that photos keep the
         names of the folders that hold them.
+
+        Raises:
+            FailureError: the machine failed while a folder was listed.
         """
         stack, links = [(folder, os.path.realpath(folder))], deque[str]()
         while stack or links:
@@ -119,8 +125,9 @@ class Walk:
             if real in self._listed:
                 continue
             try:
-                with os.scandir(path) as entries:
-                    visible = [entry for entry in entries if not entry.name.startswith(".")]
+                visible = retried(functools.partial(_visible, path))
+            except TransientReadError as error:
+                raise FailureError(f"{path}: the folder could not be listed: {error}. Try again.") from error
             except OSError:
                 yield path, real, None
                 continue
@@ -155,6 +162,16 @@ class Walk:
             return False
         self._named.add(real)
         return True
+
+
+def _visible(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        if transient := transient_error(error):
+            raise transient from error
+        raise
 
 
 def describe_skipped(others: Counter[str]) -> str:

@@ -9,9 +9,11 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file
 from mlzsl.cli.text import label_finder, plural
+from mlzsl.imaging.errors import TransientReadError
+from mlzsl.imaging.transient import retried, transient_error
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class PhotoSet:
 
         Raises:
             UsageError: a file cannot be read.
+            FailureError: the machine failed while a file was read.
         """
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
             return sha256_of_bytes(*pool.map(_content_key, self.paths))
@@ -109,6 +112,14 @@ class PhotoSet:
 
 def _content_key(path: Path) -> bytes:
     try:
+        return retried(lambda: _hashed(path))
+    except TransientReadError as error:
+        raise FailureError(f"{path}: could not be read: {error}. Try again.") from error
+
+
+def _hashed(path: Path) -> bytes:
+    try:
         return bytes.fromhex(sha256_of_file(path))
     except OSError as error:
-        raise UsageError(f"{path}: the photo cannot be read ({reason_of(error)}).") from error
+        unreadable = UsageError(f"{path}: the photo cannot be read ({reason_of(error)}).")
+        raise (transient_error(error) or unreadable) from error

@@ -1,6 +1,6 @@
 """Photos, their tags, and the rule that selects tags by score."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,17 @@ class Photo:
         path: recorded with the tags; the file to read if `content` is None.
         content: the file's bytes, for a photo in an archive or in memory.
         problem: why there is nothing to read; such a photo is recorded with this error.
+        transient: whether the problem is a failure of the machine.
+        container: the shard or table that it comes from.
+        after_others: whether photos that need not be read come before it, where a job resumes.
     """
 
     path: str
     content: bytes | None = None
     problem: str | None = None
+    transient: bool = False
+    container: str | None = field(default=None, compare=False)
+    after_others: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,16 @@ class Tagged:
         path: as it was given.
         tags: may be empty where thresholds select.
         error: None for a photo that was tagged.
+        note: what is wrong with the file although it was tagged; None for nothing.
+        transient: whether the error is a failure of the machine, so that another try may succeed. Files of tags have no
+            such photos.
     """
 
     path: str
     tags: tuple[Tag, ...] = ()
     error: str | None = None
+    note: str | None = None
+    transient: bool = False
 
     @property
     def name(self) -> str:

@@ -7,8 +7,13 @@ import pytest
 from hypothesis import settings
 from tinymodel import TinyModel, write_tiny_model
 
+from mlzsl.imaging import transient
+
 settings.register_profile("the same cases in every run", derandomize=True, deadline=None)
 settings.load_profile("the same cases in every run")
+
+
+transient.RETRY_DELAYS = (0.0, 0.0)  # seconds: no test waits before a read is tried again
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, PngImagePlugin
 
-from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
+from mlzsl.imaging import Preprocessing, UnreadableImage, decode_photo
 from mlzsl.imaging.decoding import MAX_BYTES, MAX_METADATA, MAX_PIXELS, SUFFIXES, upright_size
 
 PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
@@ -57,11 +57,11 @@ def table(title: str, rows: list[tuple[str, str]]) -> list[str]:
 def outcome(content: bytes) -> str:
     """What tagging does with an image."""
     try:
-        load_image(content, Preprocessing())
+        note = decode_photo(content, Preprocessing()).note
     except UnreadableImage as error:
         return f"error: {error}"
     width, height = upright_size(content)
-    return f"tagged, {width} × {height}"
+    return f"tagged, {width} × {height}" + (f"; note: {note}" if note else "")
 
 
 def described(kit: Path) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from rich.table import Table
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.optional import import_optional
 from mlzsl.cli.progress import progress
+from mlzsl.cli.text import none_readable
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
 from mlzsl.engines.artifact.plan_manifest import SUFFIX, read_plan_manifest
@@ -172,7 +173,7 @@ def compare_on_photos(
     batches = ReadableBatches(paths, first_manifest(comparison), comparison.batch_size, comparison.threads)
     first = next(images := batches.images(), None)
     if first is None:
-        raise FailureError(f"none of the {len(paths)} photos could be read; nothing was compared.")
+        raise FailureError(f"{none_readable(len(paths), batches.first_error)}; nothing was compared.")
     collections.deque(images, maxlen=0)  # find the unreadable photos in the rest
     return compare(baselines, skipped, batches.readable(paths), first, comparison.batch_size, repeats, quiet)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from mlzsl.cli.errors import FailureError, MlzslError, UsageError
 from mlzsl.cli.progress import progress
+from mlzsl.cli.text import none_readable
 from mlzsl.engines.engine import available_cpus
 from mlzsl.runtime.bench.load import Clock, Spread, ratios, spread
 from mlzsl.runtime.tagging.pipeline import ReadableBatches
@@ -90,7 +91,7 @@ class StageBench:
         self._batches = list(decoder.images())
         self.paths = decoder.readable(paths)
         if not self.paths:
-            raise FailureError(f"none of the {len(paths)} photos could be read; nothing was measured.")
+            raise FailureError(f"{none_readable(len(paths), decoder.first_error)}; nothing was measured.")
         _consume(tagger.engine.run(iter(self._batches)))
 
     def measure(self, clock: Clock = time.perf_counter) -> StageRates:

@@ -3,12 +3,15 @@
 import csv
 import io
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.inputs import encoding_by_mark
+from mlzsl.imaging import TransientReadError, transient
 from mlzsl.imaging.finding import find_images
 from mlzsl.runtime.io.parquet import read_column_names, read_photos
 from mlzsl.runtime.io.shards import SHARDS, photos_in_shard
@@ -91,10 +94,33 @@ def _photos_at(path: str, path_column: str, skipped: Counter[str]) -> Iterator[P
         yield Photo(path, problem="an archive of a kind that is not read; unpack it, or pack its photos as .tar")
     elif not holds_photos(path) or not os.path.isfile(path):  # opening a pipe may block
         yield Photo(path)
-    elif path.lower().endswith(SHARDS):
-        yield from photos_in_shard(path, skipped)
     else:
-        yield from photos_in_table(path, path_column)
+        yield from (replace(photo, container=path) for photo in _photos_in(path, path_column, skipped))
+
+
+def _photos_in(path: str, path_column: str, skipped: Counter[str]) -> Iterator[Photo]:
+    """The photos of a shard or table, opened again where the machine failed.
+
+    If it fails `imaging.transient.RETRY_DELAYS` in a row, the container itself follows the photos before the failure.
+    """
+    count, delays = 0, iter(transient.RETRY_DELAYS)
+    while True:
+        others = Counter[str]()
+        found = photos_in_shard(path, others) if path.lower().endswith(SHARDS) else photos_in_table(path, path_column)
+        try:
+            for photo in islice(found, count, None):
+                count, delays = count + 1, iter(transient.RETRY_DELAYS)
+                yield photo
+            break
+        except TransientReadError as error:
+            delay = next(delays, None)
+            if delay is None:
+                yield Photo(
+                    path, problem=f"could not be read beyond its first {count:,} photos: {error}", transient=True
+                )
+                break
+        time.sleep(delay)
+    skipped.update(others)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -122,6 +148,9 @@ def photos_in_table(path: str, column: str) -> Iterator[Photo]:
     """The photos that a table names or holds, in its order; an empty row, or a damaged table, gives a problem.
 
     A photo whose bytes are in the table is recorded as `table.parquet/PATH`, or with its row where it has no path.
+
+    Raises:
+        TransientReadError: the machine failed.
     """
     row = 0
     try:
@@ -131,7 +160,9 @@ def photos_in_table(path: str, column: str) -> Iterator[Photo]:
                 yield Photo(f"{path}/{name or f'row {row}'}", content)
             else:
                 yield Photo(name) if name else Photo(path, problem=f"row {row:,} names no photo")
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, MemoryError, ValueError, KeyError, csv.Error) as error:
+        if failure := transient.transient_error(error):
+            raise failure from error
         yield Photo(path, problem=f"the table cannot be read beyond row {row:,}: {reason_of(error)}")
 
 

@@ -60,16 +60,16 @@ def write_rows(records: Iterable[dict[str, Any]], target: Path) -> None:
     """Write tags as Parquet, a row a photo, in row groups of `ROWS_WRITTEN`.
 
     Columns: `path` (text; bytes that are not UTF-8 become \\xNN), `path_bytes` (the path as it is, only if it is not
-    UTF-8), `tags` (a list of label, score, seen; null for an unreadable photo) and `error`.
+    UTF-8), `tags` (a list of label, score, seen; null for an unreadable photo), `error` and `note`.
 
     Args:
-        records: path, and tags or error, as in a line of JSONL.
+        records: path, and tags with or without a note, or error, as in a line of JSONL.
         target: the file.
     """
     pyarrow = import_pyarrow(os.fspath(target))
     tag = {"label": pyarrow.string(), "score": pyarrow.float32(), "seen": pyarrow.bool_()}
     tags, text = pyarrow.list_(pyarrow.struct(list(tag.items()))), pyarrow.string()
-    columns = {"path": text, "path_bytes": pyarrow.binary(), "tags": tags, "error": text}
+    columns = {"path": text, "path_bytes": pyarrow.binary(), "tags": tags, "error": text, "note": text}
     schema = pyarrow.schema(list(columns.items()))
     rows = map(_row, records)
     with pyarrow.parquet.ParquetWriter(target, schema) as writer:

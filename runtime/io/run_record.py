@@ -41,12 +41,22 @@ class SelectionRecord(Struct, frozen=True):
     rule: Line
 
 
-class PhotoCounts(Struct, frozen=True):
-    """Photos that were tagged, photos that could not be read, and files skipped because of their suffix."""
+class PhotoCounts(Struct, frozen=True, omit_defaults=True):
+    """How many photos and files there were; the last two are stored if they are not 0.
+
+    Attributes:
+        tagged: photos that were tagged.
+        unreadable: photos that could not be read.
+        skipped: files skipped because of their suffix.
+        not_done: photos without a record, because the machine failed to read them.
+        with_note: tagged photos with a note.
+    """
 
     tagged: Count
     unreadable: Count
     skipped: Count
+    not_done: Count = 0
+    with_note: Count = 0
 
 
 class RunRecord(Struct, frozen=True):

@@ -19,6 +19,7 @@ from mlzsl.cli.errors import reason_of
 from mlzsl.imaging import is_image_name
 from mlzsl.imaging.decoding import MAX_BYTES
 from mlzsl.imaging.finding import shown_suffix
+from mlzsl.imaging.transient import retried, transient_error
 from mlzsl.runtime.tags import Photo
 
 OPENERS: dict[str, Callable[[str], Any]] = {
@@ -36,6 +37,9 @@ def photos_in_shard(path: str, skipped: Counter[str]) -> Iterator[Photo]:
     """The images of a shard in its order, each recorded as `shard.tar/member`; other members are counted by suffix.
 
     A damaged or truncated shard gives the images before the damage, then the shard itself with the problem.
+
+    Raises:
+        TransientReadError: the machine failed.
     """
     images = 0
     try:
@@ -54,11 +58,13 @@ def photos_in_shard(path: str, skipped: Counter[str]) -> Iterator[Photo]:
                 yield _photo(path, shard, member)
             _check_end(file, shard.offset)
     except Exception as error:  # tarfile raises exceptions of any type for damaged bytes
+        if transient := transient_error(error):
+            raise transient from error
         yield Photo(path, problem=f"the archive cannot be read beyond its first {images:,} images: {reason_of(error)}")
 
 
 def read_member(path: str) -> bytes | None:
-    """The bytes of a photo that is recorded as `shard.tar/member`; None if there is no such shard or member."""
+    """As `MemberReader.read`, for one photo."""
     with contextlib.closing(MemberReader()) as members:
         return members.read(path)
 
@@ -75,7 +81,14 @@ class MemberReader:
         self._members: Iterator[Photo] = iter(())
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of a photo that is recorded as `shard.tar/member`; None if there is no such shard or member."""
+        """The bytes of a photo that is recorded as `shard.tar/member`; None if there is no such shard or member.
+
+        Raises:
+            TransientReadError: the machine failed each time that the shard was read.
+        """
+        return retried(lambda: self._read(path))
+
+    def _read(self, path: str) -> bytes | None:
         shard = _shard_of(path)
         if shard is None:
             return None

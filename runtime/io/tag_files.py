@@ -4,6 +4,7 @@ A job keeps its photos as JSONL, one line a photo; the other formats are made fr
 
     {"path": "a.jpg", "tags": [{"label": "dog", "score": 0.93, "seen": true}]}
     {"path": "b.jpg", "error": "the file is empty"}
+    {"path": "c.jpg", "tags": [], "note": "the file is cut: a JPEG without its end marker"}
 """
 
 import csv
@@ -25,7 +26,7 @@ from mlzsl.runtime.tags import Tagged
 STANDARD_OUTPUT = "-"
 SEPARATOR = ";"  # between the tags of a photo in CSV
 MAX_LINE = 16 * 2**20  # characters; 22,000 labels with their scores take 2 MB
-COLUMNS = ["path", "tags", "scores", "error"]
+COLUMNS = ["path", "tags", "scores", "error", "note"]  # files of mlzsl 0.1 lack the note
 REMEDY = "tag the photos again with mlzsl-infer"
 
 
@@ -35,8 +36,9 @@ REMEDY = "tag the photos again with mlzsl-infer"
 def record_of(photo: Tagged) -> dict[str, Any]:
     """A photo as a JSON object."""
     if photo.error is not None:
-        return {"path": photo.path, "error": photo.error}
-    return {"path": photo.path, "tags": list(map(vars, photo.tags))}
+        return {"path": photo.path, "error": photo.error} | ({"transient": True} if photo.transient else {})
+    note = {} if photo.note is None else {"note": photo.note}
+    return {"path": photo.path, "tags": list(map(vars, photo.tags))} | note
 
 
 def line_of(photo: Tagged) -> bytes:
@@ -131,7 +133,7 @@ def _write_csv(records: Path, target: Path) -> None:
         for photo in read_records(records):
             tags = SEPARATOR.join(tag.label for tag in photo.tags)
             scores = SEPARATOR.join(f"{tag.score:.6f}" for tag in photo.tags)
-            row = [photo.path, tags, scores, photo.error or ""]
+            row = [photo.path, tags, scores, photo.error or "", photo.note or ""]
             (quoted if any("\r" in value for value in row) else rows).writerow(row)
 
 
@@ -184,10 +186,11 @@ def _read_json_lines(path: Path, _: Collection[str]) -> Iterator[Tagged]:
 def _read_csv(path: Path, unseen: Collection[str]) -> Iterator[Tagged]:
     rows = csv.reader(_lines(path))
     try:
-        if _next(rows) != COLUMNS:
+        columns = _next(rows)
+        if columns not in (COLUMNS, COLUMNS[:-1]):
             raise UsageError(f"{path}: line 1: its columns are not {', '.join(COLUMNS)}; {REMEDY}.")
         while (row := _next(rows)) is not None:
-            record = _record_of_row(row, unseen)
+            record = _record_of_row(row, columns, unseen)
             yield convert_json(record, Tagged, f"{path}: line {rows.line_num}", REMEDY)
     except (csv.Error, ValueError) as error:
         raise UsageError(f"{path}: line {rows.line_num}: {reason_of(error)}; {REMEDY}.") from error
@@ -202,16 +205,16 @@ def _next(rows: Iterator[list[str]]) -> list[str] | None:
         csv.field_size_limit(default)
 
 
-def _record_of_row(row: list[str], unseen: Collection[str]) -> dict[str, Any]:
-    if len(row) != len(COLUMNS):
-        raise ValueError(f"it has {len(row)} columns, not {len(COLUMNS)}")
-    path, tags, scores, error = row
+def _record_of_row(row: list[str], columns: list[str], unseen: Collection[str]) -> dict[str, Any]:
+    if len(row) != len(columns):
+        raise ValueError(f"it has {len(row)} columns, not {len(columns)}")
+    path, tags, scores, error, note = [*row, ""][: len(COLUMNS)]
     labels, numbers = tags.split(SEPARATOR) if tags else [], scores.split(SEPARATOR) if scores else []
     if len(labels) != len(numbers):
         raise ValueError(f"it has {len(labels)} tags and {len(numbers)} scores")
     rows = zip(labels, map(float, numbers), strict=True)
     entries = [{"label": label, "score": score, "seen": label not in unseen} for label, score in rows]
-    return {"path": path, "tags": entries, "error": error or None}
+    return {"path": path, "tags": entries, "error": error or None, "note": note or None}
 
 
 def _read_parquet(path: Path, _: Collection[str]) -> Iterator[Tagged]:

@@ -24,7 +24,7 @@ from mlzsl.runtime.io.inputs import PATH_COLUMN, TABLES, open_inputs
 from mlzsl.runtime.io.run_record import record_path
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output
 from mlzsl.runtime.report import UNSEEN_NOTE, print_json, print_parts, rate, table
-from mlzsl.runtime.tagging.job import TaggingResult, tag_to_file
+from mlzsl.runtime.tagging.job import MIN_PHOTOS_OF_SHARE, ErrorLimit, TaggingResult, tag_to_file
 from mlzsl.runtime.tagging.journal import check_unfinished
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE
 from mlzsl.runtime.tagging.tagger import Tagger
@@ -52,6 +52,13 @@ NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
 )
 @click.option("--resume", is_flag=True, help="Resume the unfinished job of this output, if there is one.")
 @click.option("--restart", is_flag=True, help="Delete the unfinished job of this output, and start over.")
+@click.option("--retry-errors", is_flag=True, help="With --resume, try photos again that could not be read.")
+@click.option(
+    "--max-errors",
+    metavar="N|N%",
+    help=f"Fail if more photos cannot be read: a number, or a percentage, from {MIN_PHOTOS_OF_SHARE} photos on.  "
+    "[default: fail only if none can be read]",
+)
 @click.option(
     "--path-column",
     default=PATH_COLUMN,
@@ -88,6 +95,8 @@ def main(
     output: str,
     resume: bool,
     restart: bool,
+    retry_errors: bool,
+    max_errors: str | None,
     path_column: str,
     top_k: int | None,
     threshold: float | None,
@@ -117,6 +126,10 @@ def main(
         raise UsageError("PHOTOS: no photos are named; try `mlzsl-infer images/`, or see `mlzsl-infer --help`.")
     if resume and restart:
         raise UsageError("--resume and --restart: one continues the unfinished job, the other deletes it; choose one.")
+    if retry_errors and not resume:
+        raise UsageError("--retry-errors: takes effect with --resume only; add it.")
+    if max_errors is not None:
+        ErrorLimit(max_errors)
     if not any(name == STANDARD_INPUT or name.lower().endswith(TABLES) or glob.has_magic(name) for name in photos):
         refuse_unused("without a table among PHOTOS", "path_column")
     if output == STANDARD_OUTPUT:
@@ -137,7 +150,7 @@ def main(
         log(f"{engine}: {plural(len(tagger.manifest.labels), 'label')}, on {tagger.execution}", silent)
         log(_certificate(tagger, engine), silent)
         result = tag_to_file(
-            tagger, inputs, output, engine, silent, path_column=path_column, resume=resume, restart=restart
+            tagger, inputs, output, engine, silent, path_column, resume, restart, retry_errors, max_errors
         )
         if picture is not None:
             draw_contact_sheet(result.sample, picture, tagger.manifest)
@@ -148,12 +161,16 @@ def main(
             "output": output,
             "photos_per_second": round(result.photos_per_second, 1),
             "errors": [{"path": photo.path, "error": photo.error} for photo in result.errors],
+            "failures": [{"path": photo.path, "error": photo.error} for photo in result.failures],
+            "notes": [{"path": photo.path, "note": photo.note} for photo in result.notes],
             "picture": picture,
             "report": report,
         }
         print_json(msgspec.to_builtins(result.record) | summary)
     elif not quiet:
         _print(result, output, picture, report)
+    if result.not_done:
+        raise result.not_done_error(output)
 
 
 def _certificate(tagger: Tagger, engine: Path) -> str:
@@ -182,6 +199,9 @@ def _print(result: TaggingResult, output: str, picture: Path | None, report: Pat
     lines = [line, *(f"  {photo.name}: {photo.error}" for photo in result.errors)]
     if result.unreadable > len(result.errors):
         lines.append(f"  and {result.unreadable - len(result.errors):,} more")
+    if result.with_note:
+        first = result.notes[0]
+        lines.append(f"{plural(result.with_note, 'photo')} tagged with a note (first: {first.name}: {first.note})")
     if result.skipped:
         lines.append(describe_skipped(result.skipped))
     if to_file:

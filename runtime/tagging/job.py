@@ -6,11 +6,13 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,19 +21,47 @@ import msgspec
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.cli.progress import log, progress
-from mlzsl.cli.text import plural
+from mlzsl.cli.text import none_readable, plural
 from mlzsl.imaging.finding import STANDARD_INPUT, read_list
 from mlzsl.imaging.versions import decoder_versions
 from mlzsl.runtime.io.inputs import PATH_COLUMN, PhotoInputs, holds_photos, open_inputs
-from mlzsl.runtime.io.run_record import EngineRecord, PhotoCounts, RunRecord, SelectionRecord, record_path
-from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output, read_records, write_line, write_output
-from mlzsl.runtime.tagging.journal import Journal, open_journal
+from mlzsl.runtime.io.run_record import (
+    EngineRecord,
+    PhotoCounts,
+    RunRecord,
+    SelectionRecord,
+    read_run_record,
+    record_path,
+)
+from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output, read_tags, write_line, write_output
+from mlzsl.runtime.tagging.journal import Journal, check_same_job, check_unfinished, open_journal
+from mlzsl.runtime.tagging.resuming import RemainingPhotos
 from mlzsl.runtime.tagging.tagger import Tagger
 from mlzsl.runtime.tags import Photo, Tagged
 
 MAX_ERRORS = 5
 MAX_SAMPLE = 12
 MAX_LISTING = 64 * 2**20  # bytes of paths that are kept in memory
+MIN_PHOTOS_OF_SHARE = 100  # a limit in percent applies to no fewer, except at the end
+
+
+@dataclass(frozen=True)
+class ErrorLimit:
+    """How many photos of a job may be unreadable: a number of them, or a percentage of those that were tried."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d{1,18}|\d{1,2}(\.\d{1,9})?%", self.text, re.ASCII):
+            raise UsageError(
+                f"--max-errors {self.text}: expected a number of photos such as 100, or a percentage such as 5%."
+            )
+
+    def exceeded(self, errors: int, photos: int) -> bool:
+        """Whether so many errors among so many photos are more than the limit."""
+        if self.text.endswith("%"):
+            return errors * 100 > Decimal(self.text[:-1]) * photos
+        return errors > int(self.text)
 
 
 @dataclass
@@ -41,9 +71,13 @@ class TaggingResult:
     Attributes:
         tagged: number of photos that were tagged.
         unreadable: number of photos that were not; each is recorded with its error.
-        resumed: how many of both the interrupted run had done.
+        not_done: number of photos that the machine failed to read; they have no record.
+        with_note: number of tagged photos with a note.
+        resumed: how many tagged and unreadable ones the interrupted run had done.
         seconds: from the first photo to the last, without those.
         errors: the first few unreadable photos.
+        failures: the first few photos that are not done.
+        notes: the first few photos with a note.
         sample: the first few tagged photos.
         skipped: files in folders and shards that are not images by their names, by suffix.
         record: of the run, as stored beside the tags.
@@ -51,9 +85,13 @@ class TaggingResult:
 
     tagged: int = 0
     unreadable: int = 0
+    not_done: int = 0
+    with_note: int = 0
     resumed: int = 0
     seconds: float = 0.0
     errors: list[Tagged] = field(default_factory=list)
+    failures: list[Tagged] = field(default_factory=list)
+    notes: list[Tagged] = field(default_factory=list)
     sample: list[Tagged] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     record: RunRecord = field(init=False)
@@ -66,11 +104,47 @@ class TaggingResult:
     def add(self, photo: Tagged) -> str:
         """Count a photo; returns a note for the progress."""
         self.tagged += photo.error is None
-        self.unreadable += photo.error is not None
-        kept, most = (self.sample, MAX_SAMPLE) if photo.error is None else (self.errors, MAX_ERRORS)
-        if len(kept) < most:
-            kept.append(photo)
-        return f"{self.unreadable} unreadable" if self.unreadable else ""
+        self.not_done += photo.transient
+        self.unreadable += photo.error is not None and not photo.transient
+        self.with_note += photo.note is not None
+        errors = self.failures if photo.transient else self.errors
+        _keep(photo, *((self.sample, MAX_SAMPLE) if photo.error is None else (errors, MAX_ERRORS)))
+        if photo.note is not None:
+            _keep(photo, self.notes, MAX_ERRORS)
+        counts = {"unreadable": self.unreadable, "not done": self.not_done}
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+    def check_errors(self, limit: ErrorLimit | None, at_end: bool = False) -> None:
+        """Compare the number of unreadable photos with a limit; call it after each photo, and at the end.
+
+        Raises:
+            FailureError: there are more.
+        """
+        photos = self.tagged + self.unreadable
+        early = limit and limit.text.endswith("%") and photos < MIN_PHOTOS_OF_SHARE and not at_end
+        if limit and not early and limit.exceeded(self.unreadable, photos):
+            raise FailureError(
+                f"--max-errors {limit.text}: {self.unreadable:,} of {plural(photos, 'photo')} could not be read "
+                f"(first: {_described(self.errors[0])}); raise it, or resume with --retry-errors when they can be read."
+            )
+
+    def not_done_error(self, output: str) -> FailureError:
+        """The photos that the machine failed to read, as one sentence."""
+        are, them, first = ("is", "it", "") if self.not_done == 1 else ("are", "them", "first: ")
+        remedy = f"tag {them} again" if output == STANDARD_OUTPUT else f"--resume tries {them} again"
+        return FailureError(
+            f"{plural(self.not_done, 'photo')} {are} not done: the machine failed to read {them} "
+            f"({first}{_described(self.failures[0])}); {remedy}."
+        )
+
+
+def _keep(photo: Tagged, kept: list[Tagged], most: int) -> None:
+    if len(kept) < most:
+        kept.append(photo)
+
+
+def _described(photo: Tagged) -> str:
+    return f"{photo.name}: {photo.error}"
 
 
 def tag_to_file(
@@ -82,11 +156,14 @@ def tag_to_file(
     path_column: str = PATH_COLUMN,
     resume: bool = False,
     restart: bool = False,
+    retry_errors: bool = False,
+    max_errors: str | None = None,
 ) -> TaggingResult:
     """Tag photos and write their tags, and the record of the run beside them.
 
     Until all photos are done, finished ones are kept in a journal beside the output (`runtime.tagging.journal`): an
-    interrupted job resumes, and its output is byte-identical to that of an uninterrupted one.
+    interrupted job resumes, and its output is byte-identical to that of an uninterrupted one. Photos that the machine
+    fails to read get no record; the journal is kept, and a resumed job tries them again.
 
     Args:
         tagger: the open model.
@@ -97,31 +174,50 @@ def tag_to_file(
         path_column: the column of tables with the paths, for inputs that are not open.
         resume: resume an unfinished job if there is one.
         restart: delete an unfinished job.
+        retry_errors: when a job resumes, or if its output is finished, try unreadable photos again.
+        max_errors: the job fails if more photos are unreadable: a number, or a percentage such as "5%"; None for any.
+
+    Returns:
+        What was done. If photos are not done, it says so, and the output lacks them.
 
     Raises:
         UsageError: an input or the output is invalid, or an unfinished job has other settings.
-        FailureError: not one photo could be read, or the output cannot be written.
+        FailureError: not one photo could be read, more than `max_errors` could not, the machine failed to read many in
+            a row, or the output cannot be written.
     """
     check_output(output, tagger.manifest)
+    limit = None if max_errors is None else ErrorLimit(max_errors)
     opened = inputs if isinstance(inputs, PhotoInputs) else open_inputs(inputs, path_column)
     total, job = _job(tagger, opened)
     result = TaggingResult(skipped=opened.skipped)
-    photos = opened.photos()
     if output == STANDARD_OUTPUT:
         if resume or restart:
             raise UsageError("--resume and --restart: standard output has no journal to resume; name a file.")
-        _tag(tagger, photos, total, result, write_line, quiet)
+        with _out_of_memory():
+            _tag(tagger, opened.photos(), total, result, _write_line, limit, quiet)
         result.record = _record(tagger, model, result)
         return result
-    with open_journal(output, job, tagger.batch_size, resume, restart) as journal, _hint(journal, quiet):
-        _skip_done(journal, photos, result)
-        _tag(tagger, photos, total, result, journal.write, quiet)
+    unfinished = check_unfinished(output, resume, restart)
+    found = _finished(output, job) if resume and retry_errors and not unfinished else ()
+    with (
+        open_journal(output, job, tagger.batch_size, resume, restart, retry_errors, found) as journal,
+        _hint(journal, quiet),
+        _out_of_memory(),
+    ):
+        result.resumed = journal.done
+        remaining = RemainingPhotos(journal, opened.photos(), result.add)
+        _tag(tagger, remaining.photos(), total, result, remaining.write, limit, quiet)
         journal.sync()
+        journal.merge()
         result.record = _record(tagger, model, result)
-        with written_atomically(record_path(output)) as temporary:
-            temporary.write_text(json.dumps(msgspec.to_builtins(result.record), indent=2) + "\n", encoding="utf-8")
-        write_output(journal.records, output)
-        journal.finish()
+        if journal.done:
+            with written_atomically(record_path(output)) as temporary:
+                temporary.write_text(json.dumps(msgspec.to_builtins(result.record), indent=2) + "\n", encoding="utf-8")
+            write_output(journal.photos_done(), output)
+        if not journal.not_done:
+            journal.finish()
+    if result.not_done and not result.tagged:
+        raise result.not_done_error(output)
     if not result.tagged:
         raise _nothing_tagged(result)
     return result
@@ -133,6 +229,7 @@ def _tag(
     total: int | None,
     result: TaggingResult,
     write: Callable[[Tagged], None],
+    limit: ErrorLimit | None,
     quiet: bool,
 ) -> None:
     start = time.perf_counter()
@@ -140,7 +237,14 @@ def _tag(
         for photo in tagger.tag(photos):
             write(photo)
             bar.advance(note=result.add(photo))
+            result.check_errors(limit)
+    result.check_errors(limit, at_end=True)
     result.seconds = time.perf_counter() - start
+
+
+def _write_line(photo: Tagged) -> None:
+    if not photo.transient:
+        write_line(photo)
 
 
 def _job(tagger: Tagger, inputs: PhotoInputs) -> tuple[int | None, dict[str, Any]]:
@@ -176,18 +280,26 @@ def _job(tagger: Tagger, inputs: PhotoInputs) -> tuple[int | None, dict[str, Any
     return count if countable else None, job | {"number of files": count, "list of files": digest.hexdigest()}
 
 
-def _skip_done(journal: Journal, photos: Iterator[Photo], result: TaggingResult) -> None:
-    """Count the photos in the journal, and skip them in the input, whose first ones they must be."""
-    result.resumed = journal.done
-    for done in read_records(journal.records):
-        photo = next(photos, None)
-        if photo is None or photo.path != done.path:
-            found = "nothing" if photo is None else Tagged(photo.path).name
-            raise UsageError(
-                f"--resume: the photos differ from those of the job in {journal.folder} (expected {done.name}, found "
-                f"{found}); start over with --restart."
-            )
-        result.add(done)
+def _finished(output: str, job: dict[str, Any]) -> Iterator[Tagged]:
+    """The photos in an output that is finished, to begin a job with; none without an output and its record.
+
+    Raises:
+        UsageError: it was made with other settings.
+    """
+    if not Path(output).is_file():
+        return
+    if (record := read_run_record(Path(output))) is None:
+        raise UsageError(f"--retry-errors: {output} has no record of its run beside it; tag its photos with --restart.")
+    made = {
+        "model": record.engine.network_sha256,
+        "engine": str(record.execution),
+        "preprocessing": record.preprocessing,
+        "rule for tags": msgspec.to_builtins(record.selection),
+    }
+    check_same_job(made, {name: job[name] for name in made}, f"the job of {output}")
+    for photo in read_tags(Path(output), record.engine.unseen):
+        tags = (replace(tag, score=round(tag.score, 6)) for tag in photo.tags)  # Parquet has them as float32
+        yield replace(photo, tags=tuple(tags))
 
 
 @contextlib.contextmanager
@@ -205,6 +317,15 @@ def _hint(journal: Journal, quiet: bool) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def _out_of_memory() -> Iterator[None]:
+    """Report that memory is short outside of decoding as a failure of the job."""
+    try:
+        yield
+    except MemoryError as error:
+        raise FailureError("not enough memory; free some, or lower --batch-size and --threads.") from error
+
+
 def _record(tagger: Tagger, model: Path, result: TaggingResult) -> RunRecord:
     manifest = tagger.manifest
     unseen = tuple(label.name for label in manifest.labels if not label.seen)
@@ -218,7 +339,7 @@ def _record(tagger: Tagger, model: Path, result: TaggingResult) -> RunRecord:
         preprocessing=manifest.preprocessing,
         selection=SelectionRecord(**tagger.selection.to_json()),
         batch_size=tagger.batch_size,
-        photos=PhotoCounts(result.tagged, result.unreadable, result.skipped.total()),
+        photos=PhotoCounts(result.tagged, result.unreadable, result.skipped.total(), result.not_done, result.with_note),
         resumed=result.resumed,
         seconds=round(result.seconds, 3),
     )
@@ -227,8 +348,4 @@ def _record(tagger: Tagger, model: Path, result: TaggingResult) -> RunRecord:
 def _nothing_tagged(result: TaggingResult) -> FailureError:
     if not result.errors:
         return FailureError("the input names no photo; nothing was tagged.")
-    first = result.errors[0]
-    return FailureError(
-        f"none of the {plural(result.unreadable, 'image')} could be read (first: {first.name}: {first.error}); "
-        "nothing was tagged."
-    )
+    return FailureError(f"{none_readable(result.unreadable, _described(result.errors[0]))}; nothing was tagged.")

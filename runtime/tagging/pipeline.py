@@ -3,7 +3,8 @@
     photos ──► decode threads ──► batches ──► engine, several in flight ──► tags, in the order of the photos
 
 Every queue is bounded, so memory does not grow with the number of photos. An unreadable photo is in no batch: it is
-returned with its error. Where a batch ends depends on the photos alone, never on timing.
+returned with its error. Where a batch ends depends on the photos alone, never on timing. Where the machine fails to
+read many photos in a row, as when storage is gone, the pipeline ends.
 """
 
 import contextlib
@@ -17,16 +18,18 @@ from typing import TypeVar
 
 import numpy as np
 
-from mlzsl.cli.errors import FailureError
+from mlzsl.cli.errors import FailureError, reason_of
+from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores
 from mlzsl.engines.engine import Engine, available_cpus
-from mlzsl.imaging import Preprocessing, TransientReadError, UnreadableImage, load_image
+from mlzsl.imaging import DecodedPhoto, Preprocessing, TransientReadError, UnreadableImage, decode_photo
 from mlzsl.runtime.tags import Photo, Selection, Tagged, select_tags
 
 DEFAULT_BATCH_SIZE = 16
 BATCHES_DECODED_AHEAD = 2
 MAX_WAITING_ERRORS = 1024
+MAX_FAILURES_IN_A_ROW = 20  # photos that the machine failed to read
 MAX_BYTES_AHEAD = 1 << 29  # of photos that come as bytes
 
 _Item = TypeVar("_Item")
@@ -53,7 +56,8 @@ def tag_photos(
         One `Tagged` for each photo, in order. Closing the iterator early stops all threads.
 
     Raises:
-        FailureError: the engine failed, or a score is NaN or infinite.
+        FailureError: the engine failed, a score is NaN or infinite, or the machine failed to read
+            MAX_FAILURES_IN_A_ROW photos; it is raised after the last of them.
     """
     with contextlib.closing(_decoded(photos, engine.manifest, batch_size, threads)) as decoded:
         queue = _Queue(decoded, batch_size)
@@ -62,6 +66,11 @@ def tag_photos(
                 for scores in results:
                     yield from queue.tagged(scores, engine, selection)
             yield from queue.leading_errors()
+        if queue.failures == MAX_FAILURES_IN_A_ROW:
+            raise FailureError(
+                f"the machine failed to read {queue.failures} photos in a row (the last: {queue.last_failure}); check "
+                "its storage and memory."
+            )
 
 
 class BatchEnds:
@@ -89,28 +98,41 @@ class BatchEnds:
 
 
 class ReadableBatches:
-    """Batches of the readable photos; `unreadable` holds the indices of the others among the paths."""
+    """Batches of the readable photos.
+
+    Attributes:
+        unreadable: the indices of the others among the paths.
+        first_error: the first of them, with its error.
+    """
 
     def __init__(
         self, paths: Iterable[str], manifest: Manifest, batch_size: int = DEFAULT_BATCH_SIZE, threads: int | None = None
     ) -> None:
         self.unreadable: list[int] = []
+        self.first_error = ""
         self._batch_size = batch_size
         self._decoded = _decoded(paths, manifest, batch_size, threads)
 
     def images(self) -> Iterator[Images]:
-        """Batches as uint8 [n, S, S, 3], once."""
+        """Batches as uint8 [n, S, S, 3], once.
+
+        Raises:
+            FailureError: the machine failed to read a photo.
+        """
         with contextlib.closing(self._decoded):
             readable = self._readable_images()
             while batch := list(islice(readable, self._batch_size)):
                 yield np.stack(batch)
 
     def _readable_images(self) -> Iterator[Images]:
-        for index, (_, image) in enumerate(self._decoded):
-            if isinstance(image, UnreadableImage):
-                self.unreadable.append(index)
+        for index, (photo, decoded) in enumerate(self._decoded):
+            if isinstance(decoded, DecodedPhoto):
+                yield decoded.image
+            elif isinstance(decoded, TransientReadError):
+                raise FailureError(f"{_described(photo, decoded)}: the machine failed to read it; try again.")
             else:
-                yield image
+                self.unreadable.append(index)
+                self.first_error = self.first_error or _described(photo, decoded)
 
     def readable(self, paths: Sequence[str]) -> list[str]:
         """The paths of the readable photos, once all are decoded."""
@@ -118,7 +140,7 @@ class ReadableBatches:
         return [path for index, path in enumerate(paths) if index not in unreadable]
 
 
-Decoded = Images | UnreadableImage  # uint8 [S, S, 3], or why there is none
+Decoded = DecodedPhoto | UnreadableImage | TransientReadError
 
 
 def map_ahead(
@@ -147,7 +169,12 @@ def map_ahead(
                 bytes_ahead -= size(first)
                 yield first, result.result()
             bytes_ahead += size(item)
-            started.append((item, pool.submit(function, item)))
+            try:
+                started.append((item, pool.submit(function, item)))
+            except RuntimeError as error:  # the operating system starts no more threads, for want of memory
+                raise FailureError(
+                    f"a thread to decode photos: {reason_of(error)}; free memory, or lower --threads."
+                ) from error
         yield from ((item, result.result()) for item, result in started)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -155,49 +182,55 @@ def map_ahead(
 
 def _decoded(
     photos: Iterable[str | Photo], manifest: Manifest, batch_size: int, threads: int | None
-) -> Generator[tuple[str, Decoded]]:
-    """Each photo's path with its image, in order, a few batches ahead."""
+) -> Generator[tuple[Photo, Decoded]]:
+    """Each photo with its image, or why there is none, in order, a few batches ahead."""
     items = (Photo(photo) if isinstance(photo, str) else photo for photo in photos)
     ahead = BATCHES_DECODED_AHEAD * batch_size
     decode = functools.partial(_decode, preprocessing=Preprocessing.from_json(manifest.preprocessing))
     with contextlib.closing(map_ahead(decode, items, threads, ahead, lambda photo: len(photo.content or b""))) as found:
-        for photo, image in found:
-            yield photo.path, image
+        yield from found
 
 
 def _decode(photo: Photo, preprocessing: Preprocessing) -> Decoded:
     if photo.problem is not None:
-        return UnreadableImage(photo.problem)
+        return TransientReadError(photo.problem) if photo.transient else UnreadableImage(photo.problem)
     try:
-        return load_image(Path(photo.path) if photo.content is None else photo.content, preprocessing)
-    except UnreadableImage as error:
-        return error
-    except TransientReadError as error:
-        return UnreadableImage(str(error))
+        return decode_photo(Path(photo.path) if photo.content is None else photo.content, preprocessing)
+    except (UnreadableImage, TransientReadError) as error:
+        return type(error)(str(error))  # without its traceback, which keeps memory
+
+
+def _described(photo: Photo, error: Exception) -> str:
+    return f"{escape_control_chars(photo.path)}: {error}"
 
 
 class _Queue:
     """Photos whose scores are pending, in order; fills batches with their images."""
 
-    def __init__(self, decoded: Iterator[tuple[str, Decoded]], batch_size: int) -> None:
+    def __init__(self, decoded: Iterator[tuple[Photo, Decoded]], batch_size: int) -> None:
         self.exhausted = False
+        self.failures = 0  # of the machine, in a row
+        self.last_failure = ""
         self._decoded = decoded
         self._ends = BatchEnds(batch_size)
         self._images: list[Images] = []  # of the batch that is being filled
-        self._waiting: deque[str | Tagged] = deque()  # paths of readable photos, and unreadable photos
+        self._waiting: deque[Tagged] = deque()  # those without an error get their tags when they leave
         self._errors = 0  # among those waiting
 
     def batches(self) -> Iterator[Images]:
         """Batches, uint8 [n, S, S, 3]; ends early if too many errors wait for photos before them."""
-        for path, image in self._decoded:
-            readable = not isinstance(image, UnreadableImage)
-            if isinstance(image, UnreadableImage):
-                self._waiting.append(Tagged(path, error=str(image)))
-                self._errors += 1
+        for photo, decoded in self._decoded:
+            if isinstance(decoded, DecodedPhoto):
+                self._waiting.append(Tagged(photo.path, note=decoded.note))
+                self._images.append(decoded.image)
             else:
-                self._waiting.append(path)
-                self._images.append(image)
-            if self._ends.add(readable):
+                transient = isinstance(decoded, TransientReadError)
+                self._waiting.append(Tagged(photo.path, error=str(decoded), transient=transient))
+                self._errors += 1
+            self._count_failures(photo, decoded)
+            if self.failures == MAX_FAILURES_IN_A_ROW:
+                break
+            if self._ends.add(isinstance(decoded, DecodedPhoto)):
                 yield np.stack(self._images)
                 self._images.clear()
             if self._errors >= MAX_WAITING_ERRORS:
@@ -219,11 +252,18 @@ class _Queue:
             )
         for row in scores:
             yield from self.leading_errors()
-            yield Tagged(str(self._waiting.popleft()), select_tags(row, engine.manifest, selection))
+            photo = self._waiting.popleft()
+            yield Tagged(photo.path, select_tags(row, engine.manifest, selection), note=photo.note)
 
     def leading_errors(self) -> Iterator[Tagged]:
         """The unreadable photos at the head of the queue."""
-        while self._waiting and isinstance(first := self._waiting[0], Tagged):
-            self._waiting.popleft()
+        while self._waiting and self._waiting[0].error is not None:
             self._errors -= 1
-            yield first
+            yield self._waiting.popleft()
+
+    def _count_failures(self, photo: Photo, decoded: Decoded) -> None:
+        if photo.after_others:
+            self.failures = 0
+        self.failures = self.failures + 1 if isinstance(decoded, TransientReadError) else 0
+        if isinstance(decoded, TransientReadError):
+            self.last_failure = _described(photo, decoded)

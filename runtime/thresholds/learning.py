@@ -6,6 +6,7 @@ import numpy as np
 
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.progress import progress
+from mlzsl.cli.text import none_readable
 from mlzsl.engines.artifact.manifest import Label
 from mlzsl.engines.artifact.modelfile import Scores
 from mlzsl.engines.engine import Engine
@@ -108,7 +109,8 @@ def learn_thresholds(
             parts.append(rows)
             bar.advance(len(rows))
     if not parts:
-        raise FailureError(f"none of the {len(batches.unreadable)} photos could be read; no threshold was chosen.")
+        reason = none_readable(len(batches.unreadable), batches.first_error)
+        raise FailureError(f"{reason}; no threshold was chosen.")
     scores = np.concatenate(parts)
     if not np.isfinite(scores).all():
         raise FailureError("a score is NaN or infinite; no threshold was chosen.")

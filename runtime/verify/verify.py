@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import progress
+from mlzsl.cli.text import none_readable
 from mlzsl.engines.agreement import TOP_K, Agreement, combined, compare, decision_thresholds
 from mlzsl.engines.artifact.certificate import Certificate, Check, Measurement
 from mlzsl.engines.artifact.engine_file import golden_sample
@@ -161,7 +162,8 @@ def verify_on_photos(
 
     agreements = parts()
     if (start := next(agreements, None)) is None:
-        raise FailureError(f"none of the {len(batches.unreadable)} images could be read; nothing was compared.")
+        reason = none_readable(len(batches.unreadable), batches.first_error)
+        raise FailureError(f"{reason}; nothing was compared.")
     agreement = combined(itertools.chain([start], agreements))
     data = digest.hexdigest()
     checks = [*first.checks, Check(PHOTOS, agreement.photos, data, _differences(agreement, tolerances))]

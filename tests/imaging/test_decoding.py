@@ -274,7 +274,8 @@ def test_a_process_of_little_memory_does_not_call_photos_damaged(
     (tmp_path / "big").write_bytes(encoded(Image.new("RGB", (8000, 8000), (9, 99, 199)), image_format, **options))
     program = """
 import resource, sys
-from mlzsl.imaging import Preprocessing, TransientReadError, load_image
+from mlzsl.imaging import Preprocessing, TransientReadError, load_image, transient
+transient.RETRY_DELAYS = ()
 load_image(sys.argv[2], Preprocessing(8))
 with open("/proc/self/statm") as statm: used = int(statm.read().split()[0]) * resource.getpagesize()
 for spare in range(0, 500, 100):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mlzsl.imaging import Preprocessing, UnreadableImage, decoding, load_image
+from mlzsl.imaging import Preprocessing, UnreadableImage, decode_photo, decoding, load_image
 from mlzsl.imaging.decoding import upright_size
 
 Pixels = npt.NDArray[np.uint8]
@@ -99,7 +99,10 @@ def test_the_video_of_a_motion_photo_is_ignored(progressive: bool) -> None:
 def test_a_jpeg_without_its_end_marker_is_read(mode: str, options: dict[str, object], end: bytes) -> None:
     content = encoded(smooth_image().convert(mode), **options)
     assert content.endswith(END)
-    assert np.array_equal(load_image(content.removesuffix(END) + end, SMALL), load_image(content, SMALL))
+    whole, cut = decode_photo(content, SMALL), decode_photo(content.removesuffix(END) + end, SMALL)
+    assert np.array_equal(cut.image, whole.image)
+    assert whole.note is None
+    assert cut.note == "the file is cut: a JPEG without its end marker"
 
 
 @given(cut=st.integers(3, 100_000), progressive=st.booleans())
@@ -112,6 +115,16 @@ def test_a_cut_jpeg_gives_the_whole_image_or_none(cut: int, progressive: bool) -
     except UnreadableImage:
         return
     assert difference(found, load_image(content, SMALL)) < 1
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_jpeg_whose_rest_is_zeros_is_refused(progressive: bool, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(noise), progressive=progressive)
+    arrived = int(len(content) * share)
+    with pytest.raises(UnreadableImage, match="damaged: "):
+        load_image(content[:arrived] + bytes(len(content) - arrived), SMALL)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])

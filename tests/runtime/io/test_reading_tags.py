@@ -23,7 +23,7 @@ TAGS = st.lists(st.tuples(st.sampled_from(LABELS), SCORES), max_size=3).map(
     lambda tags: tuple(Tag(label.name, score, label.seen) for label, score in tags)
 )
 PHOTOS = st.one_of(
-    st.builds(Tagged, NAMES, TAGS),
+    st.builds(lambda name, tags, note: Tagged(name, tags, note=note), NAMES, TAGS, st.none() | st.text(min_size=1)),
     st.builds(
         lambda name, why: Tagged(name, error=why),
         NAMES,
@@ -46,10 +46,21 @@ def test_tags_are_read_back_as_written(suffix, photos):
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder) / f"tags{suffix}", photos)
         read = list(read_tags(path, [label.name for label in LABELS if not label.seen]))
-    assert [(photo.path, photo.error) for photo in read] == [(photo.path, photo.error) for photo in photos]
+    assert [(photo.path, photo.error, photo.note) for photo in read] == [
+        (photo.path, photo.error, photo.note) for photo in photos
+    ]
     for found, photo in zip(read, photos, strict=True):
         assert [(tag.label, tag.seen) for tag in found.tags] == [(tag.label, tag.seen) for tag in photo.tags]
         assert [tag.score for tag in found.tags] == pytest.approx([tag.score for tag in photo.tags], abs=1e-7)
+
+
+def test_csv_of_mlzsl_0_1_has_no_notes(tmp_path):
+    (tmp_path / "tags.csv").write_text("path,tags,scores,error\na.jpg,dog,0.500000,\nb.jpg,,,the file is empty\n")
+    dog = Tag("dog", 0.5, True)
+    assert list(read_tags(tmp_path / "tags.csv", [])) == [
+        Tagged("a.jpg", (dog,)),
+        Tagged("b.jpg", error="the file is empty"),
+    ]
 
 
 def test_a_photo_may_have_thousands_of_tags(tmp_path):

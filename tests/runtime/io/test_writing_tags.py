@@ -16,7 +16,7 @@ from mlzsl.runtime.tags import Tag, Tagged
 
 PHOTOS = [
     Tagged("a.jpg", (Tag("dog", 0.9312, True), Tag("zebra", 0.25, False))),
-    Tagged("b, c;\n.jpg", ()),
+    Tagged("b, c;\n.jpg", (), note="the file is cut"),
     Tagged(os.fsdecode(b"caf\xe9.jpg"), (Tag("café", 1.0, True),)),
     Tagged("ü.jpg", error="the file is empty"),
 ]
@@ -40,7 +40,7 @@ def test_jsonl_is_a_record_a_line(tmp_path):
             "path": "a.jpg",
             "tags": [{"label": "dog", "score": 0.9312, "seen": True}, {"label": "zebra", "score": 0.25, "seen": False}],
         },
-        {"path": "b, c;\n.jpg", "tags": []},
+        {"path": "b, c;\n.jpg", "tags": [], "note": "the file is cut"},
         {"path": os.fsdecode(b"caf\xe9.jpg"), "tags": [{"label": "café", "score": 1.0, "seen": True}]},
         {"path": "ü.jpg", "error": "the file is empty"},
     ]
@@ -53,11 +53,11 @@ def test_csv_is_a_row_a_photo(tmp_path):
     with open(tmp_path / "tags.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [
-        ["path", "tags", "scores", "error"],
-        ["a.jpg", "dog;zebra", "0.931200;0.250000", ""],
-        ["b, c;\n.jpg", "", "", ""],
-        [os.fsdecode(b"caf\xe9.jpg"), "café", "1.000000", ""],
-        ["ü.jpg", "", "", "the file is empty"],
+        ["path", "tags", "scores", "error", "note"],
+        ["a.jpg", "dog;zebra", "0.931200;0.250000", "", ""],
+        ["b, c;\n.jpg", "", "", "", "the file is cut"],
+        [os.fsdecode(b"caf\xe9.jpg"), "café", "1.000000", "", ""],
+        ["ü.jpg", "", "", "the file is empty", ""],
     ]
     assert b"\ncaf\xe9.jpg," in (tmp_path / "tags.csv").read_bytes()
 

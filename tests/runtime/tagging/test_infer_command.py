@@ -251,7 +251,7 @@ def test_no_readable_image_is_a_failure_and_errors_are_recorded(here):
     for name in ("x.jpg", "y.png"):
         (here / "broken" / name).write_bytes(b"not an image")
     sentence = refused(1, "broken")
-    assert "none of the 2 images could be read (first: broken/x.jpg: " in sentence
+    assert "none of the 2 photos could be read (first: broken/x.jpg: " in sentence
     assert [set(record) for record in records(here / "tags.jsonl")] == [{"path", "error"}] * 2
 
 

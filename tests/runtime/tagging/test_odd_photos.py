@@ -18,6 +18,7 @@ from PIL import Image
 
 from mlzsl.imaging.decoding import MAX_PIXELS, ORIENTATION
 from mlzsl.runtime import Tagger
+from mlzsl.runtime.io.tag_files import read_tags
 from mlzsl.runtime.tagging.cli import main
 
 # pytest shows warnings whatever filters a module sets.
@@ -215,3 +216,18 @@ def test_the_odd_photos_of_the_kit(kit, here):
     assert list(found) == files
     assert {os.path.basename(path) for path, reason in found.items() if reason is not None} == REFUSED_OF_KIT
     assert len(files) - len(REFUSED_OF_KIT) == 68
+
+
+@pytest.mark.parametrize("output", ["tags.jsonl", "tags.csv", "tags.parquet"])
+def test_a_photo_that_is_cut_is_tagged_with_a_note_that_the_summary_counts(tmp_path, monkeypatch, tiny_model, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cut.jpg").write_bytes(encoded()[:-2])
+    (tmp_path / "whole.jpg").write_bytes(encoded())
+    result = CliRunner().invoke(main, ["cut.jpg", "whole.jpg", "--engine", str(tiny_model.path), "-o", output])
+    assert result.exit_code == 0
+    note = "the file is cut: a JPEG without its end marker"
+    assert f"1 photo tagged with a note (first: cut.jpg: {note})" in result.stdout
+    cut, whole = read_tags(tmp_path / output, [])
+    assert (cut.note, whole.note) == (note, None)
+    assert [tag.label for tag in cut.tags] == [tag.label for tag in whole.tags]
+    assert json.loads((tmp_path / f"{output}.run.json").read_text())["photos"]["with_note"] == 1

@@ -27,9 +27,9 @@ BROKEN = {0, 3, 4, 13, 14, 15, 16, 17, 30, 44}
 # A run that kills itself. Every line is synced to disk at once, so that there is something to resume.
 KILLED = """
 import os, shutil, signal, sys
-from mlzsl.runtime.tagging import job, journal
+from mlzsl.runtime.tagging import job, journal, line_file
 where, point = sys.argv[1], int(sys.argv[2])
-journal.SECONDS_BETWEEN_SYNCS = 0.0
+line_file.SECONDS_BETWEEN_SYNCS = 0.0
 write, write_output = journal.Journal.write, job.write_output
 
 def die():
@@ -273,8 +273,8 @@ def test_a_last_line_without_its_end_is_cut(here):
 
 FULL = """
 import resource, sys
-from mlzsl.runtime.tagging import journal
-journal.MAX_BUFFERED = 1
+from mlzsl.runtime.tagging import line_file
+line_file.MAX_BUFFERED = 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))  # no file may grow beyond
 from mlzsl.runtime.tagging.cli import main
 main(sys.argv[2:])

@@ -155,14 +155,14 @@ def test_where_batches_end_depends_on_the_photos_alone(tmp_path, tiny_model):
 def test_a_slow_photo_reorders_nothing(tmp_path, tiny_model, monkeypatch, backend):
     images = write_photos(tmp_path / "photos", 40, broken={7})
     scores = reference_scores(images)
-    decode = pipeline.load_image
+    decode = pipeline.decode_photo
 
     def slow(source, preprocessing):
         index = int(source.stem)
         time.sleep({0: 0.3, 9: 0.5, 10: 0.2}.get(index, 0.002 * (index % 3)))
         return decode(source, preprocessing)
 
-    monkeypatch.setattr(pipeline, "load_image", slow)
+    monkeypatch.setattr(pipeline, "decode_photo", slow)
     with Tagger.open(tiny_model.path, backend=backend, batch_size=3, threads=4, top_k=1) as tagger:
         tagged = list(tagger.tag(tmp_path / "photos"))
     assert [int(os.path.basename(photo.path)[:3]) for photo in tagged] == list(range(40))

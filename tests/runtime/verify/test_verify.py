@@ -181,4 +181,4 @@ def test_without_a_package_of_the_extra_train_the_extra_is_named(here, package):
 def test_no_readable_photo_is_a_failure(here, pytorch):
     result = verify("--against", "checkpoint.safetensors", "--photos", "photos/broken.jpg")
     assert result.exit_code == 1
-    assert "none of the 1 images could be read" in result.stderr
+    assert "the only photo could not be read: " in result.stderr
