@@ -49,13 +49,18 @@ class LinkedLabel:
 
     synset: str  # canonical name, dog.n.01
     rule: Rule
-    alternatives: tuple[str, ...] = ()  # the other candidates, the best first; none of an explicit synset
+    candidates: tuple[str, ...] = ()  # the synsets that the name may mean, best first; none for an explicit synset
     singular: str | None = None  # set where a word of its own is also the plural of this one, which has other senses
 
     @property
-    def senses(self) -> int:
-        """The number of candidates; 0 for an explicit synset."""
-        return 0 if self.rule == "explicit" else 1 + len(self.alternatives)
+    def alternatives(self) -> tuple[str, ...]:
+        """The candidates that were not chosen."""
+        return tuple(sense for sense in self.candidates if sense != self.synset)
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether the name may mean another synset; a name of the sets linked by hand only if that comes first."""
+        return bool(self.alternatives) and (self.rule != "known name" or self.candidates[0] != self.synset)
 
 
 def link_label(
@@ -97,7 +102,7 @@ def link_label(
     # The first sense of each reading comes before the others, so that lists cut short show both.
     candidates = dict.fromkeys((*own[:1], *of_singulars[:1], *taxonomy.senses(label), *of_singulars))
     hidden = next((name for name, senses in singulars.items() if own and not set(senses) <= set(own)), None)
-    return LinkedLabel(chosen, rule, tuple(sense for sense in candidates if sense != chosen), hidden)
+    return LinkedLabel(chosen, rule, tuple(candidates), hidden)
 
 
 def singular_names(taxonomy: Taxonomy, name: str) -> Iterator[str]:

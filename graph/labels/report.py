@@ -145,7 +145,7 @@ def _rows(
                 synset=link.synset,
                 gloss=taxonomy.gloss(link.synset),
                 rule=link.rule,
-                senses=link.senses,
+                senses=len(link.candidates),
                 alternatives=link.alternatives,
                 vector=origin,
                 target_neighbours=neighbours[0],
@@ -159,11 +159,11 @@ def _rows(
 
 def _warnings(link: LinkedLabel, origin: Origin | None, same_synset: list[str], neighbours: int) -> list[str]:
     warnings = []
-    if link.rule in ("plural", "first sense", "singular") and link.alternatives:
-        chosen = "chosen by hand among" if link.rule == "plural" else "the first of"
+    if link.is_ambiguous:
+        chosen = "chosen by hand among" if link.rule in ("known name", "plural") else "the first of"
         both = f", its own and those of {link.singular!r}" if link.singular else ""
         others = first_of(list(link.alternatives))
-        warnings.append(f"ambiguous: {chosen} {link.senses} senses{both}; others: {others}")
+        warnings.append(f"ambiguous: {chosen} {len(link.candidates)} senses{both}; others: {others}")
     if origin is None:
         warnings.append("out of vocabulary")
     elif origin.is_fallback:

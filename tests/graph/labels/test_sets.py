@@ -129,7 +129,15 @@ def test_the_other_candidates_of_a_name_are_its_alternatives(taxonomy: Taxonomy,
     linked = link_label(taxonomy, label, known=known_names())
     assert others <= set(linked.alternatives)
     assert linked.synset not in linked.alternatives
-    assert linked.senses == len(linked.alternatives) + 1
+    assert linked.is_ambiguous
+
+
+@pytest.mark.parametrize(("label", "ambiguous"), [("cat", False), ("cats", False), ("mouse", True), ("mice", True)])
+def test_a_name_linked_by_hand_is_ambiguous_if_another_sense_comes_first(
+    taxonomy: Taxonomy, label: str, ambiguous: bool
+) -> None:
+    linked = link_label(taxonomy, label, known=known_names())
+    assert (linked.rule, linked.is_ambiguous) == ("known name", ambiguous)
 
 
 def test_every_plural_that_is_a_word_of_its_own_has_the_senses_of_its_singular_too(taxonomy: Taxonomy) -> None:
