@@ -26,6 +26,7 @@ from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.engine import available_cpus
 from mlzsl.imaging import TransientReadError, UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
+from mlzsl.runtime.io.inputs import holds_photos
 from mlzsl.runtime.io.run_record import RunRecord, read_run_record
 from mlzsl.runtime.io.shards import MemberReader
 from mlzsl.runtime.io.tag_files import check_tags, read_tags
@@ -149,7 +150,7 @@ def _thumbnail(photo: tuple[Tagged, str | bytes | None]) -> Thumbnail:
 class _DataBlocks:
     """Writes the blocks of data that the script reads, by class:
 
-    photos      [[name, link, thumbnail as base64 or "", why there is none or "", [label, score, …]], …]
+    photos      [[name, link or "", thumbnail as base64 or "", why there is none or "", [label, score, …]], …]
     unreadable  [[name, error], …]
     about       {labels: [[name, seen], …], counts: {…}, run: {…} or null}
     """
@@ -179,9 +180,7 @@ class _DataBlocks:
         for tag in photo.tags:
             index = self._labels.setdefault((tag.label, tag.seen), len(self._labels))
             tags += index, round(tag.score, 4)
-        # A path relative to the page names neither a scheme nor a host.
-        link = quote(os.fsencode("./" + os.path.relpath(photo.path, self._folder)))
-        self._append("photos", [photo.path, link, encoded, error, tags])
+        self._append("photos", [photo.path, self._link(photo.path), encoded, error, tags])
 
     def finish(self, record: RunRecord | None) -> None:
         """Write the remaining entries, and what made the tags."""
@@ -189,6 +188,13 @@ class _DataBlocks:
             self._write(kind, entries)
         run = None if record is None else _run(record)
         self._write("about", {"labels": list(self._labels), "counts": asdict(self.counts), "run": run})
+
+    def _link(self, path: str) -> str:
+        """A link to a photo, relative to the page: it names neither a scheme nor a host. "" for one in an archive."""
+        folders = path.split("/")[:-1]
+        if any(map(holds_photos, folders)) and not os.path.isfile(path):
+            return ""
+        return quote(os.fsencode("./" + os.path.relpath(path, self._folder)))
 
     def _append(self, kind: str, entry: list[Any]) -> None:
         entries = self._entries[kind]

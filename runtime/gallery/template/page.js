@@ -79,7 +79,9 @@ function openDetail(photo) {
   const dialog = byId("detail");
   dialog.querySelector(".picture").replaceChildren(picture(photo));
   byId("detail-name").textContent = photo.name;
-  dialog.querySelector("a").href = photo.link;
+  const link = dialog.querySelector("a");
+  link.href = photo.link;
+  link.hidden = !photo.link; // a photo in an archive is no file
   dialog.querySelector(".tags").replaceChildren(
     ...photo.tags.map((tag) => {
       const length = element("span");

@@ -217,6 +217,14 @@ def test_a_photo_opens_with_all_its_tags_and_closes_with_escape(page):
     assert not page.one("#detail").is_displayed()
 
 
+def test_a_photo_in_a_shard_has_no_link(browser, tmp_path):
+    page = page_of(browser, tmp_path, [{"path": "photos.tar/a.jpg", "tags": [tag("dog", 0.9)]}, PHOTOS[0]])
+    for card, is_file in zip(page.all("#grid .card"), (False, True), strict=True):
+        card.click()
+        assert page.one("#detail a").is_displayed() == is_file
+        page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+
+
 def test_the_keyboard_reaches_every_card(browser, tmp_path):
     page = page_of(browser, tmp_path, [{"path": f"{n}.jpg", "tags": []} for n in range(300)])
     focused = "return document.activeElement.querySelector('.name')?.title"

@@ -92,6 +92,14 @@ def test_photos_of_shards_have_their_thumbnails(here):
     assert list(shown) == [f"{shard}.tar/{x}.png" for shard in ("one", "two") for x in "fab"] + ["images/d.png"]
     for name, thumbnail in shown.items():
         assert thumbnail == of_files[Path(name).name]
+    links = {name: link for name, link, *_ in entries(here / "shards.html", "photos")}
+    assert {name for name, link in links.items() if not link} == set(shown) - {"images/d.png"}
+
+
+def test_a_folder_named_like_a_shard_has_links(here):
+    (here / "images").rename("images.tar")
+    assert run(infer, "images.tar", "--report", "gallery.html").exit_code == 0
+    assert entries(here / "gallery.html", "photos")[0][1] == "./images.tar/a.png"
 
 
 def test_the_page_shows_the_record_of_the_run(here):
