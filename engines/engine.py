@@ -62,7 +62,7 @@ class Engine(Protocol):
             float32 [n, L] for each batch.
 
         Raises:
-            FailureError: a batch has a wrong shape or type, or the library failed.
+            FailureError: a batch has a wrong shape or type, the library failed, or a score is NaN or infinite.
         """
 
     def scores(self, images: Images) -> Scores:
@@ -103,6 +103,20 @@ def check_images(images: Images, manifest: Manifest) -> Images:
         found = f"{images.dtype} {list(images.shape)}" if isinstance(images, np.ndarray) else type(images).__name__
         raise FailureError(f"a batch of images is {found}, expected uint8 [n, {size}, {size}, 3] with n ≥ 1.")
     return np.ascontiguousarray(images)
+
+
+def check_scores(scores: Scores, execution: ExecutionInfo) -> Scores:
+    """The scores of a batch, all of them finite.
+
+    Raises:
+        FailureError: one is NaN or infinite.
+    """
+    if not np.isfinite(scores).all():
+        raise FailureError(
+            f"a score is NaN or infinite on {execution}; run the model in another precision, or train and export it "
+            "again."
+        )
+    return scores
 
 
 Port = tuple[str, str, list[int | None]]  # name, type, shape with None where it is dynamic

@@ -16,6 +16,7 @@ from mlzsl.engines.engine import (
     Port,
     available_cpus,
     check_images,
+    check_scores,
     check_signature,
     failing_as,
     signature,
@@ -139,7 +140,7 @@ class ONNXRuntimeEngine(Engine):
         checked = check_images(images, self.manifest)
         with failing_as("ONNX Runtime", self._errors, "smaller batches need less memory"):
             scores: Scores = self._session.run(["scores"], {"images": checked})[0]
-        return scores
+        return check_scores(scores, self.execution)
 
     def close(self) -> None:
         self._session = None

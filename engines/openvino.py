@@ -18,6 +18,7 @@ from mlzsl.engines.engine import (
     ExecutionInfo,
     Port,
     check_images,
+    check_scores,
     check_signature,
     failing_as,
     signature,
@@ -110,13 +111,13 @@ class OpenVINOEngine(Engine):
             for batch in batches:
                 images = check_images(batch, self.manifest)
                 if len(started) == self.in_flight:
-                    yield _finish(started, idle)
+                    yield check_scores(_finish(started, idle), self.execution)
                 with failing_as("OpenVINO", (RuntimeError,), REPORT):
                     request = idle.pop() if idle else self._compiled.create_infer_request()
                     request.start_async([images], share_inputs=True)
                 started.append((request, images))
             while started:
-                yield _finish(started, idle)
+                yield check_scores(_finish(started, idle), self.execution)
         finally:
             for request, _ in started:
                 with contextlib.suppress(RuntimeError):  # the first error has been raised already

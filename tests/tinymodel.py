@@ -102,6 +102,16 @@ def network(output: str = "scores", labels: int = len(LABELS), input_type: int =
     return model.SerializeToString()
 
 
+def broken_network() -> bytes:
+    """The network with a weight that is NaN: every score of one label is."""
+    model = onnx.load_from_string(network())
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
+    values = numpy_helper.to_array(weights).copy()
+    values[0, 2] = np.nan
+    weights.CopyFrom(numpy_helper.from_array(values, "weights"))
+    return model.SerializeToString()
+
+
 def manifest(**changes: object) -> Manifest:
     """The manifest of the tiny network, without its hashes."""
     made = Manifest(

@@ -9,7 +9,16 @@ from typing import Any
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
 from mlzsl.engines.artifact.plan_manifest import PlanManifest, read_plan
-from mlzsl.engines.engine import Engine, ExecutionInfo, Port, check_images, check_signature, failing_as, signature
+from mlzsl.engines.engine import (
+    Engine,
+    ExecutionInfo,
+    Port,
+    check_images,
+    check_scores,
+    check_signature,
+    failing_as,
+    signature,
+)
 from mlzsl.engines.tensorrt.batches import scored_in_order
 from mlzsl.engines.tensorrt.compatibility import check_gpu, check_version
 from mlzsl.engines.tensorrt.cuda import Cuda, DeviceMemory, open_cuda
@@ -81,7 +90,10 @@ class PlanEngine(Engine):
         self._cuda.activate()
         with failing_as("the GPU", self._cuda.errors, REMEDY):
             check = partial(check_images, manifest=self.manifest)
-            yield from scored_in_order(batches, self._slots[: self.in_flight], self.plan.build.batch.max, check)
+            slots, most = self._slots[: self.in_flight], self.plan.build.batch.max
+            with contextlib.closing(scored_in_order(batches, slots, most, check)) as found:
+                for scores in found:
+                    yield check_scores(scores, self.execution)
 
     def close(self) -> None:
         """Free the GPU's memory and the plan; see `Engine.close`."""

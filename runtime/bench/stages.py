@@ -229,9 +229,10 @@ def _serve(
     try:
         with Tagger.open(model, batch_size=batch_size, **engine) as tagger:
             bench = StageBench(tagger, paths)
-            connection.send((len(bench.paths), tagger.execution.provider))
-            with contextlib.suppress(EOFError):  # the parent is done
+            with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is done, or another worker failed
+                connection.send((len(bench.paths), tagger.execution.provider))
                 while connection.recv():
                     connection.send(bench.measure())
     except MlzslError as error:
-        connection.send(error)
+        with contextlib.suppress(BrokenPipeError):
+            connection.send(error)

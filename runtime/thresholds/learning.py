@@ -99,8 +99,8 @@ def learn_thresholds(
         quiet: show no progress.
 
     Raises:
-        FailureError: not one photo could be read, a score is NaN or infinite, or too few labels have enough photos to
-            predict the others from.
+        FailureError: not one photo could be read, the engine failed, or too few labels have enough photos to predict
+            the others from.
     """
     batches = ReadableBatches(photos.paths, engine.manifest, batch_size, threads)
     parts = []
@@ -112,8 +112,6 @@ def learn_thresholds(
         reason = none_readable(len(batches.unreadable), batches.first_error)
         raise FailureError(f"{reason}; no threshold was chosen.")
     scores = np.concatenate(parts)
-    if not np.isfinite(scores).all():
-        raise FailureError("a score is NaN or infinite; no threshold was chosen.")
     targets = np.delete(photos.targets, batches.unreadable, axis=0)
     labels = engine.manifest.labels
     return thresholds_from_scores(labels, scores, targets, goal, min_photos, len(batches.unreadable))

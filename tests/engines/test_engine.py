@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 import onnx
 import pytest
-from tinymodel import LABELS, SIZE, network, random_images, reference_scores, write_tiny_model
+from tinymodel import LABELS, SIZE, broken_network, network, random_images, reference_scores, write_tiny_model
 
 from mlzsl.calibration.conversion import convert_precision, convolutional_nodes
 from mlzsl.calibration.network import Network
@@ -119,6 +119,16 @@ def test_images_of_another_shape_or_type_are_refused_in_one_sentence(engine, ima
         engine.scores(images)
     with pytest.raises(FailureError, match="expected uint8"):
         list(engine.run([random_images(1), images]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_score_that_is_not_finite_is_a_failure(tmp_path, backend):
+    write_tiny_model(tmp_path / "nan.onnx", broken_network())
+    with closing(open_engine(tmp_path / "nan.onnx", backend=backend, threads=2)) as engine:
+        with pytest.raises(FailureError, match=f"a score is NaN or infinite on {backend} "):
+            engine.scores(random_images(2))
+        with pytest.raises(FailureError, match="a score is NaN or infinite"):
+            list(engine.run([random_images(1)] * 5))
 
 
 def test_images_that_are_a_view_are_read_correctly(engine):

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from mlzsl.train.datasets.source import Source
 from mlzsl.train.extraction.cache import load_cached, save_cached
 
 RECIPE = "features 3"  # raise it when decoding or the backbone's arithmetic changes
+LIBRARIES = ("torch", "torchvision", "timm")  # that the backbone runs in
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -85,8 +87,8 @@ def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int =
     Args:
         backbone: the frozen network.
         photos: in the order of the result.
-        cache: the cache folder; file name and key depend on backbone, weights, preprocessing, the versions of PyTorch
-            and of the decoders, and `PhotoSet.key()`.
+        cache: the cache folder; file name and key depend on backbone, weights, preprocessing, the versions of
+            `LIBRARIES` and of the decoders, and `PhotoSet.key()`.
         batch_size: photos per batch.
         quiet: show no progress.
 
@@ -94,14 +96,16 @@ def extract(backbone: Backbone, photos: PhotoSet, cache: Path, batch_size: int =
         UsageError: photos that cannot be read; all photos are tried before it is raised.
         FailureError: the machine failed while photos were read, or the cache cannot be written.
     """
-    pooling: Pooling = GAP
-    if backbone.pooling == DENSE or (backbone.has_dense_logits and len(backbone.external) <= MOST_DENSE_CLASSES):
-        pooling = DENSE
-    backbone = backbone.with_pooling(pooling)
-    key = _key(backbone, photos)
-    path = cache / f"features-{backbone.name.replace(':', '-')}-{key[:16]}.safetensors"
-    if (cached := load_cached(path, key)) is not None:
-        return Features(**cached[0])
+    poolings: list[Pooling] = [DENSE] if backbone.has_dense_logits else []
+    if not poolings or (backbone.pooling != DENSE and len(backbone.external) > MOST_DENSE_CLASSES):
+        poolings.append(GAP)
+    content = photos.key()
+    for pooling in poolings:  # x may be a part of features that were extracted for another model
+        backbone = backbone.with_pooling(pooling)
+        key = _key(backbone, content)
+        path = cache / f"features-{backbone.name.replace(':', '-')}-{key[:16]}.safetensors"
+        if (cached := load_cached(path, key)) is not None:
+            return Features(**cached[0])
     features = _extract(backbone, photos, batch_size, quiet)
     save_cached(path, key, asdict(features))
     return features
@@ -156,14 +160,14 @@ def _extract(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool)
     return Features(features, logits)
 
 
-def _key(backbone: Backbone, photos: PhotoSet) -> str:
+def _key(backbone: Backbone, photos: str) -> str:
     return sha256_of_bytes(
-        f"{RECIPE}, PyTorch {torch.__version__}, {decoder_versions()}".encode(),
+        f"{RECIPE}, {', '.join(f'{name} {version(name)}' for name in LIBRARIES)}, {decoder_versions()}".encode(),
         backbone.name.encode(),
         backbone.weights_sha256().encode(),
         json.dumps(backbone.preprocessing.to_json(), sort_keys=True).encode(),
         backbone.pooling.encode(),
-        photos.key().encode(),
+        photos.encode(),
     )
 
 

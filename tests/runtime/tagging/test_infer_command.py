@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from pyarrow import parquet
-from tinymodel import LABELS, network, random_images, reference_scores, write_tiny_model
+from tinymodel import LABELS, broken_network, network, random_images, reference_scores, write_tiny_model
 
 from mlzsl.engines.artifact.manifest import Label
 from mlzsl.runtime.tagging.cli import main
@@ -233,12 +233,7 @@ def test_a_backend_that_is_not_installed(here, monkeypatch):
 
 @pytest.mark.parametrize("output", ["tags.jsonl", "-"])
 def test_scores_that_are_not_numbers_are_a_failure_and_never_tags(here, output):
-    model = onnx.load_from_string(network())
-    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
-    values = onnx.numpy_helper.to_array(weights).copy()
-    values[0, 2] = np.nan
-    weights.CopyFrom(onnx.numpy_helper.from_array(values, "weights"))
-    write_tiny_model(here / "nan.onnx", model.SerializeToString())
+    write_tiny_model(here / "nan.onnx", broken_network())
     result = CliRunner().invoke(main, ["images", "--engine", "nan.onnx", "-o", output, "--quiet"])
     assert result.exit_code == 1
     assert result.stderr.startswith("mlzsl-infer: error: a score is NaN or infinite on openvino")

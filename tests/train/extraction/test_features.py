@@ -105,6 +105,19 @@ def test_one_extraction_serves_models_of_either_pooling(photos: PhotoSet, cache:
     assert_same(for_pooled, features_module._extract(pooled, photos, 32, True))
 
 
+def test_features_of_very_many_classes_are_extracted_only_for_models_that_read_them(
+    photos: PhotoSet, cache: Path, extractions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features_module, "MOST_DENSE_CLASSES", 4)
+    pooled = make_backbone()
+    assert extract(pooled, photos, cache, quiet=True).features.shape == (PHOTOS, 256)
+    for_dense = extract(pooled.with_pooling(DENSE), photos, cache, quiet=True)
+    assert for_dense.features.shape == (PHOTOS, 256 + 5)
+    assert extractions == [PHOTOS, PHOTOS]
+    assert_same(extract(pooled, photos, cache, quiet=True).for_backbone(pooled), for_dense.for_backbone(pooled))
+    assert extractions == [PHOTOS, PHOTOS]  # x is a part of the dense features
+
+
 def test_photos_are_not_extracted_again_for_another_split(
     photos: PhotoSet, cache: Path, extractions: list[int]
 ) -> None:
@@ -122,12 +135,16 @@ def test_photos_are_not_extracted_again_for_another_split(
     assert extractions == [9, 2]
 
 
-@pytest.mark.parametrize("library", ["torch.__version__", "PIL.__version__"])
+@pytest.mark.parametrize("library", ["torch", "timm", "PIL"])
 def test_are_extracted_again_with_another_version_of_a_library(
     library: str, photos: PhotoSet, cache: Path, extractions: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(make_backbone(), photos, cache, quiet=True)
-    monkeypatch.setattr(library, "99.0")
+    if library == "PIL":
+        monkeypatch.setattr("PIL.__version__", "99.0")
+    else:
+        versions = features_module.version
+        monkeypatch.setattr(features_module, "version", lambda name: "99.0" if name == library else versions(name))
     extract(make_backbone(), photos, cache, quiet=True)
     assert extractions == [PHOTOS, PHOTOS]
 
