@@ -9,8 +9,9 @@
 4. Otherwise linking fails with an error that names the label and similar synsets.
 
 Names are the same whatever their case, Unicode form, accents and punctuation ("cell phone" is WordNet's `cellphone`).
-Senses are in WordNet's order, the most frequent first, but a label in lower case takes the senses that WordNet writes
-in lower case first: `china` is porcelain before it is the country, and `China` is the country.
+Senses are in WordNet's order, the most frequent first, but common nouns come before proper names where a capital says
+nothing: for labels in lower case (`china` is porcelain before it is the country), and in lists that capitalize all
+labels (`Crane` is the machine before the writer). `China` among labels in lower case is the country.
 """
 
 from collections.abc import Iterator, Mapping
@@ -64,7 +65,11 @@ class LinkedLabel:
 
 
 def link_label(
-    taxonomy: Taxonomy, label: str, synset: str | None = None, known: Mapping[str, str] | None = None
+    taxonomy: Taxonomy,
+    label: str,
+    synset: str | None = None,
+    known: Mapping[str, str] | None = None,
+    proper_names: bool = True,
 ) -> LinkedLabel:
     """Link one label to its synset.
 
@@ -73,6 +78,7 @@ def link_label(
         label: the name, such as `traffic lights`.
         synset: an explicit synset, by name or wnid.
         known: the `label_key` of names whose synsets were chosen by hand, with those.
+        proper_names: whether a label with capitals may be a proper name; not in a list that capitalizes all labels.
 
     Raises:
         UnknownSynsetError: `synset` does not exist.
@@ -80,7 +86,7 @@ def link_label(
     """
     if synset is not None:
         return LinkedLabel(taxonomy.name(synset), "explicit")
-    key, common_first = label_key(label), label == label.lower()
+    key, common_first = label_key(label), not proper_names or label == label.lower()
     own = taxonomy.senses(label, common_first)
     # A word of its own is not the plural of a proper name: `gas` has nothing to do with Ga (gallium).
     singulars = {

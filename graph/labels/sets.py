@@ -152,10 +152,11 @@ def link_label_file(file: LabelFile, quiet: bool = True) -> list[LinkedLabel | N
     """Link every label of a file to its synset: a link, or the reason that there is none, for each of `file.lines`."""
     taxonomy, known = Taxonomy.shipped(), known_names()
     links: list[LinkedLabel | NoSynsetError] = []
+    proper_names = any(line.label.islower() for line in file.lines)
     with progress("linking labels", len(file.lines), "labels", quiet or len(file.lines) < MANY_LABELS) as shown:
         for line in file.lines:
             try:
-                links.append(link_label(taxonomy, line.label, line.synset, known))
+                links.append(link_label(taxonomy, line.label, line.synset, known, proper_names))
             except NoSynsetError as error:
                 links.append(error)
             shown.advance()

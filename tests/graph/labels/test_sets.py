@@ -132,6 +132,20 @@ def test_the_other_candidates_of_a_name_are_its_alternatives(taxonomy: Taxonomy,
     assert linked.is_ambiguous
 
 
+@pytest.mark.parametrize(
+    ("content", "synsets"),
+    [
+        ("china\ncrane\n", ("china.n.02", "crane.n.04")),
+        ("dog\nChina\nCrane\n", ("dog.n.01", "china.n.01", "crane.n.01")),
+        ("Dog\nCHINA\nCrane\n", ("dog.n.01", "china.n.02", "crane.n.04")),
+    ],
+)
+def test_capitals_mean_proper_names_only_among_labels_in_lower_case(
+    write: WriteLabels, content: str, synsets: tuple[str, ...]
+) -> None:
+    assert load_label_set(write(content)).synsets == synsets
+
+
 @pytest.mark.parametrize(("label", "ambiguous"), [("cat", False), ("cats", False), ("mouse", True), ("mice", True)])
 def test_a_name_linked_by_hand_is_ambiguous_if_another_sense_comes_first(
     taxonomy: Taxonomy, label: str, ambiguous: bool
