@@ -4,7 +4,7 @@ The sentence names the file or flag, what was found, what was expected, and what
 known, and caught in `cli.command` only.
 """
 
-from mlzsl.cli.text import one_line
+from mlzsl.cli.text import escape_control_chars, one_line
 
 MAX_REASON = 300  # characters
 
@@ -31,9 +31,10 @@ class FailureError(MlzslError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Another library's exception as part of a sentence: one line of at most MAX_REASON characters.
+    """Another library's exception as part of a sentence: one printable line of at most MAX_REASON characters.
 
     For an `OSError`, the operating system's message without the path, which the sentence names already.
     """
     text = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__
+    text = escape_control_chars(text)
     return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"

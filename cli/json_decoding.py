@@ -19,7 +19,6 @@ from msgspec import Meta
 
 from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.cli.inputs import read_bytes
-from mlzsl.cli.text import escape_control_chars
 
 Line = Annotated[
     str,
@@ -92,12 +91,17 @@ def convert_json(value: object, kind: type[_T], where: str, remedy: str) -> _T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise UsageError(escape_control_chars(f"{where}: {_problem(str(error), value, kind)}; {remedy}.")) from error
+        raise UsageError(f"{where}: {_problem(str(error), value, kind)}; {remedy}.") from error
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where}: the text {shorten_json(error.object)} is not Unicode; {remedy}.") from error
 
 
 def shorten_json(value: object) -> str:
     """A value as JSON, short enough for a sentence."""
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value, default=repr)  # Parquet has values of other types
+    except RecursionError:
+        return "nested too deeply"
     return text if len(text) <= 40 else text[:39] + "…"
 
 

@@ -72,10 +72,12 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 def _deep_gray_to_8_bits(image: Image.Image) -> Image.Image:
     """Convert gray of 16 bits, 32 bits or floating point, which Pillow's `convert` clips at 255, to 8 bits."""
-    # Differences of the largest float32 overflow.
-    values = cast(Values, np.asarray(image).astype("f8" if image.mode == "F" else "f4"))
+    stored = np.asarray(image)
+    if not np.isfinite(stored).all():
+        raise UnreadableImage("values that are not finite")
+    values = cast(Values, stored.astype("f8" if image.mode == "F" else "f4"))  # differences of float32 overflow
     low, high = _black_and_white(values, image)
-    gray = np.rint((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+    gray = np.rint((values - low) * (255 / (high - low or 1.0))).clip(0, 255).astype(np.uint8)
     if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
         gray = 255 - gray
     converted = Image.fromarray(gray)
@@ -92,12 +94,10 @@ def _black_and_white(values: Values, image: Image.Image) -> tuple[float, float]:
     lowest and highest values are used.
     """
     darkest, lightest = float(values.min()), float(values.max())
-    if not np.isfinite([darkest, lightest]).all():
-        raise UnreadableImage("values that are not finite")
     bits = 16
     if isinstance(image, TiffImageFile) and image.mode.startswith("I;16"):
         bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0]  # 12-bit scans are stored in 16-bit words
     white = 1.0 if image.mode == "F" else 2.0**bits - 1
     if darkest >= 0 and lightest <= white:
         return 0.0, white
-    return darkest, max(lightest, darkest + 1e-6)
+    return darkest, lightest

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from safetensors.numpy import save as save_safetensors
 
 from mlzsl.cli.errors import UsageError, reason_of
-from mlzsl.cli.json_decoding import Count, Sha256, convert_json, read_json
+from mlzsl.cli.json_decoding import Count, Sha256, convert_json, read_json, shorten_json
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import LARGEST_ENTRY, Golden, decode_golden
@@ -247,7 +247,8 @@ def _read_file(path: Path) -> tuple[PlanManifest, str]:
         record = {"checksum" if name == "seal" else name: value for name, value in record.items()}
     elif version != SCHEMA_VERSION:
         raise UsageError(
-            f"{where}: has schema version {version!r}, and this mlzsl reads version {SCHEMA_VERSION}; {remedy}."
+            f"{where}: has schema version {shorten_json(version)}, and this mlzsl reads version {SCHEMA_VERSION}; "
+            f"{remedy}."
         )
     fields = {name: value for name, value in record.items() if name not in ("checksum", "golden")}
     if record.get("checksum") != _checksum(fields):

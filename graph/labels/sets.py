@@ -15,7 +15,7 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.inputs import read_text
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import log, progress
-from mlzsl.cli.text import first_of, label_key, plural
+from mlzsl.cli.text import first_of, label_key, one_line, plural
 from mlzsl.graph.labels.linking import LinkedLabel, link_label
 from mlzsl.graph.taxonomy import DATA, NoSynsetError, Taxonomy
 
@@ -144,7 +144,7 @@ def read_label_file(path: str | Path) -> LabelFile:
             first_lines[key] = number
             lines.append(LabelLine(number, label, synset or None))
         else:
-            problems.append((number, f"{path}, line {number}: {problem}"))
+            problems.append((number, one_line(f"{path}, line {number}: {problem}")))
     return LabelFile(str(path), tuple(lines), tuple(problems))
 
 

@@ -1,11 +1,13 @@
 """Parquet with pyarrow, an optional dependency: reads columns of paths, writes tags and reads them back."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mlzsl.cli.errors import reason_of
 from mlzsl.cli.optional import import_optional
 
 ROWS_READ, IMAGES_READ = 4096, 64  # at once
@@ -25,9 +27,10 @@ def import_pyarrow(path: str) -> Any:
 
 
 def read_column_names(path: str) -> list[str]:
-    """The names of a file's columns."""
-    names: list[str] = import_pyarrow(path).parquet.read_schema(path).names
-    return names
+    """The names of a file's columns; raises ValueError if it is not Parquet."""
+    with _opened(path) as file:
+        names: list[str] = file.schema_arrow.names
+        return names
 
 
 def read_photos(path: str, column: str) -> Iterator[tuple[str | None, bytes | None]]:
@@ -39,14 +42,15 @@ def read_photos(path: str, column: str) -> Iterator[tuple[str | None, bytes | No
     Raises:
         ValueError: the file is not Parquet, or the column is missing or holds neither.
     """
-    pyarrow = import_pyarrow(path)
-    with pyarrow.parquet.ParquetFile(path) as file:
-        if column not in file.schema_arrow.names:
-            raise ValueError(f"there is no column {column}")
-        is_text = pyarrow.types.is_string(file.schema_arrow.field(column).type)
-        for batch in file.iter_batches(ROWS_READ if is_text else IMAGES_READ, columns=[column]):
+    with _opened(path) as file:
+        if (count := file.schema_arrow.names.count(column)) != 1:
+            raise ValueError(f"it has {count} columns {column}, expected one")
+        is_text = str(file.schema_arrow.field(column).type) == "string"
+        for batch in _batches(file, ROWS_READ if is_text else IMAGES_READ, columns=[column]):
             for value in batch.column(batch.schema.names[0]).to_pylist():
                 if isinstance(value, dict) and value.keys() >= {"bytes", "path"}:
+                    if not isinstance(value["path"], str | None) or not isinstance(value["bytes"], bytes | None):
+                        raise ValueError(f"the column {column} holds structs of other types than text and bytes")
                     yield value["path"], value["bytes"]
                 elif isinstance(value, bytes) and (b"\0" in value or len(value) > MAX_PATH):
                     yield None, value
@@ -83,15 +87,39 @@ def read_rows(path: str) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: the file is not Parquet, or lacks the columns.
     """
-    pyarrow = import_pyarrow(path)
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with _opened(path) as file:
         missing = {"path", "path_bytes", "tags", "error"} - set(file.schema_arrow.names)
         if missing:
             raise ValueError(f"it lacks the column {min(missing)}")
-        for batch in file.iter_batches(ROWS_READ):
+        for batch in _batches(file, ROWS_READ):
             for row in batch.to_pylist():
+                if not isinstance(row["path_bytes"], bytes | None):
+                    raise ValueError("its column path_bytes does not hold bytes")
                 name = {} if row["path_bytes"] is None else {"path": os.fsdecode(row["path_bytes"])}
                 yield {key: value for key, value in (row | name).items() if value is not None}
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """A file of Parquet; pyarrow's own exceptions become ValueErrors, which most of them are."""
+    pyarrow = import_pyarrow(path)
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield file
+    except pyarrow.ArrowException as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise ValueError(reason_of(error)) from error
+
+
+def _batches(file: Any, rows: int, **options: Any) -> Iterator[Any]:
+    """A file's batches of at most `rows` rows; of damaged pages pyarrow gives fewer rows and no error."""
+    found = 0
+    for batch in file.iter_batches(rows, **options):
+        found += batch.num_rows
+        yield batch
+    if found != file.metadata.num_rows:
+        raise ValueError(f"it has {found:,} of the {file.metadata.num_rows:,} rows that its footer states")
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:

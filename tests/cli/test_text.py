@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlzsl.cli.errors import MAX_REASON, reason_of
 from mlzsl.cli.text import MAX_MESSAGE, escape_control_chars, label_finder, label_key, one_line
 
 
@@ -61,3 +62,10 @@ def test_a_long_path_is_cut_in_the_middle_and_the_sentence_stays():
     assert sentence.startswith("/photos/aaa")
     assert sentence.endswith("aaa.txt: no such file; name a text file of labels.")
     assert len(sentence) < 400
+
+
+@given(st.text())
+def test_a_reason_is_one_printable_line_of_bounded_length(text):
+    reason = reason_of(ValueError(text))
+    assert reason.isprintable()
+    assert 0 < len(reason) <= MAX_REASON

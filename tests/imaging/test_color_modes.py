@@ -263,3 +263,16 @@ def test_pngs_with_large_texts_and_profiles_are_read() -> None:
 def test_texts_over_the_limit_are_called_that() -> None:
     with pytest.raises(UnreadableImage, match=r"^its texts or colour profile take more than the limit of 64 MiB$"):
         load_image(text_png(MAX_METADATA + 1), SIZE)
+
+
+@pytest.mark.parametrize("value", [5e37, 1e12, -1e12, 1e-40])
+def test_an_image_of_one_value_has_one_gray(value: float) -> None:
+    found = load_image(encoded(Image.fromarray(np.full((4, 4), value, np.float32)), "TIFF"), SIZE)
+    assert (found == 0).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_signalling_nan_is_refused_without_a_warning() -> None:
+    content = tiff(np.full((4, 4), 0x7FA00000, np.uint32), bits=32, photometric=1, samples=1, kind=3)
+    with pytest.raises(UnreadableImage, match="not finite"):
+        load_image(content, SIZE)

@@ -66,6 +66,11 @@ def test_it_is_restored_whole(path: Path) -> None:
         (lambda header, tensors: header.update(model="other"), "unknown model 'other'"),
         (lambda header, tensors: header["config"].pop("penalty"), "configuration entries: penalty"),
         (lambda header, tensors: header["backbone"].update(pooling="max"), 'pooling is "max"'),
+        (
+            lambda header, tensors: header["config"].update({"x" * 5000: 1}),
+            "configuration entries: x+…x+;",
+        ),
+        (lambda header, tensors: header.update({"\ud800": 1}), r'the text "\\ud800" is not Unicode'),
         (lambda header, tensors: tensors.pop("model.offset"), "do not match the model"),
         (lambda header, tensors: tensors["model.offset"].fill_(torch.nan), "NaN or infinity"),
         (lambda header, tensors: tensors.pop("backbone.network.fc.bias"), r"1 tensor missing \(fc.bias\)"),

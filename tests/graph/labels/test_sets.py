@@ -226,6 +226,7 @@ def test_coco80_as_a_text_file_has_the_synsets_of_coco80(write: WriteLabels) -> 
         ("\tdog.n.01\n", r"line 1: has no label"),
         ("dog\t\n", r"line 1: has no synset after the tab"),
         ("do\x1bg\n", r"line 1: has a character that cannot be printed"),
+        ("dog\t\n" + "a" * 5000 + "\t\n", r"There is 1 more"),
         ("a" * 300, r"line 1: has a label of 300 characters; the limit is 200"),
         (
             "dog\nqwrtz\nxyzzy\n",
@@ -241,6 +242,7 @@ def test_an_invalid_label_file_is_one_sentence_with_its_line(
     with pytest.raises(UsageError, match=sentence) as error:
         load_label_set(path)
     assert str(error.value).startswith(str(path))
+    assert len(str(error.value)) < len(str(path)) + 500
 
 
 STYLES: dict[str, Callable[[str], str]] = {

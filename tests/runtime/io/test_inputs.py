@@ -330,3 +330,50 @@ def test_a_column_of_numbers_is_refused(tmp_path):
     parquet.write_table(pyarrow.table({"path": [1, 2]}), tmp_path / "a.parquet")
     (photo,) = find_photos([tmp_path / "a.parquet"])
     assert "the column path holds int, not paths or images" in photo.problem
+
+
+def test_a_damaged_parquet_table_loses_no_row_in_silence(tmp_path):
+    """pyarrow ends early, without an error, where a page states fewer values."""
+    path = tmp_path / "a.parquet"
+    parquet.write_table(
+        pyarrow.table({"path": ["a.jpg", "b.jpg", "c.jpg"]}), path, compression="none", use_dictionary=False
+    )
+    content = path.read_bytes()
+    fewer = 0
+    for position in range(4, len(content) - 8 - int.from_bytes(content[-8:-4], "little")):
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[position] ^= 1 << bit
+            path.write_bytes(changed)
+            photos = list(find_photos([path]))
+            assert len(photos) == 3 or photos[-1].problem.startswith("the table cannot be read beyond row")
+            fewer += photos[-1].problem is not None and "of the 3 rows that its footer states" in photos[-1].problem
+    assert fewer > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ([{"bytes": b"x", "path": 1}], "holds structs of other types than text and bytes"),
+        ([{"bytes": "x", "path": "a.jpg"}], "holds structs of other types than text and bytes"),
+    ],
+)
+def test_a_struct_of_other_types_is_refused(tmp_path, values, what):
+    parquet.write_table(pyarrow.table({"path": values}), tmp_path / "a.parquet")
+    (photo,) = find_photos([tmp_path / "a.parquet"])
+    assert what in photo.problem
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path):
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a.jpg"]), pyarrow.array(["b.jpg"])], ["path", "path"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    (photo,) = find_photos([tmp_path / "a.parquet"])
+    assert "it has 2 columns path, expected one" in photo.problem
+
+
+def test_column_names_in_an_error_are_short_and_printable(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"x" * 5000 + b",\xff,\x1b[2J\n")
+    with pytest.raises(UsageError) as refused:
+        find_photos([tmp_path / "a.csv"])
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 600

@@ -104,3 +104,21 @@ def test_invalid_csv_is_refused_with_its_line(tmp_path, text, what):
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, what):
     with pytest.raises(UsageError, match=what):
         list(read_tags(tmp_path / name, []))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "what"),
+    [
+        ("path_bytes", [1, 2], "its column path_bytes does not hold bytes"),
+        ("path", [b"a", b"b"], "row 1: path is \"b'a'\", not text"),
+        ("error", [b"a", b"b"], "error is \"b'a'\", not text or null"),
+    ],
+)
+def test_parquet_of_other_types_is_refused(tmp_path, column, values, what):
+    path = written(tmp_path / "tags.parquet", [Tagged("a.jpg"), Tagged("b.jpg")])
+    table = pyarrow.parquet.read_table(path)
+    table = table.set_column(table.column_names.index(column), column, pyarrow.array(values))
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(UsageError) as refused:
+        list(read_tags(path, []))
+    assert what in str(refused.value)

@@ -156,6 +156,11 @@ def test_another_job_is_not_resumed(here):
         assert "has another working directory" in result.stderr
     (here / "images/044.png").rename(here / "images/0440.png")
     assert "has another list of files" in refused()
+    job = here / "tags.jsonl.unfinished/job.json"
+    content = job.read_text()
+    job.write_text(json.dumps({"x" * 5000: 1} | json.loads(content)))
+    assert f"has another {'x' * 149}…{'x' * 150} (1, now null)" in refused()
+    job.write_text(content)
     (here / "images/0440.png").unlink()
     assert "has another number of files (45, now 44)" in refused()
 

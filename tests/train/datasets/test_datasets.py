@@ -123,6 +123,12 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         (lambda c: c["images"][0].update(id=9.5), r"json: images\[0\]\.id is 9\.5, not a whole number"),
         (lambda c: c["annotations"][1].update(category_id=None), r"annotations\[1\]\.category_id is null, not a whole"),
         (lambda c: c["annotations"][1].update(image_id=True), r"annotations\[1\]\.image_id is true, not a whole"),
+        (lambda c: c["annotations"][1].update(image_id="\n" * 99), r"has the image_id (\\n){40}, which is not among"),
+        (
+            lambda c: c["images"][1].update(file_name="x" * 5000),
+            r"photos are not in .*train2014: x+…x+\.",
+        ),
+        (lambda c: c["images"][1].update(file_name="../" + "x" * 5000), r"the name '../x+…x+' leads out"),
         (lambda c: c["categories"][1].update(id="18.0"), "a category's id twice"),
         (lambda c: c["images"][1].pop("file_name"), "image 9 has neither a file_name nor a coco_url"),
         (lambda c: c["images"][0].update(file_name="..\\..\\x.jpg"), "leads out of the folder"),
