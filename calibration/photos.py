@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import log
+from mlzsl.cli.text import none_readable
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images
 from mlzsl.engines.engine import available_cpus
@@ -103,10 +104,8 @@ def sample_photos(
     if reader.unreadable:
         log(f"{len(reader.unreadable)} photos cannot be read and are skipped; the first: {reader.unreadable[0]}", quiet)
     if count and not calibration:
-        raise UsageError(
-            f"--photos {' '.join(inputs)}: none of {len(found.paths)} photos can be read ({reader.unreadable[0]}); "
-            "name readable photos."
-        )
+        none = none_readable(len(found.paths), reader.unreadable[0])
+        raise UsageError(f"--photos {' '.join(inputs)}: {none}; name readable photos.")
     if not measuring:
         where = f"--check {check}: " if check is not None else f"--photos {' '.join(inputs)}: "
         raise UsageError(

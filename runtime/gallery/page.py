@@ -19,10 +19,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from mlzsl.cli.errors import UsageError
+from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import check_target, written_atomically
 from mlzsl.cli.progress import progress
-from mlzsl.cli.text import escape_control_chars
+from mlzsl.cli.text import escape_control_chars, plural
 from mlzsl.engines.engine import available_cpus
 from mlzsl.imaging import TransientReadError, UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
@@ -57,7 +57,8 @@ def write_gallery(
 ) -> GalleryCounts:
     """Write the page of a file of tags; memory does not grow with the number of photos.
 
-    The photos are decoded again for their thumbnails; a missing photo is shown without one, with the error.
+    The photos are decoded again for their thumbnails; a missing photo is shown without one, with the error. So is one
+    that the machine fails to read, but then the page is no success.
 
     Args:
         tags: a `.jsonl`, `.csv` or `.parquet` file of `mlzsl-infer`, with the record of its run beside it.
@@ -67,7 +68,7 @@ def write_gallery(
 
     Raises:
         UsageError: a file has the wrong suffix or is invalid, or CSV has no record beside it.
-        FailureError: the page cannot be written.
+        FailureError: the page cannot be written, or the machine failed to read photos; the page then lacks thumbnails.
     """
     tags, target = Path(tags), Path(target)
     check_gallery(tags, target)
@@ -89,6 +90,11 @@ def write_gallery(
                 bar.advance()
         data.finish(record)
         file.write(tail)
+    if data.failures:
+        raise FailureError(
+            f"{target}: the machine failed to read {plural(data.failures, 'photo')} again for thumbnails "
+            f"(first: {data.first_failure}); run mlzsl-gallery {tags}."
+        )
     return data.counts
 
 
@@ -127,10 +133,13 @@ def _with_thumbnails(photos: Iterable[Tagged], threads: int | None) -> Iterator[
     shown = itertools.count()
     with contextlib.closing(MemberReader()) as members:
 
-        def source(photo: Tagged) -> str | bytes | None:
+        def source(photo: Tagged) -> str | bytes | TransientReadError | None:
             if photo.error is not None or next(shown) >= MAX_PHOTOS:
                 return None
-            return members.read(photo.path) or photo.path
+            try:
+                return members.read(photo.path) or photo.path
+            except TransientReadError as error:
+                return error
 
         sources = ((photo, source(photo)) for photo in photos)
         ahead = 4 * (threads or available_cpus())
@@ -139,8 +148,10 @@ def _with_thumbnails(photos: Iterable[Tagged], threads: int | None) -> Iterator[
                 yield photo, thumbnail
 
 
-def _thumbnail(photo: tuple[Tagged, str | bytes | None]) -> Thumbnail:
+def _thumbnail(photo: tuple[Tagged, str | bytes | TransientReadError | None]) -> Thumbnail:
     source = photo[1]
+    if isinstance(source, TransientReadError):
+        return source
     try:
         return None if source is None else thumbnail_jpeg(source, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT, THUMBNAIL_BYTES)
     except (UnreadableImage, TransientReadError) as error:
@@ -157,6 +168,7 @@ class _DataBlocks:
 
     def __init__(self, file: IO[str], target: Path) -> None:
         self.counts = GalleryCounts()
+        self.failures, self.first_failure = 0, ""  # photos that the machine failed to read
         self._file = file
         self._folder = os.path.abspath(target.parent)
         self._labels: dict[tuple[str, bool], int] = {}  # index of (name, seen), in order of appearance
@@ -176,6 +188,9 @@ class _DataBlocks:
         self.counts.photos_shown += 1
         encoded = base64.b64encode(thumbnail).decode() if isinstance(thumbnail, bytes) else ""
         error = str(thumbnail) if isinstance(thumbnail, Exception) else ""
+        if isinstance(thumbnail, TransientReadError):
+            self.failures += 1
+            self.first_failure = self.first_failure or f"{photo.name}: {error}"
         tags: list[float] = []
         for tag in photo.tags:
             index = self._labels.setdefault((tag.label, tag.seen), len(self._labels))

@@ -314,7 +314,7 @@ def test_the_model_itself_is_not_overwritten(model, photos):
 def test_unreadable_photos_are_an_error_that_names_one(model, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(UsageError, match=r"none of 1 photos can be read \(.*broken\.jpg"):
+    with pytest.raises(UsageError, match=r"the only photo could not be read: .*broken\.jpg: not an image"):
         calibrate(model.path, [str(tmp_path / "photos")], ANYTHING, quiet=True)
 
 

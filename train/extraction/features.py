@@ -1,8 +1,9 @@
 """Photos -> features and logits, once per backbone: it is frozen, so every epoch reads them from the cache."""
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -134,7 +135,7 @@ def _extract(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool)
     features = np.empty((count, backbone.num_features), np.float32)
     logits = np.empty((count, len(backbone.external)), np.float32)
     device = backbone.normalize.scale.device
-    unreadable: list[tuple[Path, ReadError]] = []
+    unreadable: list[str] = []
     workers = min(os.cpu_count() or 1, -(-count // batch_size))
     # Batches stay lists of NumPy arrays, which workers send through a pipe: tensors would go through shared memory,
     # which containers often limit to 64 MB, and print errors when the interpreter exits.
@@ -142,21 +143,24 @@ def _extract(backbone: Backbone, photos: PhotoSet, batch_size: int, quiet: bool)
         DecodedPhotos(photos, backbone.preprocessing), batch_size, num_workers=workers, collate_fn=list
     )
     start = 0
-    with progress("extracting features", count, "photos", quiet) as bar, torch.inference_mode():
+    with progress("extracting features", count, "photos", quiet) as bar, torch.inference_mode(), _worker_failures():
         for batch in loader:
             stop = start + len(batch)
-            unreadable += [
-                (path, image)
-                for path, image in zip(photos.paths[start:stop], batch, strict=True)
-                if isinstance(image, ReadError)
-            ]
+            for path, image in zip(photos.paths[start:stop], batch, strict=True):
+                if isinstance(image, TransientReadError):
+                    raise FailureError(f"{path}: could not be read: {image}. Try again.")
+                if isinstance(image, UnreadableImage):
+                    unreadable.append(f"{path} ({image})")
             if not unreadable:  # otherwise the remaining photos are only decoded, to report every unreadable one
                 x, class_logits = backbone(torch.from_numpy(np.stack(batch)).to(device))
                 features[start:stop], logits[start:stop] = x.cpu().numpy(), class_logits.cpu().numpy()
             start = stop
             bar.advance(len(batch))
     if unreadable:
-        raise _unreadable_photos(unreadable, count)
+        raise UsageError(
+            f"{len(unreadable)} of {count} training photos cannot be read: {first_of(unreadable)}. "
+            "Repair them, or remove them from the folder and its labels.json, and run the command again."
+        )
     return Features(features, logits)
 
 
@@ -171,11 +175,12 @@ def _key(backbone: Backbone, photos: str) -> str:
     )
 
 
-def _unreadable_photos(unreadable: list[tuple[Path, ReadError]], count: int) -> UsageError | FailureError:
-    if failed := [f"{path} ({reason})" for path, reason in unreadable if isinstance(reason, TransientReadError)]:
-        return FailureError(f"{len(failed)} of {count} photos could not be read: {first_of(failed)}. Try again.")
-    named = first_of([f"{path} ({reason})" for path, reason in unreadable])
-    return UsageError(
-        f"{len(unreadable)} of {count} training photos cannot be read: {named}. "
-        "Repair them, or remove them from the folder and its labels.json, and run the command again."
-    )
+@contextlib.contextmanager
+def _worker_failures() -> Iterator[None]:
+    """Report a process of the DataLoader that was killed, as for want of memory."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise FailureError("a process that decodes photos was killed; check free memory, and try again.") from error

@@ -17,10 +17,13 @@ from PIL import Image
 from tinymodel import random_images, write_tiny_model
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.imaging import TransientReadError
 from mlzsl.runtime.gallery import page as gallery
+from mlzsl.runtime.gallery import thumbnails
 from mlzsl.runtime.gallery.cli import main as gallery_command
 from mlzsl.runtime.gallery.page import THUMBNAIL_BYTES, THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH, write_gallery
 from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
+from mlzsl.runtime.io import shards
 from mlzsl.runtime.tagging.cli import main as infer
 
 
@@ -264,3 +267,31 @@ def test_an_invalid_record_is_refused(here, record):
     assert result.exit_code == 2
     assert "mlzsl-gallery: error: tags.jsonl.run.json: " in result.stderr
     assert result.stderr.endswith("; move it away, or tag the photos again.\n")
+
+
+@pytest.mark.parametrize("name", ["images", "photos.tar"])
+def test_photos_that_the_machine_fails_to_read_fail_the_command_and_the_page_says_why(here, monkeypatch, name):
+    if name == "photos.tar":
+        with tarfile.open(name, "w") as shard:
+            shard.add("images")
+    assert run(infer, name, "--quiet").exit_code == 0
+    gone = TransientReadError("Stale file handle")
+    if name == "images":
+        original = thumbnails.read_photo
+        monkeypatch.setattr(
+            thumbnails, "read_photo", lambda path: original(path) if path.name != "b.png" else raised(gone)
+        )
+    else:
+        monkeypatch.setattr(shards, "photos_in_shard", lambda *_: raised(gone))
+    result = run(gallery_command, "--quiet")
+    assert result.exit_code == 1
+    failed = ["images/b.png"] if name == "images" else [f"photos.tar/images/{letter}.png" for letter in "abdef"]
+    photos = "1 photo" if name == "images" else "5 photos"
+    assert (
+        f"gallery.html: the machine failed to read {photos} again for thumbnails (first: {failed[0]}: " in result.stderr
+    )
+    assert [entry[0] for entry in entries(here / "gallery.html", "photos") if entry[3] == "Stale file handle"] == failed
+
+
+def raised(error: Exception):
+    raise error

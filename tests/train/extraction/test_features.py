@@ -1,7 +1,11 @@
 """Features equal the backbone's outputs and are cached until an input changes."""
 
+import errno
 import hashlib
+import os
+import signal
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -204,7 +208,25 @@ def test_photos_that_the_machine_failed_to_read_are_not_called_unreadable(
         raise TransientReadError("Stale file handle") if path == photos.paths[4] else UnreadableImage("damaged")
 
     monkeypatch.setattr(features_module, "load_image", load)
-    with pytest.raises(FailureError, match=r"1 of 11 photos could not be read: .*04\.png \(Stale file handle\)"):
+    with pytest.raises(FailureError, match=r"04\.png: could not be read: Stale file handle\. Try again\.$"):
+        extract(make_backbone(), photos, cache, quiet=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers do not share the patched function")
+def test_a_worker_that_is_killed_is_a_failure_of_the_machine(
+    photos: PhotoSet, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features_module, "load_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(FailureError, match=r"^a process that decodes photos was killed; check free memory"):
+        extract(make_backbone(), photos, cache, quiet=True)
+
+
+def test_photos_whose_content_the_machine_fails_to_read_are_not_called_unreadable(
+    photos: PhotoSet, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    monkeypatch.setattr("mlzsl.imaging.photoset.sha256_of_file", Mock(side_effect=gone))
+    with pytest.raises(FailureError, match=rf"png: could not be read: {os.strerror(errno.ESTALE)}\. Try again\.$"):
         extract(make_backbone(), photos, cache, quiet=True)
 
 
