@@ -191,14 +191,27 @@ def shown_suffix(name: str) -> str:
 
 def _matches(name: str) -> list[str]:
     """The paths that one input names."""
-    if os.path.lexists(name):
-        return [name]
+    try:
+        if retried(functools.partial(_exists, name)):
+            return [name]
+    except TransientReadError as error:
+        raise FailureError(f"{name}: could not be read: {error}. Try again.") from error
     if not glob.has_magic(name):
         raise UsageError(f"{name}: no such file or folder.")
     matches = sorted(_expand(name), key=os.fsencode)
     if not matches:
         raise UsageError(f"{name}: the pattern matches nothing.")
     return matches
+
+
+def _exists(name: str) -> bool:
+    try:
+        os.lstat(name)
+    except (OSError, ValueError) as error:
+        if transient := transient_error(error):
+            raise transient from error
+        return False
+    return True
 
 
 def _expand(pattern: str) -> Iterator[str]:

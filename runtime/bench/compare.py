@@ -21,7 +21,7 @@ from mlzsl.cli.text import none_readable
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.artifact.modelfile import Images, Scores, read_manifest
 from mlzsl.engines.artifact.plan_manifest import SUFFIX, read_plan_manifest
-from mlzsl.engines.engine import available_cpus
+from mlzsl.engines.engine import available_cpus, failing_as
 from mlzsl.engines.openvino import shared_core
 from mlzsl.runtime.bench.benchmark import check_models
 from mlzsl.runtime.bench.load import Clock, Spread, ratios, spread
@@ -206,7 +206,8 @@ def compare(
         for repeat in range(repeats + 1):
             for baseline, measured in zip(baselines, rates, strict=True):
                 start = clock()
-                baseline.tag(paths if repeat else warm_up)
+                with failing_as(baseline.name, (OSError,), "leave out photos that Pillow alone cannot read"):
+                    baseline.tag(paths if repeat else warm_up)
                 if repeat:
                     measured.append(len(paths) / (clock() - start))
                 bar.advance(note=baseline.name)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from mlzsl.cli.errors import UsageError, reason_of
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.cli.inputs import encoding_by_mark
 from mlzsl.imaging import TransientReadError, transient
 from mlzsl.imaging.finding import find_images
@@ -131,10 +131,13 @@ def check_table(path: str, column: str) -> None:
 
     Raises:
         UsageError: the table cannot be read, or lacks the column.
+        FailureError: the machine failed while it was read.
     """
     try:
         columns = read_column_names(path) if path.lower().endswith(".parquet") else next(_csv_rows(path), [])
     except (OSError, ValueError, csv.Error) as error:
+        if failure := transient.transient_error(error):
+            raise FailureError(f"{path}: could not be read: {failure}. Try again.") from error
         raise UsageError(f"{path}: cannot be read as a table: {reason_of(error)}.") from error
     if column not in columns:
         shown = ", ".join(columns[:COLUMNS_SHOWN]) + (", …" if len(columns) > COLUMNS_SHOWN else "")

@@ -1,5 +1,6 @@
 """`mlzsl-bench compare`: the arithmetic in virtual time, which baselines run, and PyTorch's own scores."""
 
+import io
 import json
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_installed_baselines_run_and_the_others_are_listed_with_the_reason(tiny_
     assert "--checkpoint" in reasons["PyTorch eager fp32, DataLoader"]
     assert "--checkpoint" in reasons["torch.compile bf16, DataLoader"]
     assert "mlzsl-build" in reasons["TensorRT"]
+
+
+def test_a_photo_that_only_mlzsl_reads_is_one_sentence(tiny_model, images):
+    stream = io.BytesIO()
+    Image.fromarray(IMAGES[0]).save(stream, "JPEG")
+    (images / "cut.jpg").write_bytes(stream.getvalue()[:-2])
+    result = run("compare", tiny_model.path, "--photos", images, "--repeats", "1", "--threads", "1", "--quiet")
+    assert result.exit_code == 1
+    assert "failed: image file is truncated" in result.stderr
+    assert "; leave out photos that Pillow alone cannot read." in result.stderr
 
 
 def test_other_models_and_missing_libraries(tiny_model, tmp_path, images, monkeypatch):

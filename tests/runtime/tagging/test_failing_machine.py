@@ -1,5 +1,6 @@
 """A machine that fails to read photos: they are tried again, never recorded as errors, and the job stays resumable."""
 
+import builtins
 import errno
 import json
 import os
@@ -244,6 +245,23 @@ def test_a_folder_that_fails_to_be_listed_is_a_failure_of_the_job(here, monkeypa
     result = infer("-o", "tags.jsonl", exit_code=1)
     assert f"images: the folder could not be listed: {os.strerror(errno.EIO)}. Try again." in result.stderr
     assert calls == TRIES
+
+
+@pytest.mark.parametrize(("name", "function"), [("images", "lstat"), ("list.csv", "open")])
+def test_an_input_that_fails_to_be_read_is_not_called_missing(here, monkeypatch, name, function):
+    (here / "list.csv").write_text("path\nimages/000.png\n")
+    owner = os if function == "lstat" else builtins
+    original = getattr(owner, function)
+
+    def failing(path, *arguments, **options):
+        if path == name:
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(owner, function, failing)
+    result = CliRunner().invoke(main, [name, "-q"])
+    assert result.exit_code == 1
+    assert f"error: {name}: could not be read: {os.strerror(errno.ETIMEDOUT)}. Try again." in result.stderr
 
 
 # ---- limits of errors, and errors tried again -----------------------------------------------------------------------
