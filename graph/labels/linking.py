@@ -70,6 +70,7 @@ def link_label(
     synset: str | None = None,
     known: Mapping[str, str] | None = None,
     proper_names: bool = True,
+    suggest: bool = True,
 ) -> LinkedLabel:
     """Link one label to its synset.
 
@@ -79,6 +80,7 @@ def link_label(
         synset: an explicit synset, by name or wnid.
         known: the `label_key` of names whose synsets were chosen by hand, with those.
         proper_names: whether a label with capitals may be a proper name; not in a list that capitalizes all labels.
+        suggest: whether the error about an unlinked label names similar synsets, which takes a millisecond to find.
 
     Raises:
         UnknownSynsetError: `synset` does not exist.
@@ -104,7 +106,7 @@ def link_label(
     elif of_singulars:
         chosen, rule = of_singulars[0], "singular"
     else:
-        raise _unlinked(taxonomy, label)
+        raise _unlinked(label, suggest_synsets(taxonomy, label) if suggest else ())
     # The first sense of each reading comes before the others, so that lists cut short show both.
     candidates = dict.fromkeys((*own[:1], *of_singulars[:1], *taxonomy.senses(label), *of_singulars))
     hidden = next((name for name, senses in singulars.items() if own and not set(senses) <= set(own)), None)
@@ -134,8 +136,7 @@ def suggest_synsets(taxonomy: Taxonomy, label: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))[:4]
 
 
-def _unlinked(taxonomy: Taxonomy, label: str) -> UnlinkedLabelError:
-    similar = suggest_synsets(taxonomy, label)
+def _unlinked(label: str, similar: tuple[str, ...]) -> UnlinkedLabelError:
     hint = f"similar are {', '.join(similar)}; " if similar else ""
     return UnlinkedLabelError(
         f"the label {label!r} is not a noun of WordNet; {hint}"

@@ -15,7 +15,7 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.inputs import read_text
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.cli.progress import log, progress
-from mlzsl.cli.text import first_of, label_key, one_line, plural
+from mlzsl.cli.text import MAX_NAMED, first_of, label_key, one_line, plural
 from mlzsl.graph.labels.linking import LinkedLabel, link_label
 from mlzsl.graph.taxonomy import DATA, NoSynsetError, Taxonomy
 
@@ -104,7 +104,7 @@ def load_label_set(name_or_path: str | Path, skip_unlinked: bool = False, quiet:
         count = len(file.problems) - 1
         more = f" There {'is' if count == 1 else 'are'} {count} more; `mlzsl-labels {name}` lists all." if count else ""
         raise UsageError(file.problems[0][1] + more)
-    links = link_label_file(file, quiet)
+    links = link_label_file(file, quiet, suggestions=MAX_NAMED)
     unlinked = [(line, link) for line, link in zip(file.lines, links, strict=True) if isinstance(link, NoSynsetError)]
     if unlinked and not skip_unlinked:
         raise _unlinked_labels(file, unlinked)
@@ -148,17 +148,28 @@ def read_label_file(path: str | Path) -> LabelFile:
     return LabelFile(str(path), tuple(lines), tuple(problems))
 
 
-def link_label_file(file: LabelFile, quiet: bool = True) -> list[LinkedLabel | NoSynsetError]:
-    """Link every label of a file to its synset: a link, or the reason that there is none, for each of `file.lines`."""
+def link_label_file(
+    file: LabelFile, quiet: bool = True, suggestions: int | None = None
+) -> list[LinkedLabel | NoSynsetError]:
+    """Link every label of a file to its synset: a link, or the reason that there is none, for each of `file.lines`.
+
+    Args:
+        file: the labels.
+        quiet: show no progress; it is shown from MANY_LABELS labels on.
+        suggestions: for how many unlinked labels similar synsets are looked up; None for all.
+    """
     taxonomy, known = Taxonomy.shipped(), known_names()
     links: list[LinkedLabel | NoSynsetError] = []
     proper_names = any(line.label.islower() for line in file.lines)
+    failed = 0
     with progress("linking labels", len(file.lines), "labels", quiet or len(file.lines) < MANY_LABELS) as shown:
         for line in file.lines:
             try:
-                links.append(link_label(taxonomy, line.label, line.synset, known, proper_names))
+                suggest = suggestions is None or failed < suggestions
+                links.append(link_label(taxonomy, line.label, line.synset, known, proper_names, suggest))
             except NoSynsetError as error:
                 links.append(error)
+                failed += 1
             shown.advance()
     return links
 
@@ -215,8 +226,9 @@ def _problem(row: str, label: str, has_tab: bool, synset: str) -> str | None:
         return "has more than one tab; write label<TAB>synset."
     if has_tab and not synset:
         return f"has no synset after the tab of {label!r}; write one such as dog.n.01, or remove the tab."
-    if len(label) > MAX_LABEL_LENGTH:
-        return f"has a label of {len(label)} characters; the limit is {MAX_LABEL_LENGTH}."
+    for what, text in (("label", label), ("synset", synset)):
+        if len(text) > MAX_LABEL_LENGTH:
+            return f"has a {what} of {len(text)} characters; the limit is {MAX_LABEL_LENGTH}."
     if any(unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs", "Cn"} for character in label):
         return f"has a character that cannot be printed in {label!r}; remove it."
     return None

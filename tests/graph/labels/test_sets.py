@@ -228,6 +228,7 @@ def test_coco80_as_a_text_file_has_the_synsets_of_coco80(write: WriteLabels) -> 
         ("do\x1bg\n", r"line 1: has a character that cannot be printed"),
         ("dog\t\n" + "a" * 5000 + "\t\n", r"There is 1 more"),
         ("a" * 300, r"line 1: has a label of 300 characters; the limit is 200"),
+        ("dog\t" + "a" * 10**6, r"line 1: has a synset of 1000000 characters; the limit is 200"),
         (
             "dog\nqwrtz\nxyzzy\n",
             r"2 of 3 labels have no synset: 'qwrtz' \(line 2; similar is quartz\.n\.01\), 'xyzzy' \(line 3.*"
