@@ -76,10 +76,12 @@ class DecodedPhoto:
 
     Attributes:
         image: RGB, uint8 [S, S, 3]: the first frame, whole or its center, transparent parts on white.
+        size: width and height in pixels of the photo as it is shown.
         note: what is wrong with the file although it was read; None for nothing.
     """
 
     image: npt.NDArray[np.uint8]
+    size: tuple[int, int]
     note: str | None = None
 
 
@@ -113,6 +115,7 @@ def _decode(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing
     pixels = MAX_PIXELS if content[8:12] == b"WEBP" else 0  # opening a WebP allocates its memory: any size may fail
     try:
         with _open(content) as image:
+            width, height = image.size
             box, pixels = _draft(image, content, preprocessing)
             with LARGE if pixels > LARGE_PIXELS else contextlib.nullcontext():
                 loaded, note = _loaded(image, content, preprocessing)
@@ -120,29 +123,18 @@ def _decode(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing
                 squashed = to_rgb(loaded, lambda rgb: rgb.resize((size, size), resample, box=box))
                 orientation = _orientation(loaded)
                 upright = squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed
-                return DecodedPhoto(np.array(upright), note)
+                shown = (height, width) if orientation in SIDEWAYS else (width, height)
+                return DecodedPhoto(np.array(upright), shown, note)
     except UnreadableImage:
         raise
     except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes; each means the same
         raise (_transient(error, pixels) or UnreadableImage(_reason(error, content))) from error
 
 
-def upright_size(content: bytes) -> tuple[int, int]:
-    """The width and height in pixels of a photo that `load_image` reads, as it is shown."""
-    with _open(content) as image:
-        sideways = _orientation(image) in SIDEWAYS and not isinstance(image, TiffImageFile)  # which turns its size
-        return image.size[::-1] if sideways else image.size
-
-
 def is_image_name(path: str | os.PathLike[str]) -> bool:
     """Whether a file's name is that of a photo: a known suffix, not hidden."""
     name = os.path.basename(path)
     return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
-
-
-def read_photo(path: Path) -> bytes:
-    """The content of a photo's file; tries and errors are those of `decode_photo`."""
-    return retried(lambda: _read(path))
 
 
 def _read(path: Path) -> bytes:

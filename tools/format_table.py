@@ -16,7 +16,7 @@ import pillow_heif
 from PIL import Image, PngImagePlugin
 
 from mlzsl.imaging import Preprocessing, UnreadableImage, decode_photo
-from mlzsl.imaging.decoding import MAX_BYTES, MAX_METADATA, MAX_PIXELS, SUFFIXES, upright_size
+from mlzsl.imaging.decoding import MAX_BYTES, MAX_METADATA, MAX_PIXELS, SUFFIXES
 
 PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
 HEAD = f"""\
@@ -57,11 +57,11 @@ def table(title: str, rows: list[tuple[str, str]]) -> list[str]:
 def outcome(content: bytes) -> str:
     """What tagging does with an image."""
     try:
-        note = decode_photo(content, Preprocessing()).note
+        photo = decode_photo(content, Preprocessing())
     except UnreadableImage as error:
         return f"error: {error}"
-    width, height = upright_size(content)
-    return f"tagged, {width} × {height}" + (f"; note: {note}" if note else "")
+    width, height = photo.size
+    return f"tagged, {width} × {height}" + (f"; note: {photo.note}" if photo.note else "")
 
 
 def described(kit: Path) -> Iterator[tuple[str, str]]:

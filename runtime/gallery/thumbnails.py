@@ -1,12 +1,10 @@
 """Thumbnails: whole photos, upright, in their own proportions, and as JPEG of bounded size."""
 
 import io
-from pathlib import Path
 
 from PIL import Image
 
-from mlzsl.imaging import Preprocessing, load_image
-from mlzsl.imaging.decoding import read_photo, upright_size
+from mlzsl.imaging import Preprocessing, decode_photo
 
 QUALITIES = (60, 40, 25, 12)  # of JPEG, tried in turn
 
@@ -19,13 +17,12 @@ def thumbnail(source: str | bytes, width: int, height: int) -> Image.Image:
         width, height: pixels.
 
     Raises:
-        UnreadableImage, TransientReadError: as `load_image`.
+        UnreadableImage, TransientReadError: as `decode_photo`.
     """
-    content = source if isinstance(source, bytes) else read_photo(Path(source))
-    square = Image.fromarray(load_image(content, Preprocessing(size=2 * max(width, height))))
-    size = upright_size(content)
-    scale = min(width / size[0], height / size[1])
-    return square.resize((max(1, round(size[0] * scale)), max(1, round(size[1] * scale))), Image.Resampling.BILINEAR)
+    photo = decode_photo(source, Preprocessing(size=2 * max(width, height)))
+    scale = min(width / photo.size[0], height / photo.size[1])
+    fitted = (max(1, round(photo.size[0] * scale)), max(1, round(photo.size[1] * scale)))
+    return Image.fromarray(photo.image).resize(fitted, Image.Resampling.BILINEAR)
 
 
 def thumbnail_jpeg(source: str | bytes, width: int, height: int, max_bytes: int) -> bytes:
@@ -34,7 +31,7 @@ def thumbnail_jpeg(source: str | bytes, width: int, height: int, max_bytes: int)
     Its quality is lowered as far as necessary, then its size.
 
     Raises:
-        UnreadableImage, TransientReadError: as `load_image`.
+        UnreadableImage, TransientReadError: as `decode_photo`.
     """
     image = thumbnail(source, width, height)
     while True:

@@ -240,16 +240,7 @@ class _Queue:
             yield np.stack(self._images)
 
     def tagged(self, scores: Scores, engine: Engine, selection: Selection) -> Iterator[Tagged]:
-        """The photos of one batch, and the unreadable ones before and between them.
-
-        Raises:
-            FailureError: a score is NaN or infinite.
-        """
-        if not np.isfinite(scores).all():
-            raise FailureError(
-                f"a score is NaN or infinite on {engine.execution}; check the engine with mlzsl-verify, or run the "
-                "model in another precision."
-            )
+        """The photos of one batch, and the unreadable ones before and between them."""
         for row in scores:
             yield from self.leading_errors()
             photo = self._waiting.popleft()

@@ -23,6 +23,7 @@ from mlzsl.imaging.decoding import (
     ORIENTATION,
     TransientReadError,
     UnreadableImage,
+    decode_photo,
     is_image_name,
     load_image,
 )
@@ -103,8 +104,9 @@ def test_images_are_turned_upright_by_exif(orientation: int, image_format: str) 
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    found = load_image(encoded(stored, image_format, exif=exif, quality=95), SMALL)
-    assert np.abs(found - squashed(np.asarray(upright), 32)).mean() < 2
+    found = decode_photo(encoded(stored, image_format, exif=exif, quality=95), SMALL)
+    assert np.abs(found.image - squashed(np.asarray(upright), 32)).mean() < 2
+    assert found.size == upright.size
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0" + b"\xff" * 40])

@@ -17,7 +17,7 @@ from PIL import Image
 from tinymodel import random_images, write_tiny_model
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.imaging import TransientReadError
+from mlzsl.imaging import TransientReadError, UnreadableImage
 from mlzsl.runtime.gallery import page as gallery
 from mlzsl.runtime.gallery import thumbnails
 from mlzsl.runtime.gallery.cli import main as gallery_command
@@ -178,6 +178,12 @@ def test_thumbnails_stay_small_whatever_the_photo(tmp_path):
     assert len(tiny) <= 1000
 
 
+def test_thumbnails_read_the_formats_that_tagging_reads(tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.pcx")
+    with pytest.raises(UnreadableImage, match="not an image of a known format"):
+        thumbnail_jpeg(str(tmp_path / "a.pcx"), 20, 20, 4096)
+
+
 def test_thumbnails_carry_no_metadata(tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "a camera of mine"
@@ -277,9 +283,11 @@ def test_photos_that_the_machine_fails_to_read_fail_the_command_and_the_page_say
     assert run(infer, name, "--quiet").exit_code == 0
     gone = TransientReadError("Stale file handle")
     if name == "images":
-        original = thumbnails.read_photo
+        original = thumbnails.decode_photo
         monkeypatch.setattr(
-            thumbnails, "read_photo", lambda path: original(path) if path.name != "b.png" else raised(gone)
+            thumbnails,
+            "decode_photo",
+            lambda source, to: original(source, to) if source != "images/b.png" else raised(gone),
         )
     else:
         monkeypatch.setattr(shards, "photos_in_shard", lambda *_: raised(gone))

@@ -99,7 +99,7 @@ def machine(run: Run) -> Iterator[None]:
             raise TransientReadError("Stale file handle")
         if index in run.damaged:
             raise UnreadableImage("damaged")
-        return DecodedPhoto(np.full((SIZE, SIZE, 3), index, np.uint8))
+        return DecodedPhoto(np.full((SIZE, SIZE, 3), index, np.uint8), (SIZE, SIZE))
 
     def photos_in_shard(path, skipped):
         for number in range(MEMBERS + 1):
