@@ -59,11 +59,12 @@ class Killed(BaseException):
 class Run:
     """What fails in a run: photos and shards that the machine cannot read, damaged photos, and when it is killed."""
 
-    failing: frozenset[int]
-    damaged: frozenset[int]
-    shard: tuple[str, int] | None
-    operation: int | None
-    retry_errors: bool
+    failing: frozenset[int] = frozenset()
+    damaged: frozenset[int] = frozenset()
+    shard: tuple[str, int] | None = None
+    operation: int | None = None
+    retry_errors: bool = True
+    buffered: int = 1
 
 
 INDICES = st.frozensets(st.integers(0, len(NAMES) - 1), max_size=12)
@@ -74,6 +75,7 @@ RUNS = st.builds(
     st.none() | st.tuples(st.sampled_from(["a.tar", "b.tar"]), st.integers(0, MEMBERS)),
     st.none() | st.integers(0, 60),
     st.booleans(),
+    st.sampled_from([1, 1 << 16]),
 )
 
 
@@ -119,15 +121,10 @@ def machine(run: Run) -> Iterator[None]:
         mock.patch.object(os, "truncate", counted(os.truncate)),
         mock.patch.object(Path, "unlink", counted(Path.unlink)),
         mock.patch.object(shutil, "rmtree", counted(shutil.rmtree)),
-        mock.patch.object(line_file, "MAX_BUFFERED", 1),
+        mock.patch.object(line_file, "MAX_BUFFERED", run.buffered),
         mock.patch.object(pipeline, "MAX_FAILURES_IN_A_ROW", 4),
     ):
-        try:
-            yield
-        except Killed:
-            pass
-        finally:
-            left = None
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -146,18 +143,48 @@ def folder(tmp_path_factory):
 @given(runs=st.lists(RUNS, max_size=5), suffix=st.sampled_from([".jsonl", ".csv"]), batch_size=st.integers(1, 5))
 @settings(max_examples=150)
 def test_every_photo_has_one_record(runs, suffix, batch_size, folder, tiny_model):
-    engine = Engine(tiny_model)
-    tagger = Tagger(engine, choose_selection(engine.manifest, top_k=1), batch_size, threads=2)
     with tempfile.TemporaryDirectory() as target, contextlib.chdir(folder):
         output = f"{target}/tags{suffix}"
-        nothing_fails = Run(frozenset(), frozenset(), None, None, True)
-        for run in [*runs, nothing_fails]:
-            with machine(run), contextlib.suppress(FailureError):
-                tag_to_file(tagger, INPUTS, output, Path("m"), True, resume=True, retry_errors=run.retry_errors)
+        for run in [*runs, Run()]:
+            tag(run, output, batch_size, tiny_model)
             if os.path.exists(output):
                 assert_in_order([photo.path for photo in read_tags(Path(output), [])])
-        photos = list(read_tags(Path(output), []))
-        assert not journal.journal_folder(output).exists()
+        assert_complete(output)
+
+
+@pytest.mark.parametrize("buffered", [1, 1 << 16])
+def test_a_run_that_tries_photos_again_may_be_killed_at_any_operation(folder, tiny_model, buffered):
+    """Every operation on files once: in each run of a job one more than in the one before succeeds."""
+    failing = Run(failing=frozenset({0, 5, 20}), damaged=frozenset({7}), shard=("a.tar", 2))
+    with contextlib.chdir(folder):
+        for operation in range(1000):
+            with tempfile.TemporaryDirectory() as target:
+                output = f"{target}/tags.jsonl"
+                tag(failing, output, 4, tiny_model)
+                killed = tag(Run(operation=operation, buffered=buffered), output, 4, tiny_model)
+                tag(Run(), output, 4, tiny_model)
+                assert_complete(output)
+            if not killed:
+                break
+    assert 10 < operation < 1000
+
+
+def tag(run: Run, output: str, batch_size: int, model: TinyModel) -> bool:
+    """Start or resume the job; returns whether it was killed."""
+    engine = Engine(model)
+    tagger = Tagger(engine, choose_selection(engine.manifest, top_k=1), batch_size, threads=2)
+    try:
+        with machine(run), contextlib.suppress(FailureError):
+            tag_to_file(tagger, INPUTS, output, Path("m"), True, resume=True, retry_errors=run.retry_errors)
+    except Killed:
+        return True
+    return False
+
+
+def assert_complete(output: str) -> None:
+    """Each photo has one record, in the order of the input, with its own score; the journal is gone."""
+    photos = list(read_tags(Path(output), []))
+    assert not journal.journal_folder(output).exists()
     assert [Path(photo.path).name for photo in photos] == [Path(name).name for name in NAMES]
     assert [photo.error for photo in photos] == [None] * len(NAMES)
     assert [round(photo.tags[0].score * 255) for photo in photos] == list(range(len(NAMES)))
