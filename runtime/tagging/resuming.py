@@ -89,5 +89,9 @@ class RemainingPhotos:
 
 
 def _is_of_the_rest(photo: Photo, done: Tagged, following: Tagged | None) -> bool:
-    """Whether a photo comes from the shard or table that `done` stands for, and is not in the journal itself."""
-    return photo.container == done.path != photo.path and (following is None or photo.path != following.path)
+    """Whether a photo comes from the shard or table that `done` stands for, and is not in the journal itself.
+
+    After a failure of the machine the journal has no further photo of it; after a row without a photo it has.
+    """
+    in_journal = not done.transient and following is not None and photo.path == following.path
+    return photo.container == done.path != photo.path and not in_journal

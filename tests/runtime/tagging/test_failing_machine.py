@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image
 from tinymodel import random_images
 
 from mlzsl.engines.opening import open_engine
-from mlzsl.imaging import transient
+from mlzsl.imaging import TransientReadError, transient
 from mlzsl.runtime import Tagger
 from mlzsl.runtime.io import inputs
 from mlzsl.runtime.io.tag_files import read_tags
@@ -205,32 +206,52 @@ def test_a_failure_of_the_engine_is_no_photos_error(here, monkeypatch):
 # ---- shards and tables ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("suffix", [".tar", ".csv"])
 @pytest.mark.parametrize("times", [1, 10**9])
-def test_a_shard_that_fails_to_be_read_is_continued_where_it_failed(here, monkeypatch, times):
-    members = [f"{index:03}.png" for index in range(COUNT)]
-    os.system(f"tar -cf a.tar -C images {' '.join(members)} && cp a.tar b.tar")
-    flags = ["a.tar", "b.tar", "--threads", "1", "-q"]
+def test_a_shard_or_table_that_fails_to_be_read_is_continued_where_it_failed(here, monkeypatch, suffix, times):
+    names = [f"{index:03}.png" for index in range(COUNT)]
+    if suffix == ".tar":
+        with tarfile.open("a.tar", "w") as shard:
+            for name in names:
+                shard.add(f"images/{name}", name)
+    else:
+        (here / "a.csv").write_text("path\n" + "".join(f"images/{name}\n" for name in names))
+    first, second = f"a{suffix}", f"b{suffix}"
+    shutil.copy(first, second)
+    if suffix == ".csv":  # it begins with the photo at which the first one fails
+        (here / second).write_text("path\nimages/010.png\n" + (here / first).read_text().removeprefix("path\n"))
+    flags = [first, second, "--threads", "1", "-q"]
     assert CliRunner().invoke(main, [*flags, "-o", "expected.jsonl"]).exit_code == 0
-    original, left = inputs.photos_in_shard, times
+    function = "photos_in_shard" if suffix == ".tar" else "photos_in_table"
+    original, left = getattr(inputs, function), times
 
-    def failing(path, skipped):
+    def failing(path, other):
         nonlocal left
-        for number, photo in enumerate(original(path, skipped)):
-            if path == "a.tar" and number == 10 and left > 0:
+        for number, photo in enumerate(original(path, other)):
+            if path == first and number == 10 and left > 0:
                 left -= 1
-                raise transient.TransientReadError("Input/output error")
+                raise TransientReadError("Input/output error")
             yield photo
 
-    monkeypatch.setattr(inputs, "photos_in_shard", failing)
+    monkeypatch.setattr(inputs, function, failing)
     result = CliRunner().invoke(main, [*flags, "-o", "tags.jsonl"])
     if times > 1:
         assert result.exit_code == 1
-        assert "(a.tar: could not be read beyond its first 10 photos: Input/output error)" in result.stderr
-        assert len(list(read_tags(here / "tags.jsonl", []))) == COUNT + 10
+        assert f"({first}: could not be read beyond its first 10 photos: Input/output error)" in result.stderr
+        assert len(list(read_tags(here / "tags.jsonl", []))) == 10 + COUNT + (suffix == ".csv")
         left = 0
         result = CliRunner().invoke(main, [*flags, "-o", "tags.jsonl", "--resume"])
     assert result.exit_code == 0, result.output
     assert_same_tags("tags.jsonl", "expected.jsonl")
+
+
+def test_a_row_that_got_its_photo_is_tagged_when_errors_are_tried_again(here):
+    (here / "a.csv").write_text("path,n\nimages/000.png,1\n,2\nimages/004.png,3\nimages/005.png,4\n")
+    assert CliRunner().invoke(main, ["a.csv", "-q"]).exit_code == 0
+    assert [photo.error for photo in read_tags(here / "tags.jsonl", [])][1] == "row 2 names no photo"
+    (here / "a.csv").write_text("path,n\nimages/000.png,1\nimages/001.png,2\nimages/004.png,3\nimages/005.png,4\n")
+    assert CliRunner().invoke(main, ["a.csv", "-q", "--resume", "--retry-errors"]).exit_code == 0
+    assert indices("tags.jsonl") == [0, 1, 4, 5]
 
 
 def test_a_folder_that_fails_to_be_listed_is_a_failure_of_the_job(here, monkeypatch):
