@@ -6,6 +6,7 @@ metadata instead, as a JSON list under "names". Labels are looked up as in a tex
 
 from collections.abc import Collection
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -54,20 +55,22 @@ def read_array(path: str | Path, wanted: Collection[str]) -> WordVectors:
     if len(rows) < len(keys):
         row = next(row for row, key in enumerate(keys) if rows[key] != row)
         raise UsageError(f"{names_file}: has the name {names[row]!r} twice; leave one of its vectors out.")
-    vectors = matrix.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond float32 become infinite, and are refused
+        vectors = matrix.astype(np.float32)
     if not (finite := np.isfinite(vectors).all(axis=1)).all():
         raise UsageError(
             f"{path}: the vector of {names[int(finite.argmin())]!r} has a value that is not a finite number; "
             "make the file again."
         )
-    sha256 = sha256_of_bytes(sha256_of_file(path).encode(), "\n".join(names).encode())
+    sha256 = sha256_of_bytes(sha256_of_file(path).encode(), "\n".join(names).encode(errors="surrogatepass"))
     return WordVectors(dict(zip(keys, vectors, strict=True)), vectors.shape[1], sha256, tuple(names))
 
 
 def _read_npy(path: Path) -> tuple[NDArray[Any], dict[str, str]]:
     try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: no more memory than the file has bytes
-    except (ValueError, EOFError, OSError) as error:
+        with np.errstate(over="raise"):  # where the header's shape exceeds 64 bits
+            matrix = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: no more memory than the file has bytes
+    except (ValueError, EOFError, OSError, ArithmeticError, SyntaxError, TokenError) as error:
         raise UsageError(f"{path}: is not a readable .npy file of numbers ({reason_of(error)}).") from error
     return matrix, {}
 

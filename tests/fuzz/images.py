@@ -18,6 +18,11 @@ from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
 from mlzsl.imaging.decoding import DECODING_BYTES, MAX_PIXELS, upright_size
 
 SIZE = 16
+PREPROCESSING = (
+    Preprocessing(SIZE),
+    Preprocessing(SIZE, "crop", "bicubic", crop=0.875),
+    Preprocessing(SIZE, "crop", "lanczos"),
+)
 NOT_OPENED = ("not an image of a known format", "a video, or a HEIF image", "a HEIC photo", "the file is empty")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -201,7 +206,7 @@ def _mutate_tiff(random: Random, content: bytes) -> bytes:
 
 def parse(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     content = path.read_bytes()
-    return load_image(content, Preprocessing(SIZE)), upright_size(content)
+    return load_image(content, PREPROCESSING[zlib.crc32(content) % len(PREPROCESSING)]), upright_size(content)
 
 
 def past_header(content: bytes, result: Any, error: Exception | None) -> bool:

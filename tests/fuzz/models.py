@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 from fuzz.harness import Parser, expect
-from fuzz.mutations import SIZES, encoded_json, mutate_bytes, mutate_json
+from fuzz.mutations import encoded_json, mutate_bytes, mutate_json, mutate_safetensors
 from planrecord import RECORD as BUILD
 from tinymodel import write_tiny_model
 
@@ -53,30 +53,6 @@ def model_file() -> bytes:
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-# ---- safetensors -----------------------------------------------------------------------------------------------------
-
-
-def mutate_safetensors(random: Random, content: bytes, entry: str | None = None) -> bytes:
-    """Change the header's length, its JSON, the JSON in an entry of its metadata, or the tensors' bytes."""
-    (length,) = struct.unpack_from("<Q", content)
-    header, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
-    chance = random.random()
-    if chance < 0.1:
-        return struct.pack("<Q", random.choice((*SIZES, length - 1, length + 1, 2**63, 2**64 - 1))) + content[8:]
-    if chance < 0.15:
-        return mutate_bytes(random, content, start=random.choice((0, 8)))
-    if chance < 0.25:
-        tensors = mutate_bytes(random, tensors)[: len(tensors)].ljust(len(tensors), b"\0")
-    elif entry and chance < 0.85:
-        text = mutate_json(random, json.loads(header["__metadata__"][entry]))
-        header["__metadata__"][entry] = text if random.random() < 0.9 else text[: random.randint(0, len(text))]
-    else:
-        text = encoded_json(random, mutate_json(random, header))
-        return struct.pack("<Q", len(text)) + text + tensors
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + tensors
 
 
 # ---- model files -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import struct
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -199,3 +200,24 @@ def encoded_json(random: Random, text: str) -> bytes:
     if chance < 0.05:
         return text.encode(random.choice(("utf-16", "utf-32", "utf-16-be")), "surrogatepass")
     return mutate_bytes(random, content) if chance < 0.2 else content
+
+
+def mutate_safetensors(random: Random, content: bytes, entry: str | None = None) -> bytes:
+    """Change the header's length, its JSON, the JSON in an entry of its metadata, or the tensors' bytes."""
+    (length,) = struct.unpack_from("<Q", content)
+    header, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
+    chance = random.random()
+    if chance < 0.1:
+        return struct.pack("<Q", random.choice((*SIZES, length - 1, length + 1, 2**63, 2**64 - 1))) + content[8:]
+    if chance < 0.15:
+        return mutate_bytes(random, content, start=random.choice((0, 8)))
+    if chance < 0.25:
+        tensors = mutate_bytes(random, tensors)[: len(tensors)].ljust(len(tensors), b"\0")
+    elif entry and chance < 0.85:
+        text = mutate_json(random, json.loads(header["__metadata__"][entry]))
+        header["__metadata__"][entry] = text if random.random() < 0.9 else text[: random.randint(0, len(text))]
+    else:
+        text = encoded_json(random, mutate_json(random, header))
+        return struct.pack("<Q", len(text)) + text + tensors
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + tensors

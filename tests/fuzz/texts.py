@@ -1,8 +1,10 @@
 """Text files: labels, word vectors, lists of photos."""
 
 import contextlib
+import functools
 import gzip
 import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from fuzz.harness import FaultError, Parser, check_sentence, expect
-from fuzz.mutations import mutate_bytes, mutate_lines
+from fuzz.mutations import mutate_bytes, mutate_lines, mutate_safetensors
+from safetensors.numpy import save as save_safetensors
 
 from mlzsl.cli.text import label_key
+from mlzsl.graph.embeddings.arrays import read_array
 from mlzsl.graph.embeddings.text import WordVectors, read_vectors
 from mlzsl.graph.labels.sets import LabelFile, link_label_file, read_label_file
 from mlzsl.graph.taxonomy import NoSynsetError
@@ -153,6 +157,69 @@ VECTORS_GZ = Parser(
     vectors_past_header,
     check_compressed,
 )
+
+
+# ---- arrays of vectors -----------------------------------------------------------------------------------------------
+
+NAMES = ("dog", "Cat", "traffic light", "hot_dog", "café")
+
+
+def array_files(suffix: str) -> list[bytes]:
+    """Float vectors of several widths; the names of `.npy` files are beside them, those of `.safetensors` within."""
+    made = []
+    for dtype in ("<f4", "<f8", "<f2"):
+        array = np.arange(3 * len(NAMES), dtype=dtype).reshape(len(NAMES), 3) / 7
+        stream = io.BytesIO()
+        np.save(stream, array)
+        tensors = save_safetensors({"vectors": array}, metadata={"names": json.dumps(NAMES)})
+        made.append(stream.getvalue() if suffix == ".npy" else tensors)
+    return made
+
+
+def mutate_npy(random: Random, content: bytes, others: Sequence[bytes]) -> bytes:
+    """Change the fields of the header, which is a Python dictionary, or bytes after it."""
+    start = 10 + int.from_bytes(content[8:10], "little")
+    if random.random() < 0.5:
+        return mutate_bytes(random, content, others, start=random.choice((0, start, start)))
+    dtypes = ("'<f4'", "'<f4'", "'<f8'", "'>f2'", "'O'", "'<i8'", "'<U9'", "[('a', '<f4')]", "'<c8'", "1")
+    shapes = ("(5, 3)", "(5, 3)", "(3, 5)", "(15,)", "(5, 3, 1)", "(0, 3)", "(5, -3)", f"({2**62}, 4)", "()")
+    fields = {
+        "descr": random.choice(dtypes),
+        "fortran_order": random.choice(("False", "False", "True", "None")),
+        "shape": random.choice(shapes),
+    }
+    text = ("{" + ", ".join(f"'{name}': {value}" for name, value in fields.items()) + "}").encode()
+    text = mutate_bytes(random, text) if random.random() < 0.2 else text
+    return content[:8] + len(text).to_bytes(2, "little") + text + content[start:]
+
+
+def parse_array(path: Path) -> WordVectors:
+    path.with_suffix(".txt").write_text("\n".join(NAMES))
+    return read_array(path, WANTED)
+
+
+def check_array(content: bytes, found: WordVectors) -> None:
+    expect(len(found.vectors), len(found.names), "vectors")
+    for word, vector in found.vectors.items():
+        expect((vector.shape, bool(np.isfinite(vector).all())), ((found.dimension,), True), word)
+
+
+ARRAYS = [
+    Parser(
+        f"vectors{suffix.replace('.', '-')}",
+        suffix,
+        "NumPy or safetensors opens it",
+        functools.partial(array_files, suffix),
+        mutate,
+        parse_array,
+        lambda content, result, error: not (error and "is not a readable" in str(error)),
+        check_array,
+    )
+    for suffix, mutate in (
+        (".npy", mutate_npy),
+        (".safetensors", lambda random, content, others: mutate_safetensors(random, content, "names")),
+    )
+]
 
 
 # ---- lists of photos -------------------------------------------------------------------------------------------------

@@ -41,8 +41,8 @@ def load_nuswide(root: Path, labels: LabelSet, quiet: bool = False) -> Source:
         raise UsageError(f"{root}: no such folder; expected NUS-WIDE with ImageList/ and Groundtruth/.")
     path = _find(root, "ConceptsList", "Concepts81.txt")
     concepts = read_lines(path, "a concept per line")
-    if len(set(concepts)) < len(concepts) or len(concepts) > MAX_CONCEPTS:
-        raise UsageError(f"{path}: lists a concept twice or more than {MAX_CONCEPTS:,}; expected each of 81 once.")
+    if not concepts or len(set(concepts)) < len(concepts) or len(concepts) > MAX_CONCEPTS:
+        raise UsageError(f"{path}: lists none, one twice, or over {MAX_CONCEPTS:,} concepts; expected each of 81 once.")
     for concept in concepts:
         if "/" in name_within(concept, path):
             raise UsageError(f"{path}: {concept!r} is not the name of a concept; expected one per line.")

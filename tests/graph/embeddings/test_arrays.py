@@ -97,3 +97,25 @@ def test_missing_or_malformed_names_are_one_sentence(tmp_path: Path) -> None:
     save_file({"a": VECTORS, "b": VECTORS}, tmp_path / "two.safetensors")
     with pytest.raises(UsageError, match="has 2 tensors; expected one"):
         open_embeddings(str(tmp_path / "two.safetensors")).embed(LABELS, "target")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [("(4, 4", "'<f8'"), (f"({2**62}, 4)", "'<f8'"), ("(0, 4)", "'<f8'"), ("(4, -4)", "'<f8'")]
+)
+def test_a_header_that_makes_no_sense_is_one_sentence(tmp_path: Path, shape: str, dtype: str) -> None:
+    path = Path(write_npy(tmp_path))
+    header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + path.read_bytes()[128:])
+    with pytest.raises(UsageError, match=r"is not a readable \.npy file|0 vectors"):
+        _ = open_embeddings(str(path)).source
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_beyond_float32_is_not_finite(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'water' has a value that is not a finite number"):
+        _ = open_embeddings(write_npy(tmp_path, np.where(VECTORS == 15, 1e300, VECTORS))).source
+
+
+def test_a_name_that_is_no_unicode_has_a_vector_like_others(tmp_path: Path) -> None:
+    assert open_embeddings(write_safetensors(tmp_path, ("\udcff", *NAMES[1:]))).source.dimension == 4
