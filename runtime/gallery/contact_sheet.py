@@ -1,5 +1,6 @@
 """A contact sheet of tagged photos: a grid of thumbnails with their tags, unseen labels marked."""
 
+import contextlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,8 @@ from mlzsl.cli.outputs import check_target, written_atomically
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.imaging import TransientReadError, UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail
-from mlzsl.runtime.io.shards import read_member
+from mlzsl.runtime.io.inputs import PATH_COLUMN
+from mlzsl.runtime.io.members import MemberReader
 from mlzsl.runtime.report import UNSEEN_NOTE
 from mlzsl.runtime.tags import Tag, Tagged
 
@@ -37,13 +39,16 @@ def check_picture(target: Path) -> None:
     check_target("--picture", target, SUFFIXES, "tagged.png")
 
 
-def draw_contact_sheet(photos: Sequence[Tagged], target: Path, manifest: Manifest) -> None:
+def draw_contact_sheet(
+    photos: Sequence[Tagged], target: Path, manifest: Manifest, path_column: str = PATH_COLUMN
+) -> None:
     """Draw photos with their best tags.
 
     Args:
         photos: tagged ones; the first 12 are drawn.
         target: a `.png` or `.jpg` file.
         manifest: of the model that tagged them, for the title.
+        path_column: of the Parquet files that hold photos.
 
     Raises:
         UsageError: the suffix is unknown.
@@ -59,11 +64,12 @@ def draw_contact_sheet(photos: Sequence[Tagged], target: Path, manifest: Manifes
     sheet = Image.new("RGB", (width, HEADER + rows * (card_height + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     _draw_header(draw, width, manifest)
-    for index, photo in enumerate(drawn):
-        row, column = divmod(index, columns)
-        left, top = GAP + column * (CARD_WIDTH + GAP), HEADER + row * (card_height + GAP)
-        draw.rounded_rectangle((left, top, left + CARD_WIDTH, top + card_height), 10, CARD, FRAME)
-        _draw_card(sheet, draw, left + PADDING, top + PADDING, photo)
+    with contextlib.closing(MemberReader(path_column)) as members:
+        for index, photo in enumerate(drawn):
+            row, column = divmod(index, columns)
+            left, top = GAP + column * (CARD_WIDTH + GAP), HEADER + row * (card_height + GAP)
+            draw.rounded_rectangle((left, top, left + CARD_WIDTH, top + card_height), 10, CARD, FRAME)
+            _draw_card(sheet, draw, left + PADDING, top + PADDING, photo, _thumbnail(photo.path, members))
     with written_atomically(target) as temporary:
         sheet.save(temporary, quality=92)
 
@@ -84,8 +90,9 @@ def _draw_header(draw: ImageDraw.ImageDraw, width: int, manifest: Manifest) -> N
         x -= 22
 
 
-def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, photo: Tagged) -> None:
-    image = _thumbnail(photo.path)
+def _draw_card(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, photo: Tagged, image: Image.Image
+) -> None:
     draw.rectangle((left, top, left + THUMBNAIL_WIDTH - 1, top + THUMBNAIL_HEIGHT - 1), PAPER)
     sheet.paste(image, (left + (THUMBNAIL_WIDTH - image.width) // 2, top + (THUMBNAIL_HEIGHT - image.height) // 2))
     y = top + THUMBNAIL_HEIGHT + NAME_HEIGHT / 2
@@ -106,9 +113,9 @@ def _draw_tag(draw: ImageDraw.ImageDraw, left: int, y: float, tag: Tag) -> None:
     draw.text((left + THUMBNAIL_WIDTH, y), f"{tag.score:.2f}", INK, _font(15), anchor="rm")
 
 
-def _thumbnail(path: str) -> Image.Image:
+def _thumbnail(path: str, members: MemberReader) -> Image.Image:
     try:
-        return thumbnail(read_member(path) or path, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)
+        return thumbnail(members.read(path) or path, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)
     except (UnreadableImage, TransientReadError) as error:
         raise FailureError(f"{Tagged(path).name}: was tagged, but can no longer be read: {error}.") from error
 

@@ -26,9 +26,9 @@ from mlzsl.cli.text import escape_control_chars, plural
 from mlzsl.engines.engine import available_cpus
 from mlzsl.imaging import TransientReadError, UnreadableImage
 from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
-from mlzsl.runtime.io.inputs import holds_photos
+from mlzsl.runtime.io.inputs import PATH_COLUMN, holds_photos
+from mlzsl.runtime.io.members import MemberReader
 from mlzsl.runtime.io.run_record import RunRecord, read_run_record
-from mlzsl.runtime.io.shards import MemberReader
 from mlzsl.runtime.io.tag_files import check_tags, read_tags
 from mlzsl.runtime.tagging.pipeline import map_ahead
 from mlzsl.runtime.tags import Tagged
@@ -79,13 +79,14 @@ def write_gallery(
             "along with it."
         )
     unseen = frozenset(record.engine.unseen if record else ())
+    path_column = record.path_column if record else PATH_COLUMN
     total = record.photos.tagged + record.photos.unreadable if record else None
     head, tail = _page()
     with written_atomically(target) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(head)
         data = _DataBlocks(file, target)
         with progress("drawing thumbnails", total, "photos", quiet) as bar:
-            for photo, thumbnail in _with_thumbnails(read_tags(tags, unseen), threads):
+            for photo, thumbnail in _with_thumbnails(read_tags(tags, unseen), threads, path_column):
                 data.add(photo, thumbnail)
                 bar.advance()
         data.finish(record)
@@ -128,10 +129,12 @@ def _source(text: str) -> str:
 Thumbnail = bytes | UnreadableImage | TransientReadError | None  # JPEG; why there is none; or beyond MAX_PHOTOS
 
 
-def _with_thumbnails(photos: Iterable[Tagged], threads: int | None) -> Iterator[tuple[Tagged, Thumbnail]]:
+def _with_thumbnails(
+    photos: Iterable[Tagged], threads: int | None, path_column: str
+) -> Iterator[tuple[Tagged, Thumbnail]]:
     """Each photo with its thumbnail, in order, a few decoded ahead; only the first MAX_PHOTOS have one."""
     shown = itertools.count()
-    with contextlib.closing(MemberReader()) as members:
+    with contextlib.closing(MemberReader(path_column)) as members:
 
         def source(photo: Tagged) -> str | bytes | TransientReadError | None:
             if photo.error is not None or next(shown) >= MAX_PHOTOS:

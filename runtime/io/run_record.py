@@ -73,6 +73,7 @@ class RunRecord(Struct, frozen=True):
         photos: counts over the whole job.
         resumed: how many of them an interrupted run had done.
         seconds: from the first photo to the last, without those.
+        path_column: of tables; mlzsl 0.1 did not write it.
     """
 
     mlzsl: str
@@ -85,6 +86,7 @@ class RunRecord(Struct, frozen=True):
     photos: PhotoCounts
     resumed: Count
     seconds: float
+    path_column: str = "path"
 
 
 def record_path(output: str) -> Path:

@@ -5,7 +5,6 @@ no list of members is kept.
 """
 
 import bz2
-import contextlib
 import gzip
 import io
 import lzma
@@ -19,7 +18,7 @@ from mlzsl.cli.errors import reason_of
 from mlzsl.imaging import is_image_name
 from mlzsl.imaging.decoding import MAX_BYTES
 from mlzsl.imaging.finding import shown_suffix
-from mlzsl.imaging.transient import retried, transient_error
+from mlzsl.imaging.transient import transient_error
 from mlzsl.runtime.tags import Photo
 
 OPENERS: dict[str, Callable[[str], Any]] = {
@@ -61,50 +60,6 @@ def photos_in_shard(path: str, skipped: Counter[str]) -> Iterator[Photo]:
         if transient := transient_error(error):
             raise transient from error
         yield Photo(path, problem=f"the archive cannot be read beyond its first {images:,} images: {reason_of(error)}")
-
-
-def read_member(path: str) -> bytes | None:
-    """As `MemberReader.read`, for one photo."""
-    with contextlib.closing(MemberReader()) as members:
-        return members.read(path)
-
-
-class MemberReader:
-    """Reads photos back by their recorded names; those of a shard in its order take one pass over it."""
-
-    def __init__(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the shard that is open."""
-        self._shard: str | None = None
-        self._members: Iterator[Photo] = iter(())
-
-    def read(self, path: str) -> bytes | None:
-        """The bytes of a photo that is recorded as `shard.tar/member`; None if there is no such shard or member.
-
-        Raises:
-            TransientReadError: the machine failed each time that the shard was read.
-        """
-        return retried(lambda: self._read(path))
-
-    def _read(self, path: str) -> bytes | None:
-        shard = _shard_of(path)
-        if shard is None:
-            return None
-        if shard == self._shard and (content := self._next(path)) is not None:
-            return content
-        self._shard, self._members = shard, photos_in_shard(shard, Counter())
-        return self._next(path)
-
-    def _next(self, path: str) -> bytes | None:
-        return next((photo.content for photo in self._members if photo.path == path), None)
-
-
-def _shard_of(path: str) -> str | None:
-    """The shard in a recorded name."""
-    shards = (path[:end] for end, letter in enumerate(path) if letter == "/" and path[:end].lower().endswith(SHARDS))
-    return next(filter(os.path.isfile, shards), None)
 
 
 def _photo(path: str, shard: tarfile.TarFile, member: tarfile.TarInfo) -> Photo:

@@ -153,7 +153,7 @@ def main(
             tagger, inputs, output, engine, silent, path_column, resume, restart, retry_errors, max_errors
         )
         if picture is not None:
-            draw_contact_sheet(result.sample, picture, tagger.manifest)
+            draw_contact_sheet(result.sample, picture, tagger.manifest, path_column)
     if report is not None:
         write_gallery(output, report, tagger.threads, silent)
     if as_json:

@@ -195,7 +195,7 @@ def tag_to_file(
             raise UsageError("--resume and --restart: standard output has no journal to resume; name a file.")
         with _out_of_memory():
             _tag(tagger, opened.photos(), total, result, _write_line, limit, quiet)
-        result.record = _record(tagger, model, result)
+        result.record = _record(tagger, model, result, opened.path_column)
         return result
     unfinished = check_unfinished(output, resume, restart)
     found = _finished(output, job) if resume and retry_errors and not unfinished else ()
@@ -209,7 +209,7 @@ def tag_to_file(
         _tag(tagger, remaining.photos(), total, result, remaining.write, limit, quiet)
         journal.sync()
         journal.merge()
-        result.record = _record(tagger, model, result)
+        result.record = _record(tagger, model, result, opened.path_column)
         if journal.done:
             with written_atomically(record_path(output)) as temporary:
                 temporary.write_text(json.dumps(msgspec.to_builtins(result.record), indent=2) + "\n", encoding="utf-8")
@@ -326,7 +326,7 @@ def _out_of_memory() -> Iterator[None]:
         raise FailureError("not enough memory; free some, or lower --batch-size and --threads.") from error
 
 
-def _record(tagger: Tagger, model: Path, result: TaggingResult) -> RunRecord:
+def _record(tagger: Tagger, model: Path, result: TaggingResult, path_column: str) -> RunRecord:
     manifest = tagger.manifest
     unseen = tuple(label.name for label in manifest.labels if not label.seen)
     return RunRecord(
@@ -342,6 +342,7 @@ def _record(tagger: Tagger, model: Path, result: TaggingResult) -> RunRecord:
         photos=PhotoCounts(result.tagged, result.unreadable, result.skipped.total(), result.not_done, result.with_note),
         resumed=result.resumed,
         seconds=round(result.seconds, 3),
+        path_column=path_column,
     )
 
 

@@ -6,7 +6,8 @@ from PIL import Image
 from tinymodel import manifest
 
 from mlzsl.cli.errors import FailureError, UsageError
-from mlzsl.runtime.gallery.contact_sheet import THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH, _thumbnail, draw_contact_sheet
+from mlzsl.runtime.gallery.contact_sheet import THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH, draw_contact_sheet
+from mlzsl.runtime.gallery.thumbnails import thumbnail
 from mlzsl.runtime.tags import Tag, Tagged
 
 TAGS = (Tag("dog", 0.9, True), Tag("zebra", 0.4, False), Tag("an extraordinarily long label that goes on", 0.0, True))
@@ -33,14 +34,17 @@ def test_any_number_of_photos(tmp_path, count):
 
 
 def test_thumbnails_keep_their_proportions_and_orientation(tmp_path):
+    def size_of(name: str) -> tuple[int, int]:
+        return thumbnail(str(tmp_path / name), THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT).size
+
     photo(tmp_path, "wide.png", (400, 100))
-    assert _thumbnail(str(tmp_path / "wide.png")).size == (THUMBNAIL_WIDTH, THUMBNAIL_WIDTH // 4)
+    assert size_of("wide.png") == (THUMBNAIL_WIDTH, THUMBNAIL_WIDTH // 4)
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
     Image.new("RGB", (400, 100)).save(tmp_path / "tall.jpg", exif=exif)
-    assert _thumbnail(str(tmp_path / "tall.jpg")).size == (round(THUMBNAIL_HEIGHT / 4), THUMBNAIL_HEIGHT)
+    assert size_of("tall.jpg") == (round(THUMBNAIL_HEIGHT / 4), THUMBNAIL_HEIGHT)
     photo(tmp_path, "thread.png", (2000, 1))
-    assert _thumbnail(str(tmp_path / "thread.png")).size == (THUMBNAIL_WIDTH, 1)
+    assert size_of("thread.png") == (THUMBNAIL_WIDTH, 1)
 
 
 def test_unseen_labels_are_marked(tmp_path):

@@ -11,9 +11,11 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from pyarrow import parquet
 from tinymodel import random_images, write_tiny_model
 
 from mlzsl.cli.errors import UsageError
@@ -23,7 +25,7 @@ from mlzsl.runtime.gallery import thumbnails
 from mlzsl.runtime.gallery.cli import main as gallery_command
 from mlzsl.runtime.gallery.page import THUMBNAIL_BYTES, THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH, write_gallery
 from mlzsl.runtime.gallery.thumbnails import thumbnail_jpeg
-from mlzsl.runtime.io import shards
+from mlzsl.runtime.io import members
 from mlzsl.runtime.tagging.cli import main as infer
 
 
@@ -97,6 +99,21 @@ def test_photos_of_shards_have_their_thumbnails(here):
         assert thumbnail == of_files[Path(name).name]
     links = {name: link for name, link, *_ in entries(here / "shards.html", "photos")}
     assert {name for name, link in links.items() if not link} == set(shown) - {"images/d.png"}
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_photos_in_parquet_have_their_thumbnails(here, struct):
+    contents = [(here / f"images/{letter}.png").read_bytes() for letter in "abdef"]
+    images = [{"bytes": content, "path": f"{n}.png"} for n, content in enumerate(contents)] if struct else contents
+    table = pyarrow.table({"mask": [contents[0]] * 5, "image": images})
+    parquet.write_table(table, "photos.parquet")
+    result = run(infer, "photos.parquet", "--path-column", "image", "--report", "gallery.html", "--picture", "a.png")
+    assert result.exit_code == 0, result.output
+    assert run(infer, "images", "--report", "files.html", "-o", "files.jsonl").exit_code == 0
+    expected = [thumbnail for _, _, thumbnail, *_ in entries(here / "files.html", "photos")]
+    shown = entries(here / "gallery.html", "photos")
+    assert [thumbnail for _, _, thumbnail, *_ in shown] == expected
+    assert [link for _, link, *_ in shown] == [""] * 5
 
 
 def test_a_folder_named_like_a_shard_has_links(here):
@@ -290,7 +307,7 @@ def test_photos_that_the_machine_fails_to_read_fail_the_command_and_the_page_say
             lambda source, to: original(source, to) if source != "images/b.png" else raised(gone),
         )
     else:
-        monkeypatch.setattr(shards, "photos_in_shard", lambda *_: raised(gone))
+        monkeypatch.setattr(members, "photos_in_shard", lambda *_: raised(gone))
     result = run(gallery_command, "--quiet")
     assert result.exit_code == 1
     failed = ["images/b.png"] if name == "images" else [f"photos.tar/images/{letter}.png" for letter in "abdef"]

@@ -17,7 +17,7 @@ from tinymodel import random_images
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.runtime import Photo, Tagger, find_photos
-from mlzsl.runtime.io.shards import read_member
+from mlzsl.runtime.io.members import MemberReader
 
 
 def png(seed: int = 0) -> bytes:
@@ -229,9 +229,10 @@ def test_photos_of_a_shard_are_tagged_like_files(tmp_path, tiny_model):
     assert [photo.tags for photo in members] == [photo.tags for photo in files]
     assert [os.path.relpath(photo.path, tmp_path) for photo in members] == [f"s.tar/{name}" for name in images]
     assert "not an image" in broken.error
-    assert [read_member(photo.path) for photo in members] == list(images.values())
-    assert read_member(files[0].path) is None
-    assert read_member(str(tmp_path / "s.tar/9.png")) is None
+    reader = MemberReader()
+    assert [reader.read(photo.path) for photo in members] == list(images.values())
+    assert reader.read(files[0].path) is None
+    assert reader.read(str(tmp_path / "s.tar/9.png")) is None
 
 
 NAMES = ["a.jpg", "b c.jpg", "d\n.jpg", os.fsdecode(b"caf\xe9.jpg")]
