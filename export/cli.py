@@ -67,7 +67,7 @@ def main(
 
     if labels is None:
         refuse_unused("without --labels FILE", "skip_unlinked")
-    label_set = load_label_set(labels, skip_unlinked, quiet or as_json) if labels else None
+    label_set = load_label_set(labels, skip_unlinked, quiet or as_json, needed_by=None) if labels else None
     export = export_model(checkpoint, label_set, output, embeddings=embeddings, folded=not unfolded)
     if as_json:
         sheet = asdict(export.cost) | {"path": str(export.path), "seconds": round(export.seconds, 2)}

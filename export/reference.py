@@ -7,13 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mlzsl.cli.errors import UsageError
+from mlzsl.cli.text import label_key
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.export.network import Scorer
 from mlzsl.export.unfolded_head import UnfoldedHead
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import SENTENCE, Embeddings, EmbeddingSource
-from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.graph.labels.sets import LabelSet, require_synsets
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.models.model import graph_tensors
 
@@ -24,10 +25,19 @@ def reference_scorer(checkpoint: Checkpoint, graph: ClassGraph) -> Scorer:
 
 
 def testing_graph(checkpoint: Checkpoint, labels: LabelSet, embeddings: Embeddings) -> ClassGraph:
-    """The class graph of a label set; a label is seen if a label of the same synset was in training."""
+    """The class graph of a label set; a label is seen if a label of the same synset was in training.
+
+    A label without a synset is seen if its name was in training.
+
+    Raises:
+        UsageError: the model needs a class graph, and labels have no synset.
+    """
+    if checkpoint.model.uses_graph:
+        require_synsets(labels, f"model {checkpoint.model.name}")
     synset_of = dict(zip(checkpoint.labels.labels, checkpoint.labels.synsets, strict=True))
-    seen_synsets = {synset_of[label] for label in checkpoint.seen}
-    seen = {label for label, synset in zip(labels.labels, labels.synsets, strict=True) if synset in seen_synsets}
+    known = {synset_of[label] or label_key(label) for label in checkpoint.seen}
+    pairs = zip(labels.labels, labels.synsets, strict=True)
+    seen = {label for label, synset in pairs if (synset or label_key(label)) in known}
     return build_class_graph(labels, seen, checkpoint.backbone.external, embeddings, threshold=checkpoint.threshold)
 
 

@@ -20,10 +20,10 @@ class ClassGraph:
     """Nodes and edges; nodes are the targets, then the external classes. N = N_t + N_a."""
 
     targets: tuple[str, ...]  # Y, [N_t]
-    target_synsets: tuple[str, ...]  # [N_t]
+    target_synsets: tuple[str | None, ...]  # [N_t]; a label without a synset has no edge but to itself
     seen: NDArray[np.bool_]  # [N_t], whether a target has training labels
     externals: tuple[str, ...]  # Y^a, [N_a]
-    external_synsets: tuple[str, ...]  # [N_a]
+    external_synsets: tuple[str | None, ...]  # [N_a]
     external_logits: NDArray[np.int64]  # [N_a], index of each external class in the backbone's logits
     embeddings: NDArray[np.float32]  # S, [N, d_s]
     origins: tuple[Origin, ...]  # [N], how each embedding was found
@@ -108,7 +108,7 @@ def build_class_graph(
     if unknown := sorted(set(seen) - set(labels.labels)):
         raise UsageError(f"{', '.join(unknown)}: seen, but not in the label set {labels.name}.")
     taxonomy = Taxonomy.shipped()
-    targets, seen = set(labels.synsets), set(seen)
+    targets, seen = set(labels.synsets) - {None}, set(seen)
     kept = [index for index, synset in enumerate(external.synsets) if synset not in targets]
     rest = LabelSet(
         external.name,

@@ -12,52 +12,73 @@ The ancestors are visited from the root down, and each overwrites the codes of a
 one written is the lowest. Rows are computed in blocks, so memory is the result plus a few MB.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlzsl.graph.taxonomy import Taxonomy
 
+_Value = TypeVar("_Value", np.float64, np.bool_)
 _Members = tuple[NDArray[np.intp], NDArray[np.uint16]]
 
 PAIRS_AT_ONCE = 2**21  # pairs in a block of rows, 2 bytes each: fits a CPU's cache
 
 
-def wup_similarity(taxonomy: Taxonomy, a: Sequence[str], b: Sequence[str] | None = None) -> NDArray[np.float64]:
+def wup_similarity(
+    taxonomy: Taxonomy, a: Sequence[str | None], b: Sequence[str | None] | None = None
+) -> NDArray[np.float64]:
     """The Wu-Palmer similarity of every a with every b, float64 [len(a), len(b)].
 
     Args:
         taxonomy: the synsets' hierarchy.
-        a: synset names or wnids; row i holds nltk's `a[i].wup_similarity(b[j])`.
+        a: synset names or wnids; row i holds nltk's `a[i].wup_similarity(b[j])`, 0 where one of them is None.
         b: the same for the columns; `a` by default.
 
     Raises:
         UnknownSynsetError: a name that the taxonomy does not have.
     """
-    rows = [taxonomy.index(synset) for synset in a]
-    columns = rows if b is None else [taxonomy.index(synset) for synset in b]
+    rows = _indices(taxonomy, a)
+    columns = rows if b is None else _indices(taxonomy, b)
     similarities = np.empty((len(rows), len(columns)))
     values = _values_of_codes(taxonomy)
-    for start, codes in _code_blocks(taxonomy, rows, columns):
+    for start, codes in _code_blocks(taxonomy, list(rows.values()), list(columns.values())):
         values.take(codes, out=similarities[start : start + len(codes)], mode="clip")
-    return similarities
+    return _with_unlinked(similarities, rows, columns, len(a), len(a if b is None else b))
 
 
-def wup_adjacency(taxonomy: Taxonomy, synsets: Sequence[str], threshold: float) -> NDArray[np.bool_]:
-    """Whether each pair of synsets is more similar than the threshold, bool [N, N].
+def wup_adjacency(taxonomy: Taxonomy, synsets: Sequence[str | None], threshold: float) -> NDArray[np.bool_]:
+    """Whether each pair of synsets is more similar than the threshold, bool [N, N]; False where one of them is None.
 
     Memory is the result and one block of rows: 0.5 GB for 22,000 synsets, not 4.
 
     Raises:
         UnknownSynsetError: a name that the taxonomy does not have.
     """
-    indices = [taxonomy.index(synset) for synset in synsets]
+    nodes = _indices(taxonomy, synsets)
+    indices = list(nodes.values())
     adjacency = np.empty((len(indices), len(indices)), np.bool_)
     above = _values_of_codes(taxonomy) > threshold
     for start, codes in _code_blocks(taxonomy, indices, indices):
         above.take(codes, out=adjacency[start : start + len(codes)], mode="clip")
-    return adjacency
+    return _with_unlinked(adjacency, nodes, nodes, len(synsets), len(synsets))
+
+
+def _indices(taxonomy: Taxonomy, synsets: Sequence[str | None]) -> dict[int, int]:
+    """The index of each synset that is not None, by its position."""
+    return {position: taxonomy.index(synset) for position, synset in enumerate(synsets) if synset is not None}
+
+
+def _with_unlinked(
+    values: NDArray[_Value], rows: Collection[int], columns: Collection[int], row_count: int, column_count: int
+) -> NDArray[_Value]:
+    """The matrix with rows and columns of zeros for what has no synset."""
+    if len(rows) == row_count and len(columns) == column_count:
+        return values
+    padded = np.zeros((row_count, column_count), values.dtype)
+    padded[np.ix_(list(rows), list(columns))] = values
+    return padded
 
 
 def _code_blocks(taxonomy: Taxonomy, rows: list[int], columns: list[int]) -> Iterator[tuple[int, NDArray[np.uint16]]]:

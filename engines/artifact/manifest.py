@@ -27,13 +27,13 @@ class Label(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: the tag of a photo.
-        synset: its WordNet 3.0 noun synset, such as `dog.n.01`.
+        synset: its WordNet 3.0 noun synset, such as `dog.n.01`; None if it has none.
         seen: whether the label was trained; the others are zero-shot.
         threshold: of the score, in [0, 1]; None where none was chosen.
     """
 
     name: Line
-    synset: Line
+    synset: Line | None
     seen: bool
     threshold: Fraction | None = None
 

@@ -64,9 +64,7 @@ class MinilmEmbeddings:
         return EmbeddingSource(MINILM, self._table.steps.shape[1], self._table.sha256, path=None)
 
     def preload(self, *label_sets: LabelSet) -> None:
-        """Encode the labels of these sets that are not shipped, in one pass; raises as `embed`."""
-        for labels in label_sets:
-            self.embed(labels, "target")
+        """Nothing to load: the table is read once, and other labels are encoded by `embed`."""
 
     def embed(self, labels: LabelSet, role: Role) -> EmbeddedLabels:
         """The vectors of all labels, unit length, float32 [n, 384].

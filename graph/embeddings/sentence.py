@@ -46,9 +46,7 @@ class SentenceEmbeddings:
         return EmbeddingSource(SENTENCE, self._encoder.dimension, sha256, self._path)
 
     def preload(self, *label_sets: LabelSet) -> None:
-        """Encode the names and glosses of these sets."""
-        for labels in label_sets:
-            self.embed(labels, "target")
+        """Nothing to load: `embed` encodes what it needs, each text once."""
 
     def embed(self, labels: LabelSet, role: Role) -> EmbeddedLabels:
         """The vectors of all labels, unit length, float32 [n, dimension]."""

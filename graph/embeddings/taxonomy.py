@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mlzsl.cli.outputs import sha256_of_bytes
 from mlzsl.graph.embeddings.source import TAXONOMY, EmbeddedLabels, EmbeddingSource, Origin, Role
-from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.graph.labels.sets import LabelSet, require_synsets
 from mlzsl.graph.taxonomy import Taxonomy
 
 DIMENSION = 512
@@ -41,12 +41,18 @@ class TaxonomyEmbeddings:
         """Nothing to load: vectors are computed."""
 
     def embed(self, labels: LabelSet, role: Role) -> EmbeddedLabels:
+        """The vectors of all labels, unit length, float32 [n, 512].
+
+        Raises:
+            UsageError: labels without a synset.
+        """
+        synsets = require_synsets(labels, f"--embeddings {TAXONOMY}")
         vectors = np.empty((len(labels), DIMENSION), np.float32)
         direction = functools.cache(self._weighted_direction)
-        for row, synset in enumerate(labels.synsets):
+        for row, synset in enumerate(synsets):
             vector = sum(map(direction, self.taxonomy.ancestors(self.taxonomy.index(synset))), np.zeros(DIMENSION))
             vectors[row] = vector / float(np.linalg.norm(vector))
-        return EmbeddedLabels(vectors, tuple(Origin("taxonomy", synset) for synset in labels.synsets))
+        return EmbeddedLabels(vectors, tuple(Origin("taxonomy", synset) for synset in synsets))
 
     def find(self, label: str, synset: str | None) -> Origin | None:
         return Origin("taxonomy", self.taxonomy.name(synset)) if synset else None

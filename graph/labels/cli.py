@@ -82,7 +82,7 @@ def _print(report: LabelReport, skip_unlinked: bool) -> None:
         vector = f"{row.vector.how}: {row.vector.via}" if row.vector else "none"
         cells = (
             row.label,
-            row.synset,
+            row.synset or "none",
             row.gloss,
             "taxonomy" if row.vector and row.vector.how == "taxonomy" else vector,
             f"{row.target_neighbours} + {row.external_neighbours}",
@@ -94,11 +94,13 @@ def _print(report: LabelReport, skip_unlinked: bool) -> None:
     warned = sum(bool(row.warnings) for row in report.rows)
     vectors = ", ".join(f"{count} {how}" for how, count in sorted(report.external_vectors.items()))
     skipped = report.unlinked if skip_unlinked else ()
+    linked = sum(row.synset is not None for row in report.rows)
+    kept = f", {len(report.rows) - linked:,} without a synset" if linked < len(report.rows) else ""
     left_out = f", {len(skipped):,} left out, which have no synset" if skipped else ""
     for line in (
         *(f"left out: {sentence}" for sentence in skipped),
         *report.errors,
-        f"{plural(len(report.rows), 'label')} linked, {warned} with warnings{left_out}, "
+        f"{plural(linked, 'label')} linked{kept}, {warned} with warnings{left_out}, "
         f"{plural(len(report.errors), 'problem')}.",
         f"{report.external}: {report.externals} external classes in the graph, {report.externals_left_out} left out "
         f"because they are labels; their vectors from {report.embeddings}: {vectors or 'none'}.",

@@ -25,12 +25,12 @@ _Problem = tuple[int, str]  # line, sentence
 
 @dataclass(frozen=True)
 class LabelRow:
-    """What is known of one label that has a synset."""
+    """What is known of one label that has a synset, or a vector without one."""
 
     label: str
-    synset: str
+    synset: str | None
     gloss: str
-    rule: str  # which linking rule applied: explicit, known name, plural, first sense, singular
+    rule: str  # which linking rule applied: explicit, known name, plural, first sense, singular, none
     senses: int  # candidate synsets of its name; 0 for an explicit synset
     alternatives: tuple[str, ...]  # the other candidates
     vector: Origin | None  # None: the embeddings have no vector for it
@@ -42,12 +42,12 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """A row for every label that has a synset, and a sentence for everything that makes the set unusable."""
+    """A row for every label that can be used, and a sentence for everything that makes the set unusable."""
 
     name: str
     rows: tuple[LabelRow, ...]
     errors: tuple[str, ...]
-    unlinked: tuple[str, ...]  # a sentence for every label without a synset, which is an error unless it is skipped
+    unlinked: tuple[str, ...]  # a sentence for every label without synset and vector, an error unless it is skipped
     embeddings: str
     embeddings_sha256: str
     threshold: float
@@ -81,12 +81,16 @@ def report_labels(
     labels, linked, problems, unlinked = _link(name_or_path, skip_unlinked, quiet)
     external = external or load_label_set("imagenet1k")
     graph = build_class_graph(labels, (), external, TaxonomyEmbeddings(), threshold)
-    embeddings.preload(labels, external)
+    phrases = () if skip_unlinked else tuple(label for label, _ in unlinked if label)
+    embeddings.preload(labels, LabelSet("phrases", phrases, (None,) * len(phrases)), external)
+    vectors = {phrase: vector for phrase in phrases if (vector := embeddings.find(phrase, None))}
     rows = _rows(labels, linked, embeddings, graph, external)
-    errors = [sentence for _, sentence in sorted(problems + ([] if skip_unlinked else unlinked))]
+    rows += tuple(_row_without_synset(phrase, vector) for phrase, vector in vectors.items())
+    without_synset = [problem for label, problem in unlinked if label not in vectors]
+    errors = [sentence for _, sentence in sorted(problems + ([] if skip_unlinked else without_synset))]
     errors += [
-        f"{name_or_path}: the label {row.label!r} is out of vocabulary: {embeddings.source.name} has neither its "
-        "name nor a synonym nor a hypernym; choose a file with more words, or `taxonomy`."
+        f"{name_or_path}: the label {row.label!r} is out of vocabulary: {embeddings.source.name} has no vector "
+        "for it; choose a file with more words, or another source with --embeddings."
         for row in rows
         if row.vector is None
     ]
@@ -96,7 +100,7 @@ def report_labels(
         name=name_or_path,
         rows=rows,
         errors=tuple(errors),
-        unlinked=tuple(sentence for _, sentence in unlinked),
+        unlinked=tuple(sentence for _, sentence in without_synset),
         embeddings=embeddings.source.name,
         embeddings_sha256=embeddings.source.sha256,
         threshold=threshold,
@@ -109,15 +113,18 @@ def report_labels(
 
 def _link(
     name_or_path: str, skip_unlinked: bool, quiet: bool
-) -> tuple[LabelSet, list[LinkedLabel], list[_Problem], list[_Problem]]:
-    """The labels that have a synset, how each was linked, the invalid lines, and the labels without a synset."""
+) -> tuple[LabelSet, list[LinkedLabel], list[_Problem], list[tuple[str | None, _Problem]]]:
+    """The labels that have a synset, how each was linked, the invalid lines, and the labels without a synset.
+
+    The last are given without their name if their line has a synset, which does not exist.
+    """
     if name_or_path in NAMED_SETS or not os.path.exists(name_or_path):
         labels = load_label_set(name_or_path, skip_unlinked)
-        return labels, [LinkedLabel(synset, "explicit") for synset in labels.synsets], [], []
+        return labels, [LinkedLabel(synset, "explicit") for synset in labels.synsets if synset], [], []
     file = read_label_file(name_or_path)
     links = link_label_file(file, quiet)
     unlinked = [
-        (line.line, f"{file.path}, line {line.line}: {link}")
+        (None if line.synset else line.label, (line.line, f"{file.path}, line {line.line}: {link}"))
         for line, link in zip(file.lines, links, strict=True)
         if not isinstance(link, LinkedLabel)
     ]
@@ -131,8 +138,8 @@ def _rows(
     taxonomy = Taxonomy.shipped()
     external_by_synset = dict(zip(external.synsets, external.labels, strict=True))
     by_synset: dict[str, list[str]] = {}
-    for label, synset in zip(labels.labels, labels.synsets, strict=True):
-        by_synset.setdefault(synset, []).append(label)
+    for label, link in zip(labels.labels, linked, strict=True):
+        by_synset.setdefault(link.synset, []).append(label)
     target_neighbours, external_neighbours = graph.target_neighbours, graph.external_neighbours
     rows = []
     for node, (label, link) in enumerate(zip(labels.labels, linked, strict=True)):
@@ -155,6 +162,11 @@ def _rows(
             )
         )
     return tuple(rows)
+
+
+def _row_without_synset(label: str, vector: Origin) -> LabelRow:
+    warning = "no synset: for models without a class graph only"
+    return LabelRow(label, None, "", "none", 0, (), vector, 0, 0, None, (warning,))
 
 
 def _warnings(link: LinkedLabel, origin: Origin | None, same_synset: list[str], neighbours: int) -> list[str]:

@@ -40,11 +40,11 @@ UNSEEN: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Ordered labels, each with the name of its noun synset in WordNet 3.0."""
+    """Ordered labels, each with the name of its noun synset in WordNet 3.0, or None if it has none."""
 
     name: str  # coco80, or the path of a text file
     labels: tuple[str, ...]
-    synsets: tuple[str, ...]
+    synsets: tuple[str | None, ...]
     skipped: tuple[str, ...] = ()  # labels of the file that have no synset and were left out
 
     def __len__(self) -> int:
@@ -53,7 +53,9 @@ class LabelSet:
     @property
     def sha256(self) -> str:
         """The hash of labels and synsets, in order, without the name of the set."""
-        return sha256_of_bytes("\n".join(self.labels).encode(), "\n".join(self.synsets).encode())
+        return sha256_of_bytes(
+            "\n".join(self.labels).encode(), "\n".join(synset or "" for synset in self.synsets).encode()
+        )
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,12 @@ class LabelFile:
     problems: tuple[tuple[int, str], ...]  # line, sentence
 
 
-def load_label_set(name_or_path: str | Path, skip_unlinked: bool = False, quiet: bool = True) -> LabelSet:
+def load_label_set(
+    name_or_path: str | Path,
+    skip_unlinked: bool = False,
+    quiet: bool = True,
+    needed_by: str | None = "the class graph",
+) -> LabelSet:
     """Return a named label set (`coco80`, `nuswide81`, `voc20`, `imagenet1k`), or read a text file of labels.
 
     `imagenet1k` has torchvision's index order and names.
@@ -83,10 +90,11 @@ def load_label_set(name_or_path: str | Path, skip_unlinked: bool = False, quiet:
         name_or_path: of the set.
         skip_unlinked: leave out the labels of a file that have no synset, and log their number and the first of them.
         quiet: log nothing.
+        needed_by: what needs the synset of every label, for the sentence of an error; None keeps labels without one.
 
     Raises:
         UsageError: no such set or file, an invalid line, labels without a synset, or no label with one. The sentence
-            names the first problems; `mlzsl-labels FILE` lists them all.
+            names the first problems; `mlzsl-labels FILE` lists them all. A synset that does not exist is an error too.
     """
     name = str(name_or_path)
     if name in NAMED_SETS:
@@ -106,9 +114,12 @@ def load_label_set(name_or_path: str | Path, skip_unlinked: bool = False, quiet:
         raise UsageError(file.problems[0][1] + more)
     links = link_label_file(file, quiet, suggestions=MAX_NAMED)
     unlinked = [(line, link) for line, link in zip(file.lines, links, strict=True) if isinstance(link, NoSynsetError)]
+    keep = needed_by is None and not skip_unlinked
+    if keep:
+        unlinked = [(line, error) for line, error in unlinked if line.synset]
     if unlinked and not skip_unlinked:
-        raise _unlinked_labels(file, unlinked)
-    labels = linked_labels(file, links)
+        raise _unlinked_labels(file, unlinked, needed_by)
+    labels = linked_labels(file, links, keep)
     if labels.skipped:
         left_out = f"{len(labels.skipped):,} of {plural(len(file.lines), 'label')}"
         if not labels.labels:
@@ -174,23 +185,43 @@ def link_label_file(
     return links
 
 
-def linked_labels(file: LabelFile, links: Sequence[LinkedLabel | NoSynsetError]) -> LabelSet:
-    """The labels of a file that are linked; the others are its `skipped`."""
-    pairs = list(zip(file.lines, links, strict=True))
-    linked = [(line.label, link.synset) for line, link in pairs if isinstance(link, LinkedLabel)]
+def linked_labels(
+    file: LabelFile, links: Sequence[LinkedLabel | NoSynsetError], keep_unlinked: bool = False
+) -> LabelSet:
+    """The labels of a file with their synsets; those without one are kept without it, or are its `skipped`."""
+    synsets = [link.synset if isinstance(link, LinkedLabel) else None for link in links]
+    pairs = [(line.label, synset) for line, synset in zip(file.lines, synsets, strict=True)]
+    kept = [(label, synset) for label, synset in pairs if synset or keep_unlinked]
     return LabelSet(
         file.path,
-        tuple(label for label, _ in linked),
-        tuple(synset for _, synset in linked),
-        skipped=tuple(line.label for line, link in pairs if not isinstance(link, LinkedLabel)),
+        tuple(label for label, _ in kept),
+        tuple(synset for _, synset in kept),
+        skipped=tuple(label for label, synset in pairs if not (synset or keep_unlinked)),
     )
+
+
+def require_synsets(labels: LabelSet, needed_by: str) -> tuple[str, ...]:
+    """The synsets of a set's labels, for what needs all of them, such as "model RGCN".
+
+    Raises:
+        UsageError: labels without one; the sentence names the first.
+    """
+    synsets = tuple(synset for synset in labels.synsets if synset is not None)
+    if len(synsets) < len(labels):
+        missing = [label for label, synset in zip(labels.labels, labels.synsets, strict=True) if synset is None]
+        raise UsageError(
+            f"{labels.name}: {len(missing):,} of {plural(len(labels), 'label')} have no synset, which {needed_by} "
+            f"needs: {first_of(missing)}. Write one after each, separated by a tab, or leave them out with "
+            "--skip-unlinked."
+        )
+    return synsets
 
 
 def known_names() -> Mapping[str, str]:
     """The synset of every name of the sets linked by hand, by `label_key`; where they differ, the first set decides."""
     sets = [_named(name) for name in reversed(HAND_LINKED_SETS)]
     pairs = (pair for labels in sets for pair in zip(labels.labels, labels.synsets, strict=True))
-    return {label_key(label): synset for label, synset in pairs}
+    return {label_key(label): synset for label, synset in pairs if synset}
 
 
 @functools.cache  # the package's own files never change
@@ -199,19 +230,23 @@ def _named(name: str) -> LabelSet:
     return LabelSet(name, tuple(label for label, _ in rows), tuple(synset for _, synset in rows))
 
 
-def _unlinked_labels(file: LabelFile, unlinked: Sequence[tuple[LabelLine, NoSynsetError]]) -> UsageError:
+def _unlinked_labels(
+    file: LabelFile, unlinked: Sequence[tuple[LabelLine, NoSynsetError]], needed_by: str | None
+) -> UsageError:
     if len(unlinked) == 1:
         line, error = unlinked[0]
         return UsageError(
-            f"{file.path}, line {line.line}: {str(error).rstrip('.')}; or leave it out with --skip-unlinked."
+            f"{file.path}, line {line.line}: {str(error).rstrip('.')}; or leave it out with --skip-unlinked"
+            + (f", as {needed_by} needs the synset of every label." if needed_by else ".")
         )
     named = [
         f"{line.label!r} (line {line.line}" + (f"; similar is {error.similar[0]})" if error.similar else ")")
         for line, error in unlinked
     ]
     return UsageError(
-        f"{file.path}: {len(unlinked):,} of {plural(len(file.lines), 'label')} have no synset: {first_of(named)}. "
-        "Write one after each, separated by a tab, or leave them out with --skip-unlinked; "
+        f"{file.path}: {len(unlinked):,} of {plural(len(file.lines), 'label')} have no synset"
+        + (f", which {needed_by} needs" if needed_by else "")
+        + f": {first_of(named)}. Write one after each, separated by a tab, or leave them out with --skip-unlinked; "
         f"`mlzsl-labels {file.path}` lists all."
     )
 

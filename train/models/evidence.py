@@ -79,6 +79,7 @@ class Evidence(LogitModel):
 
     name = "evidence"
     learns = False
+    uses_graph = False
     pooling = DENSE
     config_class = EvidenceConfig
 

@@ -21,6 +21,7 @@ class Fast0Tag(Model):
     """
 
     name = "Fast0Tag"
+    uses_graph = False
     config_class = ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:

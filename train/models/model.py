@@ -91,10 +91,12 @@ def graph_tensors(graph: ClassGraph) -> GraphTensors:
     )
 
 
-def _is_a(synsets: tuple[str, ...]) -> Tensor:
+def _is_a(synsets: tuple[str | None, ...]) -> Tensor:
     taxonomy = Taxonomy.shipped()
     nodes_of: dict[int, list[int]] = {}
     for node, synset in enumerate(synsets):
+        if synset is None:
+            continue
         nodes_of.setdefault(taxonomy.index(synset), []).append(node)
     pairs = set()
     for index, below in nodes_of.items():
@@ -126,6 +128,7 @@ class Model(nn.Module, ABC):
     Attributes:
         name: the name in `--model`, checkpoints and manifests.
         learns: whether it has parameters that gradient steps learn; a model without any is complete after `initialize`.
+        uses_graph: whether it takes the edges of the class graph, so that every label needs a synset.
         pooling: which features the model takes: GAP, x [B, F], or DENSE, x and log q side by side [B, F + C]
             (`backbone.dense_log_probabilities`).
         config_class: the frozen dataclass of its configuration, which has positive numbers only.
@@ -134,6 +137,7 @@ class Model(nn.Module, ABC):
 
     name: ClassVar[str]
     learns: ClassVar[bool] = True
+    uses_graph: ClassVar[bool] = True
     pooling: ClassVar[Pooling] = GAP
     config_class: ClassVar[type]
     config: Any

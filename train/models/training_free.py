@@ -32,6 +32,7 @@ class TrainingFree(Model):
 
     name = "training-free"
     learns = False
+    uses_graph = False
     config_class = TrainingFreeConfig
 
     def initialize(

@@ -17,6 +17,7 @@ class VisualSemantic(LogitModel):
     """A linear map into the semantic space; s_y is normalized, so that its length does not change the score."""
 
     name = "visual-semantic"
+    uses_graph = False
     config_class = ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:

@@ -10,7 +10,7 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.text import first_of, label_finder
 from mlzsl.graph.classgraph import ClassGraph
 from mlzsl.graph.embeddings.opening import open_embeddings
-from mlzsl.graph.embeddings.source import Embeddings
+from mlzsl.graph.embeddings.source import TAXONOMY, Embeddings
 from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set, read_label_file
 from mlzsl.imaging.labelled_folder import check_labels
 from mlzsl.imaging.preprocessing import Fit
@@ -109,12 +109,19 @@ def open_inputs(job: Job, quiet: bool = False) -> Inputs:
         UsageError: a name, flag or file of the job is invalid.
     """
     name = job.labels or (SCENES_LABELS if job.data == SCENES else default_labels(job.data))
-    labels = load_label_set(name, job.skip_unlinked, quiet)
+    labels = load_label_set(name, job.skip_unlinked, quiet, needed_by=needs_synsets(job))
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
     embeddings = open_embeddings(job.embeddings)
     check_inputs(job, labels, embeddings)
     return Inputs(labels, seen, embeddings, labelled_photos(job, labels, quiet))
+
+
+def needs_synsets(job: Job) -> str | None:
+    """What of a job needs the synset of every label; None if nothing does."""
+    if find_model(job.model).uses_graph:
+        return f"model {job.model}"
+    return f"--embeddings {TAXONOMY}" if job.embeddings == TAXONOMY else None
 
 
 def unseen_labels(spec: str | None, labels: LabelSet) -> frozenset[str]:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -156,3 +157,30 @@ def test_importing_the_graph_imports_no_heavy_library() -> None:
         "import sys, mlzsl.graph.classgraph; print([m for m in ('torch', 'nltk', 'rich', 'onnx') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_phrases_are_reported_with_their_vectors_where_the_embeddings_have_them(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("dog\nflower in a garden\ndog house\tdog.n.77\n")
+    np.save(tmp_path / "vectors.npy", np.eye(3, dtype=np.float32))
+    (tmp_path / "vectors.txt").write_text("dog\nflower in a garden\nentity\n")
+    result = run(str(file), "--embeddings", str(tmp_path / "vectors.npy"))
+    assert result.exit_code == 1
+    assert "1 label linked, 1 without a synset, 1 with warnings, 1 problem." in result.stdout
+    assert "line 3: 'dog.n.77' is not a noun synset" in result.stdout
+    report = report_labels(str(file), open_embeddings(str(tmp_path / "vectors.npy")))
+    assert [(row.label, row.synset, row.rule) for row in report.rows] == [
+        ("dog", "dog.n.01", "known name"),
+        ("flower in a garden", None, "none"),
+    ]
+    assert report_labels(str(file), open_embeddings("taxonomy")).errors != ()
+
+
+def test_labels_that_are_not_shipped_are_errors_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlzsl.graph.embeddings.minilm.installed_sentence_embeddings", lambda: None)
+    file = tmp_path / "labels.txt"
+    file.write_text("dog\nflower in a garden\ncrane\tn02012849\nabaya\tcar.n.01\n")
+    report = report_labels(str(file), open_embeddings("minilm"))
+    assert "line 2: the label 'flower in a garden' is not a noun of WordNet" in report.errors[0]
+    assert [row.vector is None for row in report.rows] == [False, True, True]
+    assert "the label 'abaya' is out of vocabulary: minilm has no vector for it" in report.errors[-1]

@@ -231,7 +231,8 @@ def test_coco80_as_a_text_file_has_the_synsets_of_coco80(write: WriteLabels) -> 
         ("dog\t" + "a" * 10**6, r"line 1: has a synset of 1000000 characters; the limit is 200"),
         (
             "dog\nqwrtz\nxyzzy\n",
-            r"2 of 3 labels have no synset: 'qwrtz' \(line 2; similar is quartz\.n\.01\), 'xyzzy' \(line 3.*"
+            r"2 of 3 labels have no synset, which the class graph needs: "
+            r"'qwrtz' \(line 2; similar is quartz\.n\.01\), 'xyzzy' \(line 3.*"
             r"Write one after each.*or leave them out with --skip-unlinked; `mlzsl-labels .*` lists all",
         ),
     ],

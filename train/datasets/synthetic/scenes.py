@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file, written_atomically
 from mlzsl.cli.progress import progress
-from mlzsl.graph.labels.sets import load_label_set
+from mlzsl.graph.labels.sets import load_label_set, require_synsets
 from mlzsl.imaging.labelled_folder import IMAGES, LABELS, load_folder
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.train.datasets.synthetic.appearance import (
@@ -192,7 +192,8 @@ def _scene(number: int, settings: SceneSettings) -> tuple[Pixels, set[str]]:
         labels.append(str(generator.choice(choices)).replace("_", " "))
     scale = (0.42, 0.62) if count <= 2 else (0.34, 0.5)
     coco = load_label_set("coco80")
-    objects = [(coco.synsets[coco.labels.index(each)], TARGETS[each].split()) for each in labels]
+    synsets = require_synsets(coco, "a scene")
+    objects = [(synsets[coco.labels.index(each)], TARGETS[each].split()) for each in labels]
     return _render(objects, settings.size, scale, generator, backdrop), set(labels)
 
 
