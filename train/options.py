@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlzsl.cli.options import FiniteFloat, refuse_unused, skip_unlinked_option
+from mlzsl.graph.embeddings.source import MINILM, TAXONOMY
 
 if TYPE_CHECKING:  # torch is heavy: --help must not wait for it
     from mlzsl.train.training.job import Job
@@ -81,10 +82,10 @@ backbone_options = combine(
     ),
     click.option(
         "--embeddings",
-        default="taxonomy",
         metavar="taxonomy|minilm|sentence|FILE",
         help="Class embeddings: computed from the taxonomy, shipped vectors of all-MiniLM-L6-v2, that model itself "
-        "(sentence:FOLDER for another), or a file of vectors: text in GloVe's format, .npy, .safetensors.",
+        "(sentence:FOLDER for another), or a file of vectors: text in GloVe's format, .npy, .safetensors.  "
+        "[default: taxonomy for scenes, else minilm]",
     ),
     click.option(
         "--cache",
@@ -148,5 +149,7 @@ def job_from_flags(flags: dict[str, Any], models: Iterable[str]) -> "Job":
         unused = ("epochs", "batch_size", "learning_rate", "precision", "resume")
         refuse_unused(f"{with_models}, which is not trained in steps", *unused)
     training = {each.name: flags.pop(each.name) for each in fields(TrainingConfig) if each.name in flags}
-    flags["backbone"] = flags["backbone"] or ("small" if flags["data"] == "scenes" else "efficientnet-lite0")
+    scenes = flags["data"] == "scenes"
+    flags["backbone"] = flags["backbone"] or ("small" if scenes else "efficientnet-lite0")
+    flags["embeddings"] = flags["embeddings"] or (TAXONOMY if scenes else MINILM)
     return Job(training=TrainingConfig(**training), **flags)

@@ -78,6 +78,29 @@ def test_dtypes_of_the_class_graph(coco: ClassGraph) -> None:
     assert all(isinstance(value, str) for value in coco.sources.values())
 
 
+def test_a_label_without_a_synset_is_a_node_without_edges(tmp_path: Path) -> None:
+    names = ("boat", "red balloon in the sky", "zebra", "entity")
+    np.save(tmp_path / "v.npy", np.eye(4, dtype=np.float32))
+    (tmp_path / "v.txt").write_text("\n".join(names))
+    labels = LabelSet("three", names[:3], ("boat.n.01", None, "zebra.n.01"))
+    imagenet = load_label_set("imagenet1k")
+    graph = build_class_graph(labels, ["zebra"], imagenet, open_embeddings(str(tmp_path / "v.npy")))
+    without = build_class_graph(
+        LabelSet("two", ("boat", "zebra"), ("boat.n.01", "zebra.n.01")),
+        ["zebra"],
+        imagenet,
+        open_embeddings("taxonomy"),
+    )
+    others = [node for node in range(graph.nodes) if node != 1]
+    assert graph.adjacency[1].nonzero()[0].tolist() == [1]
+    assert np.array_equal(graph.adjacency[np.ix_(others, others)], without.adjacency)
+    assert graph.externals == without.externals
+    with pytest.raises(
+        UsageError, match="1 of 3 labels have no synset, which --embeddings taxonomy needs: red balloon"
+    ):
+        build_class_graph(labels, [], imagenet, open_embeddings("taxonomy"))
+
+
 def test_a_fallback_vector_of_a_target_is_reported(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("vessel 1 2\nentity 3 4\n")
     pair = LabelSet("pair", ("boat",), ("boat.n.01",))

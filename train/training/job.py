@@ -49,7 +49,7 @@ class Job:
         image_size: side S of the images in pixels; None for the backbone's default.
         fit: "squash" or "crop"; None for squash.
         pooling: "dense" or "global", of a model that reads more than x; None for dense.
-        embeddings: "taxonomy" or a text file in GloVe's format.
+        embeddings: a name or file that `open_embeddings` takes.
         threshold: the WUP similarity above which two classes share an edge.
         hidden_dim, layers, steps, vae_weight: of the model (d_h, RGCN layers, propagation steps, λ); None for its
             defaults.
@@ -71,7 +71,7 @@ class Job:
     image_size: int | None = None
     fit: Fit | None = None
     pooling: Pooling | None = None
-    embeddings: str = "taxonomy"
+    embeddings: str = TAXONOMY
     threshold: float = 0.5
     hidden_dim: int | None = None
     layers: int | None = None

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from resnetmodel import write_resnet18_weights
+from smallencoder import write_small_encoder
 
 from mlzsl.cli.main import main
+from mlzsl.engines.artifact.modelfile import read_manifest
 from mlzsl.graph.labels.sets import UNSEEN, load_label_set
 from mlzsl.train.checkpoint import load_checkpoint
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
@@ -82,7 +84,7 @@ def test_labels_as_people_have_them_are_trained_and_exported(coco: Path) -> None
     names = load_label_set("coco80").labels
     labels.write_bytes("".join(f"{name.title()}\r\n" for name in (*names, "action film")).encode("utf-8-sig"))
     unseen.write_text("hot-dog\nSTOP_SIGN\naction film\n")
-    files = ("--labels", labels, "--unseen", unseen)
+    files = ("--labels", labels, "--unseen", unseen, "--embeddings", "taxonomy")
     refused = train(coco, "--model", "training-free", *files)
     assert refused.exit_code == 2
     assert "line 81: the label 'Action Film' is not a noun of WordNet; similar are movie.n.01" in refused.stderr
@@ -97,6 +99,51 @@ def test_labels_as_people_have_them_are_trained_and_exported(coco: Path) -> None
     assert result.exit_code == 0, result.output
     assert "left out 1 of 81 labels" in result.stderr
     assert "80 labels, 78 seen in training, 2 unseen" in result.stdout
+
+
+def test_phrases_without_a_synset_are_trained_exported_and_tagged_without_a_class_graph(coco: Path) -> None:
+    write_small_encoder(coco / "encoder")
+    labels = coco / "phrases.txt"
+    labels.write_text("".join(f"{name}\n" for name in (*load_label_set("coco80").labels, "a red dog on a light")))
+    flags = ("--labels", labels, "--embeddings", f"sentence:{coco / 'encoder'}")
+    refused = train(coco, "--model", "RGCN", *flags)
+    assert refused.exit_code == 2
+    assert "'a red dog on a light' is not a noun" in refused.stderr
+    assert "--skip-unlinked, as model RGCN needs the synset of every label" in refused.stderr
+    checkpoint, model = coco / "phrases.safetensors", coco / "phrases.onnx"
+    for name in ("training-free", "evidence"):
+        result = train(coco, "--model", name, *flags, "-o", checkpoint)
+        assert result.exit_code == 0, result.output
+        result = CliRunner().invoke(main, ["export", str(checkpoint), "-o", str(model)])
+        assert result.exit_code == 0, result.output
+        assert [label.synset for label in read_manifest(model).labels][-2:] == ["toothbrush.n.01", None]
+    (coco / "encoder").rename(coco / "moved")
+    moved = ["export", str(checkpoint), "-o", str(model)]
+    result = CliRunner().invoke(main, moved)
+    assert result.exit_code == 2
+    assert f"sentence:{coco / 'encoder'}: no such file or folder; the checkpoint was trained with" in result.stderr
+    result = CliRunner().invoke(main, [*moved, "--embeddings", f"sentence:{coco / 'moved'}"])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_model_with_a_class_graph_is_not_exported_for_phrases(coco: Path) -> None:
+    write_small_encoder(coco / "words")
+    embeddings = ("--embeddings", f"sentence:{coco / 'words'}")
+    result = train(coco, "--model", "RGCN", "--hidden-dim", 8, *embeddings, "-o", coco / "rgcn.safetensors")
+    assert result.exit_code == 0, result.output
+    (coco / "two.txt").write_text("dog\nflower in a garden\n")
+    words = ("export", coco / "rgcn.safetensors", "--labels", coco / "two.txt", "-o", coco / "two.onnx")
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "1 of 2 labels have no synset, which model RGCN needs: flower in a garden. Write" in result.stderr
+
+
+def test_photos_of_ones_own_have_the_shipped_vectors_by_default(coco: Path) -> None:
+    result = train(coco, "--model", "training-free", "-o", coco / "default.safetensors")
+    assert result.exit_code == 0, result.output
+    assert load_checkpoint(coco / "default.safetensors").embeddings.name == "minilm"
+    words = ("export", coco / "default.safetensors", "--labels", "voc20", "-o", coco / "default.onnx")
+    assert CliRunner().invoke(main, [str(word) for word in words]).exit_code == 0
 
 
 def test_the_tables_are_printed(coco: Path) -> None:
