@@ -102,7 +102,7 @@ def test_table1_has_all_models_with_means_deviations_and_intervals(photos: Path,
     for word in (
         "trained on 19 others",
         "resnet18 at 32 px",
-        "embeddings taxonomy",
+        "embeddings minilm",
         "2 epochs, batch size 32, learning rate 0.0005",
     ):
         assert word in text
