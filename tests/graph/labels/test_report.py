@@ -161,7 +161,7 @@ def test_importing_the_graph_imports_no_heavy_library() -> None:
 
 def test_phrases_are_reported_with_their_vectors_where_the_embeddings_have_them(tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
-    file.write_text("dog\nflower in a garden\ndog house\tdog.n.77\n")
+    file.write_text("dog\nflower in a garden\ndog kennel\tdog.n.77\n")
     np.save(tmp_path / "vectors.npy", np.eye(3, dtype=np.float32))
     (tmp_path / "vectors.txt").write_text("dog\nflower in a garden\nentity\n")
     result = run(str(file), "--embeddings", str(tmp_path / "vectors.npy"))
