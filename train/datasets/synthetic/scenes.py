@@ -16,6 +16,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, ImageDraw, ImageFilter
 
+from mlzsl.cli.errors import FailureError, reason_of
 from mlzsl.cli.outputs import sha256_of_bytes, sha256_of_file, written_atomically
 from mlzsl.cli.progress import progress
 from mlzsl.graph.labels.sets import load_label_set, require_synsets
@@ -138,9 +139,12 @@ def golden_scenes(count: int, size: int) -> Pixels:
 
 def _write_scenes(folder: Path, settings: SceneSettings, quiet: bool) -> None:
     labels: dict[str, list[str]] = {}
-    (folder / SETTINGS_FILE).unlink(missing_ok=True)  # an incomplete set has no settings
-    for name in _scene_files(folder) - {_name(number) for number in range(settings.count)}:
-        (folder / IMAGES / name).unlink(missing_ok=True)  # of a larger set generated here before
+    try:
+        (folder / SETTINGS_FILE).unlink(missing_ok=True)  # an incomplete set has no settings
+        for name in _scene_files(folder) - {_name(number) for number in range(settings.count)}:
+            (folder / IMAGES / name).unlink(missing_ok=True)  # of a larger set generated here before
+    except OSError as error:
+        raise FailureError(f"{folder}: could not be written: {reason_of(error)}; choose another folder.") from error
     with progress("drawing scenes", settings.count, "scenes", quiet) as bar:
         for number in range(settings.count):
             image, scene_labels = _scene(number, settings)

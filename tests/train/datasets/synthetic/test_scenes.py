@@ -116,6 +116,14 @@ def test_a_set_with_changed_files_or_of_another_library_is_regenerated(
     assert image.stat().st_mtime_ns > written
 
 
+@pytest.mark.parametrize("below", ["file", "file/folder"])
+def test_a_file_instead_of_the_folder_is_one_sentence(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FailureError, match=f"{below}: could not be written: Not a directory"):
+        generate_scenes(tmp_path / below, COUNT, seed=0, quiet=True)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_missing_scenes_are_drawn_and_surplus_ones_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = generate_scenes(tmp_path, COUNT, seed=0, quiet=True)
     photos.paths[4].unlink()
