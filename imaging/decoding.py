@@ -1,4 +1,4 @@
-"""Decoding: from a photo's file or bytes to the network's input, or one clear reason why it cannot be read.
+"""Decoding: from a photo's file, bytes or pixels to the network's input, or one clear reason why it cannot be read.
 
 Pillow decodes: unlike OpenCV it refuses a truncated file instead of filling in gray, and supports every colour mode and
 orientation. JPEGs are decoded at the smallest of 1/1, 1/2, 1/4, 1/8 that is no smaller than the network's input, which
@@ -23,7 +23,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mlzsl.cli.errors import reason_of
+from mlzsl.cli.errors import UsageError, reason_of
 from mlzsl.imaging.color_modes import to_rgb
 from mlzsl.imaging.errors import TransientReadError, UnreadableImage
 from mlzsl.imaging.preprocessing import Box, Preprocessing
@@ -85,33 +85,40 @@ class DecodedPhoto:
     note: str | None = None
 
 
-def load_image(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+ImageInMemory = Image.Image | npt.NDArray[np.uint8]
+PhotoSource = str | os.PathLike[str] | bytes | ImageInMemory
+
+
+def load_image(source: PhotoSource, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     """The image of `decode_photo`, uint8 [S, S, 3]; arguments and errors are the same."""
     return decode_photo(source, preprocessing).image
 
 
-def decode_photo(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> DecodedPhoto:
+def decode_photo(source: PhotoSource, preprocessing: Preprocessing) -> DecodedPhoto:
     """Decode a photo, turn it upright and resize it to a square. Safe to call from several threads at once.
 
     If the machine fails, it is tried again after `imaging.transient.RETRY_DELAYS`.
 
     Args:
-        source: a file's path, or a file's content.
+        source: a file's path; a file's content; or an image in memory: Pillow's of any mode, or uint8 [H, W, 3] (RGB),
+            [H, W, 4] (RGBA) or [H, W] (gray). An image in memory gives what a PNG file of it gives. It must not change
+            meanwhile.
         preprocessing: the network's; its size is S. Normalization is the network's own.
 
     Raises:
+        UsageError: an array of another shape or dtype.
         UnreadableImage: the file is missing, not an image, damaged, truncated, or over `MAX_BYTES` or `MAX_PIXELS`.
         TransientReadError: the machine failed each time that the file was read or decoded.
     """
     return retried(lambda: _decode(source, preprocessing))
 
 
-def _decode(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing) -> DecodedPhoto:
+def _decode(source: PhotoSource, preprocessing: Preprocessing) -> DecodedPhoto:
+    if isinstance(source, Image.Image | np.ndarray):
+        return _decode_in_memory(source, preprocessing)
     content = source if isinstance(source, bytes) else _read(Path(source))
     if not content:
         raise UnreadableImage("the file is empty")
-    size = preprocessing.size
-    resample = RESAMPLING[preprocessing.interpolation]
     pixels = MAX_PIXELS if content[8:12] == b"WEBP" else 0  # opening a WebP allocates its memory: any size may fail
     try:
         with _open(content) as image:
@@ -119,16 +126,45 @@ def _decode(source: str | os.PathLike[str] | bytes, preprocessing: Preprocessing
             box, pixels = _draft(image, content, preprocessing)
             with LARGE if pixels > LARGE_PIXELS else contextlib.nullcontext():
                 loaded, note = _loaded(image, content, preprocessing)
-                # Where the image shrinks, the filter is widened with it (antialiasing).
-                squashed = to_rgb(loaded, lambda rgb: rgb.resize((size, size), resample, box=box))
-                orientation = _orientation(loaded)
-                upright = squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed
-                shown = (height, width) if orientation in SIDEWAYS else (width, height)
-                return DecodedPhoto(np.array(upright), shown, note)
+                return _as_network_input(loaded, (width, height), box, preprocessing, note)
     except UnreadableImage:
         raise
     except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes; each means the same
         raise (_transient(error, pixels) or UnreadableImage(_reason(error, content))) from error
+
+
+def _decode_in_memory(source: ImageInMemory, preprocessing: Preprocessing) -> DecodedPhoto:
+    image = _image_of(source) if isinstance(source, np.ndarray) else source
+    try:
+        image.load()
+        if 0 in image.size:
+            raise UnreadableImage("an image without pixels")
+        return _as_network_input(image, image.size, preprocessing.source_box(*image.size), preprocessing)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # an image that Pillow opened from a file is decoded only now
+        raise (_transient(error, 0) or UnreadableImage(_reason(error, b""))) from error
+
+
+def _image_of(array: npt.NDArray[np.uint8]) -> Image.Image:
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise UsageError(
+            f"an array of {array.dtype} {list(array.shape)}; expected uint8 [H, W, 3] (RGB), [H, W, 4] (RGBA) or "
+            "[H, W] (gray)."
+        )
+    return Image.fromarray(array)
+
+
+def _as_network_input(
+    image: Image.Image, size: tuple[int, int], box: Box, preprocessing: Preprocessing, note: str | None = None
+) -> DecodedPhoto:
+    """The box of a loaded image in RGB, resized and turned upright; `size` is that of the whole photo."""
+    square, resample = (preprocessing.size,) * 2, RESAMPLING[preprocessing.interpolation]
+    # Where the image shrinks, the filter is widened with it (antialiasing).
+    squashed = to_rgb(image, lambda rgb: rgb.resize(square, resample, box=box))
+    orientation = _orientation(image)
+    upright = squashed.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else squashed
+    return DecodedPhoto(np.array(upright), size[::-1] if orientation in SIDEWAYS else size, note)
 
 
 def is_image_name(path: str | os.PathLike[str]) -> bool:

@@ -10,6 +10,7 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.json_decoding import Fraction
 from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.artifact.manifest import Manifest
+from mlzsl.imaging import DecodedPhoto, ImageInMemory
 
 DEFAULT_TOP_K = 5
 
@@ -19,18 +20,20 @@ class Photo:
     """A photo to tag.
 
     Attributes:
-        path: recorded with the tags; the file to read if `content` is None.
-        content: the file's bytes, for a photo in an archive or in memory.
+        path: recorded with the tags; the file to read if there is nothing else.
+        content: the file's bytes, for a photo in an archive or in memory; or an image in memory, Pillow's or an array.
         problem: why there is nothing to read; such a photo is recorded with this error.
         transient: whether the problem is a failure of the machine.
+        decoded: the network's input, if the photo is already decoded.
         container: the shard or table that it comes from.
         after_others: whether photos that need not be read come before it, where a job resumes.
     """
 
     path: str
-    content: bytes | None = None
+    content: bytes | ImageInMemory | None = None
     problem: str | None = None
     transient: bool = False
+    decoded: DecodedPhoto | None = field(default=None, compare=False, repr=False)
     container: str | None = field(default=None, compare=False)
     after_others: bool = field(default=False, compare=False)
 

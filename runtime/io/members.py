@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from typing import cast
 
 from mlzsl.imaging.transient import retried
 from mlzsl.runtime.io.inputs import PATH_COLUMN, photos_in_table
@@ -50,7 +51,7 @@ class MemberReader:
         return self._next(path)
 
     def _next(self, path: str) -> bytes | None:
-        return next((photo.content for photo in self._members if photo.path == path), None)
+        return next((cast(bytes, photo.content) for photo in self._members if photo.path == path), None)
 
 
 def _container_of(path: str) -> str | None:

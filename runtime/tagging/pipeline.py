@@ -187,13 +187,19 @@ def _decoded(
     items = (Photo(photo) if isinstance(photo, str) else photo for photo in photos)
     ahead = BATCHES_DECODED_AHEAD * batch_size
     decode = functools.partial(_decode, preprocessing=Preprocessing.from_json(manifest.preprocessing))
-    with contextlib.closing(map_ahead(decode, items, threads, ahead, lambda photo: len(photo.content or b""))) as found:
+    with contextlib.closing(map_ahead(decode, items, threads, ahead, _size)) as found:
         yield from found
+
+
+def _size(photo: Photo) -> int:
+    return len(photo.content) if isinstance(photo.content, bytes) else 0
 
 
 def _decode(photo: Photo, preprocessing: Preprocessing) -> Decoded:
     if photo.problem is not None:
         return TransientReadError(photo.problem) if photo.transient else UnreadableImage(photo.problem)
+    if photo.decoded is not None:
+        return photo.decoded
     try:
         return decode_photo(Path(photo.path) if photo.content is None else photo.content, preprocessing)
     except (UnreadableImage, TransientReadError) as error:

@@ -2,16 +2,22 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import Self, cast
+
+import numpy as np
+from PIL import Image
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.engines.artifact.certificate import Certificate
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.engines.engine import Engine, ExecutionInfo
 from mlzsl.engines.opening import open_engine
+from mlzsl.imaging import PhotoSource, Preprocessing, TransientReadError, UnreadableImage, decode_photo
 from mlzsl.runtime.io.inputs import find_photos
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE, tag_photos
 from mlzsl.runtime.tags import Photo, Selection, Tagged, choose_selection
+
+IN_MEMORY = (bytes, bytearray, memoryview, Image.Image, np.ndarray)
 
 
 class Tagger:
@@ -77,24 +83,51 @@ class Tagger:
         """The certificate of this engine on this network, written by `mlzsl-verify --certify`; None without."""
         return self.manifest.certificate_for(self.execution.backend, self.execution.provider, self.execution.precision)
 
-    def tag(self, photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Photo]) -> Iterator[Tagged]:
+    def tag(self, photos: PhotoSource | Iterable[PhotoSource | Photo]) -> Iterator[Tagged]:
         """Tag photos in order, a few batches ahead; memory does not grow with their number.
 
         Args:
-            photos: one file, folder, quoted pattern, tar shard or table of paths, or any iterable of image files (a
-                generator is read only as far ahead as needed). For several see `runtime.io.inputs.find_photos`.
+            photos: one file, folder, quoted pattern, tar shard or table of paths; or any iterable of photos, read only
+                as far ahead as needed. A photo is the path of an image file, its content, or an image in memory (see
+                `imaging.decoding.decode_photo`); one alone need not be in a list. For several folders see
+                `runtime.io.inputs.find_photos`.
 
         Yields:
-            A `Tagged` for each photo; unreadable ones have an error and no tags.
+            A `Tagged` for each photo; unreadable ones have an error and no tags. The path of a photo that has none is
+            "image 0" if it is the first, "image 1" if it is the second.
 
         Raises:
-            UsageError: the one file or folder does not exist, or holds no image.
+            UsageError: the one file or folder does not exist, or holds no image; or a photo is something else.
         """
         if isinstance(photos, str | os.PathLike):
             found = find_photos([photos])
         else:
-            found = (photo if isinstance(photo, Photo) else Photo(os.fspath(photo)) for photo in photos)
+            stack = isinstance(photos, np.ndarray) and photos.ndim > 3
+            single = not stack and (isinstance(photos, IN_MEMORY) or not isinstance(photos, Iterable))
+            items = cast("Iterable[PhotoSource | Photo]", [photos] if single else photos)
+            found = (self._photo(f"image {index}", photo) for index, photo in enumerate(items))
         return tag_photos(self.engine, found, self.selection, self.batch_size, self.threads)
+
+    def _photo(self, name: str, photo: PhotoSource | Photo) -> Photo:
+        """A photo for the pipeline; an image in memory is decoded at once, as the caller may change it later."""
+        if isinstance(photo, str | os.PathLike):
+            return Photo(os.fspath(photo))
+        if isinstance(photo, IN_MEMORY):
+            photo = Photo(name, bytes(photo) if isinstance(photo, bytearray | memoryview) else photo)
+        elif not isinstance(photo, Photo):
+            raise UsageError(
+                f"{name}: found {type(photo).__name__}; expected a path, the bytes of an image file, a Pillow image or "
+                "a NumPy array."
+            )
+        if photo.content is None or isinstance(photo.content, bytes):
+            return photo
+        try:
+            decoded = decode_photo(photo.content, Preprocessing.from_json(self.manifest.preprocessing))
+        except UsageError as error:
+            raise UsageError(f"{photo.path}: {error}") from error
+        except (UnreadableImage, TransientReadError) as error:
+            return Photo(photo.path, problem=str(error), transient=isinstance(error, TransientReadError))
+        return Photo(photo.path, decoded=decoded)
 
     def close(self) -> None:
         """Close the engine."""

@@ -112,6 +112,16 @@ def test_colours_of_a_profile_are_converted_to_srgb(image_format: str) -> None:
     assert np.abs(load_image(content, SIZE) - expected).max() <= 2
 
 
+def test_the_profile_of_an_image_in_memory() -> None:
+    profile = icc_profile(b"RGB ", 2.2, P3_TO_XYZ)
+    image = Image.fromarray(smooth_colours())
+    plain = load_image(image, SIZE)
+    image.info["icc_profile"] = profile
+    found = load_image(image, SIZE)
+    np.testing.assert_array_equal(found, load_image(encoded(image, icc_profile=profile), SIZE))
+    assert np.abs(found.astype(int) - plain).max() > 10
+
+
 @pytest.mark.parametrize("image_format", ["JPEG", "AVIF"])
 def test_profiles_of_lossy_photos(image_format: str) -> None:
     image = Image.fromarray(smooth_colours())

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import math
 import os
 import re
 import subprocess
@@ -377,3 +378,55 @@ def test_damaged_files_load_or_are_refused(valid: bytes, changes: list[tuple[int
     for position, value in changes:
         content[position % len(content)] = value
     loads_or_refuses(bytes(content[:end]))
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    image.info["exif"] = exif.tobytes()
+    return image
+
+
+RGB_IMAGE = Image.fromarray(smooth_image(70, 101))
+FADING = Image.linear_gradient("L").resize(RGB_IMAGE.size)
+IN_MEMORY = {
+    **{mode: RGB_IMAGE.convert(mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")},
+    "I;16": Image.fromarray(np.asarray(RGB_IMAGE.convert("L")).astype(np.uint16) * 257),
+    "transparent": Image.merge("RGBA", [*RGB_IMAGE.split(), FADING]),
+    "transparent gray": Image.merge("LA", [RGB_IMAGE.getchannel(0), FADING]),
+    **{f"orientation {turn}": turned(RGB_IMAGE.copy(), turn) for turn in range(2, 9)},
+}
+
+
+@pytest.mark.parametrize("image", IN_MEMORY.values(), ids=IN_MEMORY)
+@pytest.mark.parametrize("preprocessing", [SMALL, Preprocessing(32, "crop", "bicubic", crop=0.875)])
+def test_an_image_in_memory_gives_what_a_png_of_it_gives(image, preprocessing):
+    options = {"exif": image.info["exif"]} if "exif" in image.info else {}
+    before = image.tobytes()
+    found = load_image(image, preprocessing)
+    np.testing.assert_array_equal(found, load_image(encoded(image, **options), preprocessing))
+    assert image.tobytes() == before
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV"])
+def test_modes_that_no_png_has_are_converted_in_memory(mode):
+    found = load_image(RGB_IMAGE.convert(mode), SMALL)
+    assert np.abs(found.astype(int) - load_image(RGB_IMAGE, SMALL)).max() <= 8
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([(), (3,), (4,)]), st.booleans(), st.randoms())
+@settings(max_examples=40, deadline=None)
+def test_an_array_gives_what_a_png_of_it_gives(height, width, channels, strided, random):
+    shape = (2 * height, width, *channels)
+    array = (
+        np.frombuffer(random.randbytes(math.prod(shape)), np.uint8).reshape(shape) | 1
+    )  # nothing is wholly transparent
+    array = array[::2] if strided else array[:height]
+    expected = load_image(encoded(Image.fromarray(np.ascontiguousarray(array))), SMALL)
+    np.testing.assert_array_equal(load_image(array, SMALL), expected)
+
+
+@pytest.mark.parametrize("empty", [np.zeros((0, 5, 3), np.uint8), Image.new("RGB", (5, 0))], ids=["array", "image"])
+def test_an_image_without_pixels_is_refused(empty):
+    with pytest.raises(UnreadableImage, match="without pixels"):
+        load_image(empty, SMALL)
