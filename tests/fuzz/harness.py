@@ -94,9 +94,9 @@ def fuzz(parser: Parser, count: int, seed: int, saved: Path, start: int = 0) -> 
     seeds = parser.seeds()
     with _sandbox(parser) as run:
         for number, valid in enumerate(seeds):
-            _, result = run(valid, Tally())
-            if result is None:
-                raise FaultError(f"{parser.name}: seed {number} is refused")
+            refused, _ = run(valid, Tally())
+            if refused is not None:
+                raise FaultError(f"{parser.name}: seed {number} is refused: {refused}")
         for number in range(start, start + count):
             random = Random(f"{parser.name} {seed} {number}")
             content = parser.mutate(random, random.choice(seeds), seeds)

@@ -10,12 +10,12 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from fuzz.harness import Parser, expect
+from fuzz.harness import Parser, check_sentence, expect
 from fuzz.mutations import SIZES, mutate_bytes
 from PIL import Image, ImageCms
 
-from mlzsl.imaging import Preprocessing, UnreadableImage, load_image
-from mlzsl.imaging.decoding import DECODING_BYTES, MAX_PIXELS, upright_size
+from mlzsl.imaging import Preprocessing, UnreadableImage, decode_photo
+from mlzsl.imaging.decoding import DECODING_BYTES, MAX_PIXELS, DecodedPhoto
 
 SIZE = 16
 PREPROCESSING = (
@@ -204,19 +204,20 @@ def _mutate_tiff(random: Random, content: bytes) -> bytes:
     return bytes(changed)
 
 
-def parse(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+def parse(path: Path) -> DecodedPhoto:
     content = path.read_bytes()
-    return load_image(content, PREPROCESSING[zlib.crc32(content) % len(PREPROCESSING)]), upright_size(content)
+    return decode_photo(content, PREPROCESSING[zlib.crc32(content) % len(PREPROCESSING)])
 
 
 def past_header(content: bytes, result: Any, error: Exception | None) -> bool:
     return not (error and str(error).startswith(NOT_OPENED))
 
 
-def check(content: bytes, result: Any) -> None:
-    image, (width, height) = result
-    expect((image.shape, image.dtype), ((SIZE, SIZE, 3), np.uint8), "the image")
-    expect(width > 0 and height > 0, True, "the size is positive")
+def check(content: bytes, photo: DecodedPhoto) -> None:
+    expect((photo.image.shape, photo.image.dtype), ((SIZE, SIZE, 3), np.uint8), "the image")
+    expect(min(photo.size) > 0, True, "the size is positive")
+    if photo.note is not None:
+        check_sentence(photo.note)
 
 
 IMAGES = Parser(

@@ -1,14 +1,12 @@
-"""Model files, manifests of models and plans, calibration records and checkpoints.
+"""Model files, manifests of models and plans, and calibration records.
 
 Hashes of what was changed are computed again, so that the parser reads on.
 """
 
 import base64
 import functools
-import gzip
 import hashlib
 import json
-import struct
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +37,6 @@ from mlzsl.engines.artifact.plan_manifest import (
     write_plan,
 )
 from mlzsl.engines.artifact.protobuf import encode_field, fields_of
-from mlzsl.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 DATA = Path(__file__).parents[1] / "compatibility" / "data"
 
@@ -238,40 +235,4 @@ CALIBRATION_RECORDS = Parser(
     read_record,
     lambda content, result, error: not (error and ("is not JSON" in str(error) or "json: it is" in str(error))),
     check_calibration,
-)
-
-
-# ---- checkpoints -----------------------------------------------------------------------------------------------------
-
-
-def checkpoints() -> list[bytes]:
-    """Checkpoints of version 0.1, and the same in the present format."""
-    old = [gzip.decompress((DATA / f"{name}.safetensors.gz").read_bytes()) for name in ("evidence", "rgcn_posvae")]
-    with tempfile.TemporaryDirectory() as folder:
-        path, made = Path(folder) / "old.safetensors", []
-        for content in old:
-            path.write_bytes(content)
-            save_checkpoint(path.with_name("new.safetensors"), load_checkpoint(path))
-            made.append(path.with_name("new.safetensors").read_bytes())
-    return [*old, *made]
-
-
-def check_checkpoint(content: bytes, checkpoint: Checkpoint) -> None:
-    (length,) = struct.unpack_from("<Q", content)
-    header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["mlzsl"])
-    expect(list(checkpoint.labels.labels), header["labels"]["labels"], "labels")
-    expect(list(checkpoint.seen), header["seen"], "seen labels")
-
-
-CHECKPOINTS = Parser(
-    "checkpoints",
-    ".safetensors",
-    "safetensors opens it and its entry is JSON",
-    checkpoints,
-    lambda random, content, others: mutate_safetensors(random, content, "mlzsl"),
-    load_checkpoint,
-    lambda content, result, error: (
-        not (error and any(text in str(error) for text in ("is not a readable", "no checkpoint header", "is not JSON")))
-    ),
-    check_checkpoint,
 )

@@ -51,6 +51,7 @@ RAW = (
         ",",
     ),
 )
+SAME_WIDTH = {"F16": ("F16", "BF16", "I16"), "F32": ("F32", "I32", "U32"), "F64": ("F64", "I64"), "U8": ("U8", "BOOL")}
 RAW_MARK, REPEATED = "\x02raw ", "\x01"  # marks of texts and keys that `serialized` replaces
 
 
@@ -213,6 +214,12 @@ def mutate_safetensors(random: Random, content: bytes, entry: str | None = None)
         return mutate_bytes(random, content, start=random.choice((0, 8)))
     if chance < 0.25:
         tensors = mutate_bytes(random, tensors)[: len(tensors)].ljust(len(tensors), b"\0")
+    elif not entry and chance < 0.6:
+        name = random.choice([name for name in header if name != "__metadata__"])
+        tensor = header.pop(name)
+        tensor["shape"] = random.choice((tensor["shape"][::-1], [1, *tensor["shape"]], [*tensor["shape"], 1]))
+        tensor["dtype"] = random.choice(SAME_WIDTH.get(tensor["dtype"], (tensor["dtype"],)))
+        header[random.choice((name, *TEXTS))] = tensor
     elif entry and chance < 0.85:
         text = mutate_json(random, json.loads(header["__metadata__"][entry]))
         header["__metadata__"][entry] = text if random.random() < 0.9 else text[: random.randint(0, len(text))]

@@ -44,7 +44,7 @@ def load_cached(path: Path, key: str) -> tuple[dict[str, Array], dict[str, Any]]
                 return None
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
         return (arrays, dict(header["record"])) if header["sha256"] == _sha256(arrays) else None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 

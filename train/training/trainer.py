@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mlzsl.cli.errors import FailureError, UsageError
+from mlzsl.cli.errors import FailureError, UsageError, reason_of
 from mlzsl.cli.json_decoding import convert_json
 from mlzsl.cli.outputs import sha256_of_bytes, written_atomically
 from mlzsl.cli.progress import log, progress
@@ -249,9 +249,9 @@ class Trainer:
             raise UsageError(f"{path}: no such training state to resume from; train without --resume first.")
         try:
             with safe_open(path, framework="pt") as file:
-                content = json.loads((file.metadata() or {}).get(HEADER, "null"))
+                content = json.loads((file.metadata() or {}).get(HEADER, "null"))  # it has infinity
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
-        except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        except (SafetensorError, OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{path}: is not a readable training state ({error}); train without --resume.") from error
         header = convert_json(content, _StateHeader, f"{path}: the training state", "train without --resume")
         if header.run != self.run_key:
@@ -266,6 +266,13 @@ class Trainer:
             )
         if header.torch not in ("", str(torch.__version__)):
             log(f"note: {path} was written with PyTorch {header.torch}; this is {torch.__version__}", quiet)
+        try:
+            self._apply(header, tensors)
+        except (RuntimeError, ValueError, LookupError, TypeError) as error:
+            raise UsageError(f"{path}: is damaged ({reason_of(error)}); train without --resume.") from error
+        return header.history
+
+    def _apply(self, header: _StateHeader, tensors: dict[str, Tensor]) -> None:
         self.model.load_state_dict({name[6:]: each for name, each in tensors.items() if name.startswith("model.")})
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -277,7 +284,6 @@ class Trainer:
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.plateau.load_state_dict(header.plateau)
         self.scaler.load_state_dict(header.scaler)
-        return header.history
 
     @cached_property
     def run_key(self) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.train.models.model import GraphTensors
@@ -150,6 +152,24 @@ def test_a_truncated_state_is_refused(graph: GraphTensors, data: TrainingData, t
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(UsageError, match="not a readable training state"):
         train(make_model(), graph, data, CONFIG, state, resume=True, quiet=True)
+
+
+def test_a_state_that_does_not_fit_is_one_sentence(graph: GraphTensors, data: TrainingData, tmp_path: Path) -> None:
+    state = tmp_path / "state.safetensors"
+    train(make_model(), graph, data, replace(CONFIG, epochs=1), state, quiet=True)
+    with safe_open(state, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    name = next(name for name in tensors if name.startswith("model."))
+    renamed = {"adam.x": tensors[name]} | {other: tensor for other, tensor in tensors.items() if other != name}
+    deep = dict.fromkeys(metadata, "[" * 100000)
+    for content, problem in (
+        (save(renamed, metadata), "is damaged"),
+        (save({**tensors, "adam.x": tensors[name].clone()}, metadata), "is damaged"),
+        (save(tensors, deep), "is not a readable training state"),
+    ):
+        state.write_bytes(content)
+        with pytest.raises(UsageError, match=problem):
+            train(make_model(), graph, data, CONFIG, state, resume=True, quiet=True)
 
 
 def test_a_loss_that_diverges_is_a_failure(graph: GraphTensors, data: TrainingData) -> None:
