@@ -93,7 +93,7 @@ def to_onnx(network: nn.Module, size: int) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own dependencies
         program = torch.onnx.export(
-            network.eval(),
+            network.eval().to(memory_format=torch.contiguous_format),
             (example_images(size),),
             input_names=["images"],
             output_names=["scores"],

@@ -163,7 +163,9 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         # The cast comes first: TensorRT's parser takes uint8 in no other operator.
-        return images.float().permute(0, 3, 1, 2) * self.scale + self.offset
+        normalized = images.float().permute(0, 3, 1, 2) * self.scale + self.offset
+        # An exported average pool of channels-last maps computes indices of the batch, which blocks fusions.
+        return normalized.contiguous() if torch.compiler.is_exporting() else normalized
 
 
 def features_and_logits(network: nn.Module, images: Tensor, pooling: Pooling = GAP) -> tuple[Tensor, Tensor]:
