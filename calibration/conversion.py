@@ -15,7 +15,7 @@ from mlzsl.calibration.network import Network, Node, reading, rebuilt
 from mlzsl.cli.errors import FailureError
 
 WEIGHTED = ("Conv", "MatMul", "Gemm")
-FUSED = ("Add", "Relu", "MaxPool")  # follow a convolution in its precision
+FUSED = ("Add", "Relu", "Clip", "MaxPool")  # follow a convolution in its precision
 HALF_PRECISIONS = {
     "fp16": (TensorProto.FLOAT16, np.dtype(np.float16)),
     "bf16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
@@ -35,7 +35,7 @@ def nodes_from_first_weights(network: Network) -> set[str]:
 
 
 def convolutional_nodes(network: Network) -> set[str]:
-    """The names of the nodes from the first weights up to the last convolution, its Add, Relu and MaxPool included.
+    """The names of the nodes from the first weights up to the last convolution, its Add, Relu, Clip and MaxPool included.
 
     The nodes behind are the head.
     """
@@ -57,7 +57,7 @@ def convolutional_nodes(network: Network) -> set[str]:
 
 
 def convert_layers(network: Network, layers: Collection[str], precision: str) -> onnx.ModelProto:
-    """Convert some layers and the Add, Relu and MaxPool nodes that follow them; arguments as `convert_precision`."""
+    """Convert some layers and the Add, Relu, Clip and MaxPool nodes that follow them; arguments as `convert_precision`."""
     names = set(layers)
     written = {node.output[0] for node in network.nodes if node.name in names}
     for node in network.nodes:

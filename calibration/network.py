@@ -52,10 +52,10 @@ class Network:
         """The value of an initializer."""
         return numpy_helper.to_array(self.constants[name])
 
-    def past_relu(self, tensor: str) -> str:
-        """The output of the Relu that is the tensor's only reader, else the tensor: what a fused kernel writes."""
+    def past_activation(self, tensor: str) -> str:
+        """The output of the Relu or Clip that is the tensor's only reader, else the tensor: what a fused kernel writes."""
         readers = self.readers[tensor]
-        return readers[0].output[0] if len(readers) == 1 and readers[0].op_type == "Relu" else tensor
+        return readers[0].output[0] if len(readers) == 1 and readers[0].op_type in ("Relu", "Clip") else tensor
 
 
 def load_network(path: Path) -> Network:

@@ -83,7 +83,7 @@ def quantized_tensors(network: Network, layers: Collection[str], scheme: QDQSche
         return tensors | {skip: skip for skip in _residuals(network, layers).values()}
     for node in network.nodes:
         if node.name in layers or (node.op_type == "Add" and all(name in tensors for name in node.input)):
-            output = network.past_relu(node.output[0])
+            output = network.past_activation(node.output[0])
             tensors[output] = output
         elif node.op_type == "MaxPool" and node.input[0] in tensors:  # selects among the integers, so needs no range
             tensors[node.output[0]] = tensors[node.input[0]]
