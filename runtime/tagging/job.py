@@ -124,7 +124,7 @@ class TaggingResult:
         early = limit and limit.text.endswith("%") and photos < MIN_PHOTOS_OF_SHARE and not at_end
         if limit and not early and limit.exceeded(self.unreadable, photos):
             raise FailureError(
-                f"--max-errors {limit.text}: {self.unreadable:,} of {plural(photos, 'photo')} could not be read "
+                f"--max-errors {limit.text}: {plural(self.unreadable, 'photo')} of {photos:,} could not be read "
                 f"(first: {_described(self.errors[0])}); raise it, or resume with --retry-errors when they can be read."
             )
 

@@ -293,7 +293,7 @@ def test_more_unreadable_photos_than_max_errors_fail_the_job(here, limit, exit_c
     result = infer("-o", "tags.jsonl", "--max-errors", limit, exit_code=exit_code)
     if exit_code:
         assert result.stderr.startswith(f"mlzsl-infer: error: --max-errors {limit}: ")
-        assert "photos could not be read (first: images/002.png: not an image" in result.stderr
+        assert "could not be read (first: images/002.png: not an image" in result.stderr
         assert "kept in tags.jsonl.unfinished: continue with --resume." in result.stderr
         assert not (here / "tags.jsonl").exists()
         assert f"--max-errors {limit}: " in infer("--max-errors", limit, "--resume", exit_code=1).stderr
@@ -305,7 +305,7 @@ def test_a_percentage_applies_from_a_hundred_photos_on(here):
     for index in range(COUNT, 150):
         shutil.copy(here / f"images/{0 if index < 120 else 2:03}.png", here / f"images/{index:03}.png")
     result = infer("-o", "tags.jsonl", "--max-errors", "5%", exit_code=1)
-    assert "--max-errors 5%: 7 of 124 photos could not be read" in result.stderr
+    assert "--max-errors 5%: 7 photos of 124 could not be read" in result.stderr
 
 
 @pytest.mark.parametrize("limit", ["", "-1", "many", "1.5", "nan%", "100%", "1e3", "5 %", "٣"])
