@@ -24,9 +24,10 @@ from mlzsl.runtime.io.inputs import PATH_COLUMN, TABLES, open_inputs
 from mlzsl.runtime.io.run_record import record_path
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output
 from mlzsl.runtime.report import UNSEEN_NOTE, print_json, print_parts, rate, table
-from mlzsl.runtime.tagging.job import MIN_PHOTOS_OF_SHARE, ErrorLimit, TaggingResult, tag_to_file
+from mlzsl.runtime.tagging.job import tag_to_file
 from mlzsl.runtime.tagging.journal import check_unfinished
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE
+from mlzsl.runtime.tagging.result import MIN_PHOTOS_OF_SHARE, ErrorLimit, TaggingResult
 from mlzsl.runtime.tagging.tagger import Tagger
 from mlzsl.runtime.tags import Tag, Tagged
 

@@ -6,13 +6,10 @@ import importlib.metadata
 import io
 import json
 import os
-import re
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +18,6 @@ import msgspec
 from mlzsl.cli.errors import FailureError, UsageError
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.cli.progress import log, progress
-from mlzsl.cli.text import none_readable, plural
 from mlzsl.imaging.finding import STANDARD_INPUT, read_list
 from mlzsl.imaging.versions import decoder_versions
 from mlzsl.runtime.io.inputs import PATH_COLUMN, PhotoInputs, holds_photos, open_inputs
@@ -35,116 +31,12 @@ from mlzsl.runtime.io.run_record import (
 )
 from mlzsl.runtime.io.tag_files import STANDARD_OUTPUT, check_output, read_tags, write_line, write_output
 from mlzsl.runtime.tagging.journal import Journal, check_same_job, check_unfinished, open_journal
+from mlzsl.runtime.tagging.result import ErrorLimit, TaggingResult
 from mlzsl.runtime.tagging.resuming import RemainingPhotos
 from mlzsl.runtime.tagging.tagger import Tagger
 from mlzsl.runtime.tags import Photo, Tagged
 
-MAX_ERRORS = 5
-MAX_SAMPLE = 12
 MAX_LISTING = 64 * 2**20  # bytes of paths that are kept in memory
-MIN_PHOTOS_OF_SHARE = 100  # a limit in percent applies to no fewer, except at the end
-
-
-@dataclass(frozen=True)
-class ErrorLimit:
-    """How many photos of a job may be unreadable: a number of them, or a percentage of those that were tried."""
-
-    text: str
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"\d{1,18}|\d{1,2}(\.\d{1,9})?%", self.text, re.ASCII):
-            raise UsageError(
-                f"--max-errors {self.text}: expected a number of photos such as 100, or a percentage such as 5%."
-            )
-
-    def exceeded(self, errors: int, photos: int) -> bool:
-        """Whether so many errors among so many photos are more than the limit."""
-        if self.text.endswith("%"):
-            return errors * 100 > Decimal(self.text[:-1]) * photos
-        return errors > int(self.text)
-
-
-@dataclass
-class TaggingResult:
-    """What a job did.
-
-    Attributes:
-        tagged: number of photos that were tagged.
-        unreadable: number of photos that were not; each is recorded with its error.
-        not_done: number of photos that the machine failed to read; they have no record.
-        with_note: number of tagged photos with a note.
-        resumed: how many tagged and unreadable ones the interrupted run had done.
-        seconds: from the first photo to the last, without those.
-        errors: the first few unreadable photos.
-        failures: the first few photos that are not done.
-        notes: the first few photos with a note.
-        sample: the first few tagged photos.
-        skipped: files in folders and shards that are not images by their names, by suffix.
-        record: of the run, as stored beside the tags.
-    """
-
-    tagged: int = 0
-    unreadable: int = 0
-    not_done: int = 0
-    with_note: int = 0
-    resumed: int = 0
-    seconds: float = 0.0
-    errors: list[Tagged] = field(default_factory=list)
-    failures: list[Tagged] = field(default_factory=list)
-    notes: list[Tagged] = field(default_factory=list)
-    sample: list[Tagged] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    record: RunRecord = field(init=False)
-
-    @property
-    def photos_per_second(self) -> float:
-        """Of the photos of this run, unreadable ones included."""
-        return (self.tagged + self.unreadable - self.resumed) / self.seconds if self.seconds > 0 else 0.0
-
-    def add(self, photo: Tagged) -> str:
-        """Count a photo; returns a note for the progress."""
-        self.tagged += photo.error is None
-        self.not_done += photo.transient
-        self.unreadable += photo.error is not None and not photo.transient
-        self.with_note += photo.note is not None
-        errors = self.failures if photo.transient else self.errors
-        _keep(photo, *((self.sample, MAX_SAMPLE) if photo.error is None else (errors, MAX_ERRORS)))
-        if photo.note is not None:
-            _keep(photo, self.notes, MAX_ERRORS)
-        counts = {"unreadable": self.unreadable, "not done": self.not_done}
-        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-
-    def check_errors(self, limit: ErrorLimit | None, at_end: bool = False) -> None:
-        """Compare the number of unreadable photos with a limit; call it after each photo, and at the end.
-
-        Raises:
-            FailureError: there are more.
-        """
-        photos = self.tagged + self.unreadable
-        early = limit and limit.text.endswith("%") and photos < MIN_PHOTOS_OF_SHARE and not at_end
-        if limit and not early and limit.exceeded(self.unreadable, photos):
-            raise FailureError(
-                f"--max-errors {limit.text}: {plural(self.unreadable, 'photo')} of {photos:,} could not be read "
-                f"(first: {_described(self.errors[0])}); raise it, or resume with --retry-errors when they can be read."
-            )
-
-    def not_done_error(self, output: str) -> FailureError:
-        """The photos that the machine failed to read, as one sentence."""
-        are, them, first = ("is", "it", "") if self.not_done == 1 else ("are", "them", "first: ")
-        remedy = f"tag {them} again" if output == STANDARD_OUTPUT else f"--resume tries {them} again"
-        return FailureError(
-            f"{plural(self.not_done, 'photo')} {are} not done: the machine failed to read {them} "
-            f"({first}{_described(self.failures[0])}); {remedy}."
-        )
-
-
-def _keep(photo: Tagged, kept: list[Tagged], most: int) -> None:
-    if len(kept) < most:
-        kept.append(photo)
-
-
-def _described(photo: Tagged) -> str:
-    return f"{photo.name}: {photo.error}"
 
 
 def tag_to_file(
@@ -216,10 +108,8 @@ def tag_to_file(
             write_output(journal.photos_done(), output)
         if not journal.not_done:
             journal.finish()
-    if result.not_done and not result.tagged:
-        raise result.not_done_error(output)
     if not result.tagged:
-        raise _nothing_tagged(result)
+        raise result.nothing_tagged_error(output)
     return result
 
 
@@ -344,9 +234,3 @@ def _record(tagger: Tagger, model: Path, result: TaggingResult, path_column: str
         seconds=round(result.seconds, 3),
         path_column=path_column,
     )
-
-
-def _nothing_tagged(result: TaggingResult) -> FailureError:
-    if not result.errors:
-        return FailureError("the input names no photo; nothing was tagged.")
-    return FailureError(f"{none_readable(result.unreadable, _described(result.errors[0]))}; nothing was tagged.")
