@@ -93,8 +93,8 @@ class Tagger:
                 `runtime.io.inputs.find_photos`.
 
         Yields:
-            A `Tagged` for each photo; unreadable ones have an error and no tags. A `transient` error is the machine's. The
-            path of a photo that has none is "image 0" if it is the first, "image 1" if it is the second.
+            A `Tagged` for each photo; unreadable ones have an error and no tags. A `transient` error is the machine's.
+            The path of a photo that has none is "image 0" if it is the first, "image 1" if it is the second.
 
         Raises:
             UsageError: the one file or folder does not exist, or holds no image; or a photo is something else.
