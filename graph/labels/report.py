@@ -12,13 +12,14 @@ from mlzsl.graph.embeddings.taxonomy import TaxonomyEmbeddings
 from mlzsl.graph.labels.linking import LinkedLabel
 from mlzsl.graph.labels.sets import (
     NAMED_SETS,
+    LabelLine,
     LabelSet,
     link_label_file,
     linked_labels,
     load_label_set,
     read_label_file,
 )
-from mlzsl.graph.taxonomy import Taxonomy
+from mlzsl.graph.taxonomy import NoSynsetError, Taxonomy
 
 _Problem = tuple[int, str]  # line, sentence
 
@@ -81,12 +82,16 @@ def report_labels(
     labels, linked, problems, unlinked = _link(name_or_path, skip_unlinked, quiet)
     external = external or load_label_set("imagenet1k")
     graph = build_class_graph(labels, (), external, TaxonomyEmbeddings(), threshold)
-    phrases = () if skip_unlinked else tuple(label for label, _ in unlinked if label)
+    phrases = () if skip_unlinked else tuple(line.label for line, _ in unlinked)
     embeddings.preload(labels, LabelSet("phrases", phrases, (None,) * len(phrases)), external)
     vectors = {phrase: vector for phrase in phrases if (vector := embeddings.find(phrase, None))}
     rows = _rows(labels, linked, embeddings, graph, external)
-    rows += tuple(_row_without_synset(phrase, vector) for phrase, vector in vectors.items())
-    without_synset = [problem for label, problem in unlinked if label not in vectors]
+    rows += tuple(_row_without_synset(line, vectors[line.label]) for line, _ in unlinked if line.label in vectors)
+    without_synset = [
+        (line.line, f"{name_or_path}, line {line.line}: {error}")
+        for line, error in unlinked
+        if line.label not in vectors
+    ]
     errors = [sentence for _, sentence in sorted(problems + ([] if skip_unlinked else without_synset))]
     errors += [
         f"{name_or_path}: the label {row.label!r} is out of vocabulary: {embeddings.source.name} has no vector "
@@ -113,21 +118,14 @@ def report_labels(
 
 def _link(
     name_or_path: str, skip_unlinked: bool, quiet: bool
-) -> tuple[LabelSet, list[LinkedLabel], list[_Problem], list[tuple[str | None, _Problem]]]:
-    """The labels that have a synset, how each was linked, the invalid lines, and the labels without a synset.
-
-    The last are given without their name if their line has a synset, which does not exist.
-    """
+) -> tuple[LabelSet, list[LinkedLabel], list[_Problem], list[tuple[LabelLine, NoSynsetError]]]:
+    """The labels that have a synset, how each was linked, the invalid lines, and the labels without a synset."""
     if name_or_path in NAMED_SETS or not os.path.exists(name_or_path):
         labels = load_label_set(name_or_path, skip_unlinked)
         return labels, [LinkedLabel(synset, "explicit") for synset in labels.synsets if synset], [], []
     file = read_label_file(name_or_path)
     links = link_label_file(file, quiet)
-    unlinked = [
-        (None if line.synset else line.label, (line.line, f"{file.path}, line {line.line}: {link}"))
-        for line, link in zip(file.lines, links, strict=True)
-        if not isinstance(link, LinkedLabel)
-    ]
+    unlinked = [(line, link) for line, link in zip(file.lines, links, strict=True) if isinstance(link, NoSynsetError)]
     linked = [link for link in links if isinstance(link, LinkedLabel)]
     return linked_labels(file, links), linked, list(file.problems), unlinked
 
@@ -164,9 +162,10 @@ def _rows(
     return tuple(rows)
 
 
-def _row_without_synset(label: str, vector: Origin) -> LabelRow:
-    warning = "no synset: for models without a class graph only"
-    return LabelRow(label, None, "", "none", 0, (), vector, 0, 0, None, (warning,))
+def _row_without_synset(line: LabelLine, vector: Origin) -> LabelRow:
+    found = f"{line.synset} does not exist" if line.synset else "no synset"
+    warning = f"{found}: for models without a class graph only"
+    return LabelRow(line.label, None, "", "none", 0, (), vector, 0, 0, None, (warning,))
 
 
 def _warnings(link: LinkedLabel, origin: Origin | None, same_synset: list[str], neighbours: int) -> list[str]:

@@ -90,11 +90,12 @@ def load_label_set(
         name_or_path: of the set.
         skip_unlinked: leave out the labels of a file that have no synset, and log their number and the first of them.
         quiet: log nothing.
-        needed_by: what needs the synset of every label, for the sentence of an error; None keeps labels without one.
+        needed_by: what needs the synset of every label, for the sentence of an error; None keeps labels without one,
+            and logs their number and the first of them.
 
     Raises:
         UsageError: no such set or file, an invalid line, labels without a synset, or no label with one. The sentence
-            names the first problems; `mlzsl-labels FILE` lists them all. A synset that does not exist is an error too.
+            names the first problems; `mlzsl-labels FILE` lists them all.
     """
     name = str(name_or_path)
     if name in NAMED_SETS:
@@ -115,11 +116,15 @@ def load_label_set(
     links = link_label_file(file, quiet, suggestions=MAX_NAMED)
     unlinked = [(line, link) for line, link in zip(file.lines, links, strict=True) if isinstance(link, NoSynsetError)]
     keep = needed_by is None and not skip_unlinked
-    if keep:
-        unlinked = [(line, error) for line, error in unlinked if line.synset]
-    if unlinked and not skip_unlinked:
+    if unlinked and not (skip_unlinked or keep):
         raise _unlinked_labels(file, unlinked, needed_by)
     labels = linked_labels(file, links, keep)
+    if unlinked and keep:
+        log(
+            f"{name}: {len(unlinked):,} of {plural(len(file.lines), 'label')} have no synset and are known by their "
+            f"names only: {first_of([_with_synset(line) for line, _ in unlinked])}",
+            quiet,
+        )
     if labels.skipped:
         left_out = f"{len(labels.skipped):,} of {plural(len(file.lines), 'label')}"
         if not labels.labels:
@@ -228,6 +233,10 @@ def known_names() -> Mapping[str, str]:
 def _named(name: str) -> LabelSet:
     rows = [row.split("\t") for row in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()]
     return LabelSet(name, tuple(label for label, _ in rows), tuple(synset for _, synset in rows))
+
+
+def _with_synset(line: LabelLine) -> str:
+    return f"{line.label} ({line.synset} does not exist)" if line.synset else line.label
 
 
 def _unlinked_labels(

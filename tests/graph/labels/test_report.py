@@ -161,17 +161,18 @@ def test_importing_the_graph_imports_no_heavy_library() -> None:
 
 def test_phrases_are_reported_with_their_vectors_where_the_embeddings_have_them(tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
-    file.write_text("dog\nflower in a garden\ndog kennel\tdog.n.77\n")
-    np.save(tmp_path / "vectors.npy", np.eye(3, dtype=np.float32))
-    (tmp_path / "vectors.txt").write_text("dog\nflower in a garden\nentity\n")
+    file.write_text("dog\nflower in a garden\nstop sign\tstop_sign.n.01\nqwrtz\n")
+    np.save(tmp_path / "vectors.npy", np.eye(4, dtype=np.float32))
+    (tmp_path / "vectors.txt").write_text("dog\nflower in a garden\nstop sign\nentity\n")
     result = run(str(file), "--embeddings", str(tmp_path / "vectors.npy"))
     assert result.exit_code == 1
-    assert "1 label linked, 1 without a synset, 1 with warnings, 1 problem." in result.stdout
-    assert "line 3: 'dog.n.77' is not a noun synset" in result.stdout
+    assert "1 label linked, 2 without a synset, 2 with warnings, 1 problem." in result.stdout
+    assert "line 4: the label 'qwrtz' is not a noun of WordNet" in result.stdout
     report = report_labels(str(file), open_embeddings(str(tmp_path / "vectors.npy")))
-    assert [(row.label, row.synset, row.rule) for row in report.rows] == [
-        ("dog", "dog.n.01", "known name"),
-        ("flower in a garden", None, "none"),
+    assert [(row.label, row.synset, row.warnings) for row in report.rows] == [
+        ("dog", "dog.n.01", ()),
+        ("flower in a garden", None, ("no synset: for models without a class graph only",)),
+        ("stop sign", None, ("stop_sign.n.01 does not exist: for models without a class graph only",)),
     ]
     assert report_labels(str(file), open_embeddings("taxonomy")).errors != ()
 

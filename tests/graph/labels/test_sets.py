@@ -16,7 +16,7 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.cli.text import label_key
 from mlzsl.graph.labels import sets
 from mlzsl.graph.labels.linking import UnlinkedLabelError, link_label, singular_names
-from mlzsl.graph.labels.sets import NAMED_SETS, UNSEEN, LabelSet, known_names, load_label_set
+from mlzsl.graph.labels.sets import NAMED_SETS, UNSEEN, LabelSet, known_names, load_label_set, require_synsets
 from mlzsl.graph.taxonomy import Taxonomy
 
 WriteLabels = Callable[[str | bytes], Path]
@@ -317,3 +317,21 @@ def test_an_unknown_set_lists_the_known_sets_and_suggests_one(tmp_path: Path) ->
     with pytest.raises(UsageError, match="is a folder"):
         load_label_set(tmp_path)
     assert set(NAMED_SETS) >= set(UNSEEN)
+
+
+def test_labels_without_a_synset_are_kept_and_reported_where_nothing_needs_them(
+    write: WriteLabels, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("dog\nflower in a garden\nstop sign\tstop_sign.n.01\n")
+    labels = load_label_set(path, needed_by=None, quiet=False)
+    assert labels.labels == ("dog", "flower in a garden", "stop sign")
+    assert labels.synsets == ("dog.n.01", None, None)
+    said = capsys.readouterr().err
+    assert (
+        "2 of 3 labels have no synset and are known by their names only: flower in a garden, stop sign (stop_" in said
+    )
+    assert load_label_set(path, skip_unlinked=True, needed_by=None).labels == ("dog",)
+    with pytest.raises(UsageError, match="2 of 3 labels have no synset, which model RGCN needs: 'flower in a garden'"):
+        load_label_set(path, needed_by="model RGCN")
+    with pytest.raises(UsageError, match="have no synset, which --embeddings taxonomy needs: flower in a garden, stop"):
+        require_synsets(labels, "--embeddings taxonomy")

@@ -168,3 +168,10 @@ def test_a_replaced_file_keeps_its_thresholds(tmp_path):
     with pytest.raises(FailureError, match="was replaced by another network while it was measured"):
         set_thresholds(model.path, [0.5] * 6, "0" * 64)
     assert model.path.read_bytes() == before
+
+
+def test_a_label_without_a_synset_has_a_predicted_threshold():
+    labels = tuple(replace(label, synset=label.synset if label.seen else None) for label in ONE_UNSEEN)
+    of_zebra = thresholds_from_scores(labels, SCORES, TARGETS, Goal(BEST_F1), min_photos=1).labels[3]
+    assert of_zebra.predicted == UNSEEN
+    assert 0 <= of_zebra.low <= of_zebra.point.threshold <= of_zebra.high <= 1
