@@ -139,6 +139,7 @@ def _sandbox(parser: Parser) -> Iterator[Callable[[bytes, Tally], tuple[Exceptio
     """Yield what runs one input: in a folder of its own, warnings and the standard error of libraries observed."""
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder, warnings.catch_warnings(record=True) as warned:
         warnings.filterwarnings("always", module="mlzsl")
+        warnings.filterwarnings("ignore", category=ResourceWarning)  # garbage is collected at any later input
         path = Path(folder) / f"input{parser.suffix}"
         with _standard_error_in_file(Path(folder) / "stderr") as (errors, terminal):
 

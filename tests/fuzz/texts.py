@@ -231,7 +231,8 @@ def photo_lists() -> list[bytes]:
 
 
 def parse_list(path: Path) -> list[str]:
-    return list(read_list(io.BufferedReader(io.FileIO(path))))
+    with path.open("rb") as file:
+        return list(read_list(file))
 
 
 def check_list(content: bytes, found: list[str]) -> None:
