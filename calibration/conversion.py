@@ -35,7 +35,7 @@ def nodes_from_first_weights(network: Network) -> set[str]:
 
 
 def convolutional_nodes(network: Network) -> set[str]:
-    """The names of the nodes from the first weights up to the last convolution, its Add, Relu, Clip and MaxPool included.
+    """The names of the nodes from the first weights to the last convolution, its Add, Relu, Clip and MaxPool included.
 
     The nodes behind are the head.
     """
@@ -57,7 +57,7 @@ def convolutional_nodes(network: Network) -> set[str]:
 
 
 def convert_layers(network: Network, layers: Collection[str], precision: str) -> onnx.ModelProto:
-    """Convert some layers and the Add, Relu, Clip and MaxPool nodes that follow them; arguments as `convert_precision`."""
+    """Convert some layers and the Add, Relu, Clip and MaxPool nodes behind them; arguments as `convert_precision`."""
     names = set(layers)
     written = {node.output[0] for node in network.nodes if node.name in names}
     for node in network.nodes:
