@@ -30,7 +30,7 @@ def save_cached(path: Path, key: str, arrays: dict[str, Array], record: dict[str
         FailureError: the file system refuses.
     """
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    header = {"key": key, "sha256": _sha256(arrays), "record": record or {}}
+    header = {"key": key, "sha256": _sha256(arrays, record or {}), "record": record or {}}
     with written_atomically(path) as temporary:
         temporary.write_bytes(save(arrays, metadata={HEADER: json.dumps(header)}))  # a full disk is an OSError
 
@@ -43,14 +43,14 @@ def load_cached(path: Path, key: str) -> tuple[dict[str, Array], dict[str, Any]]
             if header["key"] != key:
                 return None
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
-        return (arrays, dict(header["record"])) if header["sha256"] == _sha256(arrays) else None
+        return (arrays, dict(header["record"])) if header["sha256"] == _sha256(arrays, header["record"]) else None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
-def _sha256(arrays: dict[str, Array]) -> str:
-    """A hash of names, shapes, dtypes and bytes."""
-    digest = hashlib.sha256()
+def _sha256(arrays: dict[str, Array], record: dict[str, Any]) -> str:
+    """A hash of the record, and of names, shapes, dtypes and bytes."""
+    digest = hashlib.sha256(f"{json.dumps(record, sort_keys=True)}\n".encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {tuple(array.shape)} {array.dtype}\n".encode())
         digest.update(array.data)
