@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mlzsl.cli.errors import UsageError
 from mlzsl.graph.embeddings.source import Embeddings, Origin
 from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.graph.overlap import LEAVE_OUT, Overlap, SharedClass, left_out
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_adjacency
 
@@ -27,32 +28,40 @@ class ClassGraph:
     external_logits: NDArray[np.int64]  # [N_a], index of each external class in the backbone's logits
     embeddings: NDArray[np.float32]  # S, [N, d_s]
     origins: tuple[Origin, ...]  # [N], how each embedding was found
-    adjacency: NDArray[np.bool_]  # A, [N, N], symmetric, with self-connections
+    adjacency: NDArray[np.bool_] | None  # A, [N, N], symmetric, with self-connections; None without edges
     threshold: float  # an edge connects classes whose WUP similarity is greater
     sources: dict[str, str]  # names and hashes: label set, external label set, taxonomy, embeddings
+    left_out: tuple[SharedClass, ...] = ()  # external classes that are labels
 
     @property
     def nodes(self) -> int:
         """N, the number of targets and externals."""
-        return len(self.adjacency)
+        return len(self.embeddings)
 
     @property
     def edges(self) -> int:
         """The number of edges between different nodes."""
-        return (int(np.count_nonzero(self.adjacency)) - self.nodes) // 2
+        return 0 if self.adjacency is None else (int(np.count_nonzero(self.adjacency)) - self.nodes) // 2
 
     @property
     def target_neighbours(self) -> NDArray[np.int64]:
         """[N]: how many other targets each node has an edge to."""
-        counts: NDArray[np.int64] = self.adjacency[:, : len(self.targets)].sum(axis=1)
+        counts = self._neighbours(slice(None, len(self.targets)))
         counts[: len(self.targets)] -= 1
         return counts
 
     @property
     def external_neighbours(self) -> NDArray[np.int64]:
         """[N]: how many other external classes each node has an edge to."""
-        counts: NDArray[np.int64] = self.adjacency[:, len(self.targets) :].sum(axis=1)
+        counts = self._neighbours(slice(len(self.targets), None))
         counts[len(self.targets) :] -= 1
+        return counts
+
+    def _neighbours(self, columns: slice) -> NDArray[np.int64]:
+        """[N]: how many of the columns' classes each node has an edge to, itself included."""
+        if self.adjacency is None:
+            raise ValueError("the class graph was built without edges")
+        counts: NDArray[np.int64] = self.adjacency[:, columns].sum(axis=1)
         return counts
 
     def training(self) -> "ClassGraph":
@@ -68,7 +77,7 @@ class ClassGraph:
             seen=self.seen[targets],
             embeddings=self.embeddings[kept],
             origins=tuple(self.origins[node] for node in kept),
-            adjacency=self.adjacency[np.ix_(kept, kept)],
+            adjacency=None if self.adjacency is None else self.adjacency[np.ix_(kept, kept)],
         )
 
     def fallbacks(self) -> tuple[str, ...]:
@@ -87,11 +96,15 @@ def build_class_graph(
     external: LabelSet,
     embeddings: Embeddings,
     threshold: float = THRESHOLD,
+    overlap: Overlap = LEAVE_OUT,
+    most_externals: int | None = None,
+    edges: bool = True,
 ) -> ClassGraph:
     """Build the graph of target and external classes, with an edge where WUP similarity is greater than `threshold`.
 
-    External classes with the synset of a target are left out, as in the paper. Edges are symmetric: there is one if the
-    similarity is greater in either direction, as nltk's WUP breaks some ties by order.
+    Edges are symmetric: there is one if the similarity is greater in either direction, as nltk's WUP breaks some ties
+    by order. Of more than `most_externals` external classes those remain whose vectors have the greatest cosine with
+    the vector of a label.
 
     Args:
         labels: the target labels Y, in output order.
@@ -99,6 +112,9 @@ def build_class_graph(
         external: the backbone's classes, in the order of its logits.
         embeddings: the source of the vectors.
         threshold: in [0, 1].
+        overlap: whether external classes that are labels are kept; the paper leaves them out.
+        most_externals: the largest number of external classes; None for all.
+        edges: False for a model without edges: A, whose size is that of all pairs of classes, is not computed.
 
     Raises:
         UsageError: a seen label is not a target, the threshold is out of range, or a label has no vector.
@@ -108,26 +124,28 @@ def build_class_graph(
     if unknown := sorted(set(seen) - set(labels.labels)):
         raise UsageError(f"{', '.join(unknown)}: seen, but not in the label set {labels.name}.")
     taxonomy = Taxonomy.shipped()
-    targets, seen = set(labels.synsets) - {None}, set(seen)
-    kept = [index for index, synset in enumerate(external.synsets) if synset not in targets]
-    rest = LabelSet(
-        external.name,
-        tuple(external.labels[index] for index in kept),
-        tuple(external.synsets[index] for index in kept),
-    )
+    seen = set(seen)
+    shared = left_out(labels, external, overlap)
+    kept = np.setdiff1d(np.arange(len(external)), [each.external for each in shared])
+    rest = external.take(kept)
     embeddings.preload(labels, rest)
     target_vectors = embeddings.embed(labels, "target")
     external_vectors = embeddings.embed(rest, "external")
-    similar = wup_adjacency(taxonomy, labels.synsets + rest.synsets, threshold)
-    adjacency = similar | similar.T
-    np.fill_diagonal(adjacency, True)  # WUP of a synset with itself can be below 1, even below the threshold
+    if most_externals is not None and len(rest) > most_externals:
+        nearest = _nearest(external_vectors.vectors, target_vectors.vectors, most_externals)
+        kept, rest, external_vectors = kept[nearest], rest.take(nearest), external_vectors.take(nearest)
+    adjacency = None
+    if edges:
+        similar = wup_adjacency(taxonomy, labels.synsets + rest.synsets, threshold)
+        adjacency = similar | similar.T
+        np.fill_diagonal(adjacency, True)  # WUP of a synset with itself can be below 1, even below the threshold
     return ClassGraph(
         targets=labels.labels,
         target_synsets=labels.synsets,
         seen=np.array([label in seen for label in labels.labels], np.bool_),
         externals=rest.labels,
         external_synsets=rest.synsets,
-        external_logits=np.array(kept, np.int64),
+        external_logits=kept.astype(np.int64),
         embeddings=np.concatenate([target_vectors.vectors, external_vectors.vectors]),
         origins=target_vectors.origins + external_vectors.origins,
         adjacency=adjacency,
@@ -142,4 +160,15 @@ def build_class_graph(
             "embeddings": embeddings.source.name,
             "embeddings_sha256": embeddings.source.sha256,
         },
+        left_out=shared,
     )
+
+
+def _nearest(externals: NDArray[np.float32], targets: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The indices, ascending, of the `count` external classes of the greatest cosine with any target."""
+    smallest = np.finfo(np.float32).tiny
+    unit_externals, unit_targets = (
+        each / np.linalg.norm(each, axis=1, keepdims=True).clip(smallest) for each in (externals, targets)
+    )
+    closest = (unit_externals @ unit_targets.T).max(axis=1)
+    return np.sort(np.argsort(-closest, kind="stable")[:count])

@@ -8,10 +8,10 @@ record. Nothing is unpickled.
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from msgspec import Struct
+from msgspec import Meta, Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -21,6 +21,7 @@ from mlzsl.cli.json_decoding import Fraction, decode_json
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.graph.embeddings.source import EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.graph.overlap import SYNSETS, Overlap
 from mlzsl.train.backbones.backbone import DENSE, GAP, Backbone
 from mlzsl.train.models.model import Model
 from mlzsl.train.models.registry import NAMES_IN_0_1, config_of, create_model
@@ -41,6 +42,8 @@ class Checkpoint:
         embeddings: the source of S; export needs the same one.
         threshold: the WUP similarity above which two classes share an edge.
         training: the training record: data, settings, losses, metrics (JSON).
+        overlap: what the class graph does with external classes that are labels.
+        most_externals: the largest number of external classes in the class graph; None for all.
     """
 
     model: Model
@@ -50,6 +53,8 @@ class Checkpoint:
     embeddings: EmbeddingSource
     threshold: float
     training: dict[str, Any]
+    overlap: Overlap = SYNSETS
+    most_externals: int | None = None
 
 
 class _Header(Struct):
@@ -62,6 +67,8 @@ class _Header(Struct):
     embeddings: EmbeddingSource
     threshold: Fraction
     training: dict[str, Any]
+    overlap: Overlap = SYNSETS
+    most_externals: Annotated[int, Meta(ge=1)] | None = None
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -84,6 +91,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "embeddings": asdict(checkpoint.embeddings),
         "threshold": checkpoint.threshold,
         "training": checkpoint.training,
+        "overlap": checkpoint.overlap,
+        "most_externals": checkpoint.most_externals,
     }
     tensors = {
         f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
@@ -114,7 +123,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
         raise UsageError(f"{path}: the model's tensors contain NaN or infinity; train again.")
     return Checkpoint(
-        model.eval(), backbone, header.labels, header.seen, header.embeddings, header.threshold, header.training
+        model.eval(),
+        backbone,
+        header.labels,
+        header.seen,
+        header.embeddings,
+        header.threshold,
+        header.training,
+        header.overlap,
+        header.most_externals,
     )
 
 

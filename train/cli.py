@@ -31,6 +31,18 @@ from mlzsl.train.options import (
 )
 @backbone_options
 @threshold_option
+@click.option(
+    "--overlap",
+    type=click.Choice(["keep", "leave-out"]),
+    help="External classes that are labels: keep them, or leave them out, as the paper does.  [default: keep for "
+    "training-free and evidence, else leave-out]",
+)
+@click.option(
+    "--external-classes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="At most N external classes, those nearest to the labels.  [default: 1000 for models with a graph, else all]",
+)
 @hidden_dim_option
 @layers_option
 @click.option("--steps", type=click.IntRange(1, 32), help="Propagation steps of SKG.  [default: 5]")

@@ -103,3 +103,13 @@ class MinilmEmbeddings:
     @functools.cached_property
     def _sentence(self) -> SentenceEmbeddings | None:
         return installed_sentence_embeddings()
+
+
+def shipped_vectors(labels: LabelSet) -> NDArray[np.float32]:
+    """The shipped vectors of labels, unit length, float32 [n, 384]; 0 for a label that has none."""
+    table = VectorTable.shipped()
+    pairs = zip(labels.labels, labels.synsets, strict=True)
+    rows = np.array([table.rows.get((label_key(label), synset or ""), -1) for label, synset in pairs], np.int64)
+    vectors = table.steps[rows] * table.scales[rows, None]
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * (rows >= 0)[:, None]
+    return unit

@@ -51,6 +51,10 @@ class EmbeddedLabels:
     vectors: NDArray[np.float32]  # [n, d_s]
     origins: tuple[Origin, ...]  # [n]
 
+    def take(self, rows: NDArray[np.int64]) -> "EmbeddedLabels":
+        """Those of the labels at `rows`, in that order."""
+        return EmbeddedLabels(self.vectors[rows], tuple(self.origins[row] for row in rows))
+
 
 class Embeddings(Protocol):
     """A source of label vectors."""

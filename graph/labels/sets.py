@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.inputs import read_text
 from mlzsl.cli.outputs import sha256_of_bytes
@@ -49,6 +52,11 @@ class LabelSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "LabelSet":
+        """The labels at `rows`, in that order."""
+        labels, synsets = (tuple(each[row] for row in rows) for each in (self.labels, self.synsets))
+        return LabelSet(self.name, labels, synsets)
 
     @property
     def sha256(self) -> str:

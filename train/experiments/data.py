@@ -13,7 +13,7 @@ from mlzsl.metrics.average_precision import Bools
 from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.datasets.source import OWN_SPLIT, Source
 from mlzsl.train.extraction.features import Features, extract_parts
-from mlzsl.train.training.job import SCENES, Inputs, Job, job_backbone, open_inputs
+from mlzsl.train.training.job import MOST_GRAPH_EXTERNALS, SCENES, Inputs, Job, job_backbone, open_inputs
 from mlzsl.train.training.pipeline import target_matrix
 
 
@@ -51,9 +51,14 @@ class ExperimentData:
     test_photos: PhotoSet
 
     def graph(self, threshold: float) -> ClassGraph:
-        """The class graph of labels and external classes at a WUP threshold."""
+        """The class graph of labels and external classes at a WUP threshold; it has no external class that is a label.
+
+        Models share it, so that all have the same external classes, also where a model would keep those in deployment.
+        """
         labels, seen, embeddings = self.inputs.labels, self.inputs.seen, self.inputs.embeddings
-        return build_class_graph(labels, seen, self.backbone.external, embeddings, threshold=threshold)
+        return build_class_graph(
+            labels, seen, self.backbone.external, embeddings, threshold, most_externals=MOST_GRAPH_EXTERNALS
+        )
 
     def targets(self, graph: ClassGraph) -> Bools:
         """The labels of each test photo, bool [n, N_t]."""

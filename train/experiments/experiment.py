@@ -226,7 +226,8 @@ def run_once(job: Job, fold: Fold, graph: ClassGraph, backbone: Backbone, quiet:
     key = sha256_of_bytes(
         json.dumps(settings | {"torch": torch.__version__}, sort_keys=True).encode(),
         source_sha256(SOURCE_PACKAGES).encode(),
-        *(each.tobytes() for each in (graph.embeddings, graph.adjacency, graph.external_logits, graph.seen)),
+        *(each.tobytes() for each in (graph.embeddings, graph.external_logits, graph.seen)),
+        test_graph.edges.numpy().tobytes(),
         test_graph.is_a.numpy().tobytes(),
         data.key().encode(),
         test.features.tobytes(),

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mlzsl.graph.overlap import KEEP
 from mlzsl.train.backbones.backbone import DENSE
 from mlzsl.train.models.fitting import fit_logistic, fit_ridge
 from mlzsl.train.models.model import GraphTensors, LogitModel, ModelConfig
@@ -81,6 +82,7 @@ class Evidence(LogitModel):
     learns = False
     uses_graph = False
     pooling = DENSE
+    overlap = KEEP
     config_class = EvidenceConfig
 
     seen_embeddings: Tensor  # of the seen labels, normalized, (S, d_s)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.graph.classgraph import ClassGraph
+from mlzsl.graph.overlap import LEAVE_OUT, Overlap
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.train.backbones.backbone import GAP, Pooling
 
@@ -81,10 +82,12 @@ class GraphTensors:
 
 def graph_tensors(graph: ClassGraph) -> GraphTensors:
     """Convert a class graph to float32 tensors on the CPU."""
-    adjacency = torch.from_numpy(graph.adjacency).clone().fill_diagonal_(False)
+    edges = torch.empty(2, 0, dtype=torch.int64)
+    if graph.adjacency is not None:
+        edges = torch.from_numpy(graph.adjacency).clone().fill_diagonal_(False).nonzero().T.contiguous()
     return GraphTensors(
         embeddings=torch.from_numpy(graph.embeddings),
-        edges=adjacency.nonzero().T.contiguous(),
+        edges=edges,
         external_logits=torch.from_numpy(graph.external_logits),
         num_targets=len(graph.targets),
         is_a=_is_a(graph.target_synsets),
@@ -131,6 +134,7 @@ class Model(nn.Module, ABC):
         uses_graph: whether it takes the edges of the class graph, so that every label needs a synset.
         pooling: which features the model takes: GAP, x [B, F], or DENSE, x and log q side by side [B, F + C]
             (`backbone.dense_log_probabilities`).
+        overlap: whether its class graph keeps external classes that are labels, outside of experiments.
         config_class: the frozen dataclass of its configuration, which has positive numbers only.
         config: its configuration.
     """
@@ -139,6 +143,7 @@ class Model(nn.Module, ABC):
     learns: ClassVar[bool] = True
     uses_graph: ClassVar[bool] = True
     pooling: ClassVar[Pooling] = GAP
+    overlap: ClassVar[Overlap] = LEAVE_OUT
     config_class: ClassVar[type]
     config: Any
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from mlzsl.graph.overlap import KEEP
 from mlzsl.train.models.model import GraphTensors, Model, Noise, standard_normal
 
 
@@ -33,6 +34,7 @@ class TrainingFree(Model):
     name = "training-free"
     learns = False
     uses_graph = False
+    overlap = KEEP
     config_class = TrainingFreeConfig
 
     def initialize(

@@ -8,10 +8,11 @@ import torch
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.text import first_of, label_finder
-from mlzsl.graph.classgraph import ClassGraph
+from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import TAXONOMY, Embeddings
 from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set, read_label_file
+from mlzsl.graph.overlap import Overlap
 from mlzsl.imaging.labelled_folder import check_labels
 from mlzsl.imaging.preprocessing import Fit
 from mlzsl.train.backbones.architectures import check_name
@@ -30,6 +31,7 @@ SCENES = "scenes"
 SCENES_LABELS = "coco80"
 SMALL = "small"
 SETTINGS = ("hidden_dim", "layers", "steps", "vae_weight")  # of a job, for its model's configuration
+MOST_GRAPH_EXTERNALS = 1000  # of a model with edges: there are as many edge weights as pairs of classes
 TRAINING_SCENES, HELD_OUT_SCENES = 4000, 600
 
 
@@ -51,6 +53,8 @@ class Job:
         pooling: "dense" or "global", of a model that reads more than x; None for dense.
         embeddings: a name or file that `open_embeddings` takes.
         threshold: the WUP similarity above which two classes share an edge.
+        overlap: whether the class graph keeps external classes that are labels; None for the model's default.
+        external_classes: the largest number of external classes in the class graph; None for the model's default.
         hidden_dim, layers, steps, vae_weight: of the model (d_h, RGCN layers, propagation steps, λ); None for its
             defaults.
         held_out: the share of photos for evaluation, for data without a split of its own; None for 0.2.
@@ -73,6 +77,8 @@ class Job:
     pooling: Pooling | None = None
     embeddings: str = TAXONOMY
     threshold: float = 0.5
+    overlap: Overlap | None = None
+    external_classes: int | None = None
     hidden_dim: int | None = None
     layers: int | None = None
     steps: int | None = None
@@ -204,6 +210,30 @@ def job_backbone(job: Job, quiet: bool) -> Backbone:
     else:
         backbone = open_backbone(job.backbone, job.backbone_weights, job.image_size, job.fit or "squash", quiet)
     return backbone.with_pooling(pooling_of(job, job.model))
+
+
+def class_graph(job: Job, inputs: Inputs, backbone: Backbone) -> ClassGraph:
+    """The class graph of a job's model.
+
+    Raises:
+        UsageError: a label without a vector.
+    """
+    model = find_model(job.model)
+    return build_class_graph(
+        inputs.labels,
+        inputs.seen,
+        backbone.external,
+        inputs.embeddings,
+        threshold=job.threshold,
+        overlap=job.overlap or model.overlap,
+        most_externals=most_externals(job),
+        edges=model.uses_graph,
+    )
+
+
+def most_externals(job: Job) -> int | None:
+    """The largest number of external classes in the class graph of a job's model; None for all."""
+    return job.external_classes or (MOST_GRAPH_EXTERNALS if find_model(job.model).uses_graph else None)
 
 
 def pooling_of(job: Job, model: str) -> Pooling:

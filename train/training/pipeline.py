@@ -11,7 +11,8 @@ import torch
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import log
-from mlzsl.graph.classgraph import ClassGraph, build_class_graph
+from mlzsl.graph.classgraph import ClassGraph
+from mlzsl.graph.overlap import described_overlap
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.metrics.average_precision import Metrics, evaluate
 from mlzsl.metrics.top_k import evaluate_top_k
@@ -21,7 +22,7 @@ from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
 from mlzsl.train.models.registry import MODELS
 from mlzsl.train.training.devices import check_precision, device_name, open_device
 from mlzsl.train.training.distributed import SINGLE_PROCESS, Processes
-from mlzsl.train.training.job import Job, job_backbone, new_model, open_inputs
+from mlzsl.train.training.job import Job, class_graph, job_backbone, most_externals, new_model, open_inputs
 from mlzsl.train.training.trainer import TrainingData, train
 
 
@@ -58,20 +59,22 @@ def run(job: Job, quiet: bool = False, processes: Processes = SINGLE_PROCESS) ->
     with processes.barrier():
         if job.model not in MODELS:  # typing errors are reported first
             raise UsageError(f"--model {job.model}: expected one of {', '.join(MODELS)}.")
+        model_class = MODELS[job.model]
         device = open_device(job.device, processes.local_rank)
         check_precision(job.training.precision, device)
     with processes.barrier(main_first=True):
         inputs = open_inputs(job, quiet)
         training_photos, held_out_photos = inputs.photos.split(job.held_out, job.training.seed)
         backbone = job_backbone(job, quiet)
-        graph = build_class_graph(
-            inputs.labels, inputs.seen, backbone.external, inputs.embeddings, threshold=job.threshold
-        )
+        graph = class_graph(job, inputs, backbone)
+        edges = "" if graph.adjacency is None else f", {graph.edges:,} edges at WUP > {graph.threshold}"
         log(
             f"class graph: {int(graph.seen.sum())} seen + {int((~graph.seen).sum())} unseen labels, "
-            f"{len(graph.externals)} external classes, {graph.edges:,} edges at WUP > {graph.threshold}",
+            f"{len(graph.externals):,} external classes{edges}",
             quiet,
         )
+        if sentence := described_overlap(inputs.labels, backbone.external, job.overlap or model_class.overlap):
+            log(sentence, quiet)
         for sentence in graph.fallbacks():
             log(f"note: {sentence}", quiet)
         training_features, held_out = (
@@ -121,7 +124,17 @@ def run(job: Job, quiet: bool = False, processes: Processes = SINGLE_PROCESS) ->
     with processes.barrier():
         if processes.is_main:
             source = inputs.embeddings.source
-            checkpoint = Checkpoint(model, backbone, inputs.labels, inputs.seen, source, job.threshold, record)
+            checkpoint = Checkpoint(
+                model,
+                backbone,
+                inputs.labels,
+                inputs.seen,
+                source,
+                job.threshold,
+                record,
+                job.overlap or model_class.overlap,
+                most_externals(job),
+            )
             save_checkpoint(job.output, checkpoint)
     return TrainingResult(job.output, metrics, record)
 
