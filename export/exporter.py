@@ -3,7 +3,7 @@
 import tempfile
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,9 @@ from mlzsl.export.network import Scorer, example_images, without_batch_norm
 from mlzsl.export.reference import open_same_embeddings, reference_scorer, testing_graph
 from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.classgraph import ClassGraph
+from mlzsl.graph.embeddings.source import Embeddings
 from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.graph.overlap import Overlap
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.datasets.synthetic.scenes import golden_scenes
 from mlzsl.train.models.model import graph_tensors
@@ -49,11 +51,9 @@ def export_model(
     output: Path,
     embeddings: str | None = None,
     folded: bool = True,
+    overlap: Overlap | None = None,
 ) -> Export:
-    """Export a trained model for a label set as a model file that has passed its checks.
-
-    The file is checked by `onnx.checker`, run in ONNX Runtime on the golden sample against the PyTorch reference, and
-    run on the same images one by one and in another order. Only then it appears at `output`.
+    """Export the model of a checkpoint file; see `export_checkpoint`.
 
     Args:
         checkpoint_path: written by `mlzsl-train`.
@@ -61,23 +61,54 @@ def export_model(
         output: the `.onnx` file to write.
         embeddings: the embeddings of the training, if their file was moved.
         folded: False exports the unfolded head, for comparison.
+        overlap: whether to keep external classes that are labels; None for what the checkpoint states.
 
     Raises:
         UsageError: the checkpoint or the embeddings are invalid.
         FailureError: the file does not reproduce the reference, or cannot be written.
     """
-    started = time.perf_counter()
     checkpoint = load_checkpoint(checkpoint_path)
+    if overlap is not None:
+        checkpoint = replace(checkpoint, overlap=overlap)
     vectors = open_same_embeddings(checkpoint.embeddings, embeddings)
-    labels = labels or checkpoint.labels
-    graph = testing_graph(checkpoint, labels, vectors)
+    sources = {"checkpoint": sha256_of_file(checkpoint_path)}
+    return export_checkpoint(checkpoint, vectors, labels or checkpoint.labels, output, sources, folded)
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint,
+    embeddings: Embeddings,
+    labels: LabelSet,
+    output: Path,
+    sources: dict[str, str],
+    folded: bool = True,
+) -> Export:
+    """Export a model for a label set as a model file that has passed its checks.
+
+    The file is checked by `onnx.checker`, run in ONNX Runtime on the golden sample against the PyTorch reference, and
+    run on the same images one by one and in another order. Only then it appears at `output`.
+
+    Args:
+        checkpoint: the model and its backbone.
+        embeddings: those of its training.
+        labels: the labels to tag with, seen in training or not.
+        output: the `.onnx` file to write.
+        sources: SHA-256 of the files it was made from, by name, for the manifest.
+        folded: False exports the unfolded head, for comparison.
+
+    Raises:
+        UsageError: a label has no vector, or no synset where the model needs one.
+        FailureError: the file does not reproduce the reference, or cannot be written.
+    """
+    started = time.perf_counter()
+    graph = testing_graph(checkpoint, labels, embeddings)
     size = checkpoint.backbone.preprocessing.size
     images = golden_scenes(GOLDEN_IMAGES, size)
     golden = reference_scorer(checkpoint, graph).scores(images)
 
     head = (fold if folded else unfolded_head)(checkpoint.model, graph_tensors(graph))
     network = to_onnx(Scorer(without_batch_norm(checkpoint.backbone), head), size)
-    manifest = _manifest(checkpoint, checkpoint_path, labels, graph)
+    manifest = _manifest(checkpoint, sources, labels, graph)
     with tempfile.TemporaryDirectory(prefix="mlzsl-export-") as folder:
         candidate = Path(folder) / "model.onnx"
         write_model_file(candidate, network, manifest, images, golden)
@@ -114,7 +145,7 @@ def to_onnx(network: nn.Module, size: int) -> bytes:
     return model.SerializeToString()
 
 
-def _manifest(checkpoint: Checkpoint, path: Path, labels: LabelSet, graph: ClassGraph) -> Manifest:
+def _manifest(checkpoint: Checkpoint, sources: dict[str, str], labels: LabelSet, graph: ClassGraph) -> Manifest:
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=checkpoint.model.name,
@@ -131,11 +162,13 @@ def _manifest(checkpoint: Checkpoint, path: Path, labels: LabelSet, graph: Class
             "targets": len(graph.targets),
             "externals": len(graph.externals),
             "edges": graph.edges,
+            "overlap": checkpoint.overlap,
+            "most_externals": checkpoint.most_externals,
             "sources": graph.sources,
             "embeddings": asdict(checkpoint.embeddings) | {"path": None},
         },
         precision="fp32",
-        sources={"checkpoint": sha256_of_file(path), "backbone": checkpoint.backbone.weights_sha256()},
+        sources=sources | {"backbone": checkpoint.backbone.weights_sha256()},
         network_sha256="",
         golden_sha256="",
     )

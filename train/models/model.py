@@ -130,6 +130,7 @@ class Model(nn.Module, ABC):
 
     Attributes:
         name: the name in `--model`, checkpoints and manifests.
+        fitted: whether anything of it depends on training photos.
         learns: whether it has parameters that gradient steps learn; a model without any is complete after `initialize`.
         uses_graph: whether it takes the edges of the class graph, so that every label needs a synset.
         pooling: which features the model takes: GAP, x [B, F], or DENSE, x and log q side by side [B, F + C]
@@ -140,6 +141,7 @@ class Model(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    fitted: ClassVar[bool] = True
     learns: ClassVar[bool] = True
     uses_graph: ClassVar[bool] = True
     pooling: ClassVar[Pooling] = GAP

@@ -24,7 +24,7 @@ class TrainingFreeConfig:
             scores and thresholds, but no ranking.
     """
 
-    sharpness: float = 20.0
+    sharpness: float = 10.0
     half_cosine: float = 0.5
 
 
@@ -32,6 +32,7 @@ class TrainingFree(Model):
     """A fixed function of external probabilities and embeddings."""
 
     name = "training-free"
+    fitted = False
     learns = False
     uses_graph = False
     overlap = KEEP
