@@ -14,6 +14,7 @@ from torch import nn
 
 from mlzsl.cli.errors import FailureError
 from mlzsl.cli.outputs import sha256_of_file
+from mlzsl.cli.progress import log
 from mlzsl.engines.artifact.manifest import SCHEMA_VERSION, Label, Manifest
 from mlzsl.engines.artifact.modelfile import write_model_file
 from mlzsl.engines.opening import open_engine
@@ -23,12 +24,16 @@ from mlzsl.export.network import Scorer, example_images, without_batch_norm
 from mlzsl.export.reference import open_same_embeddings, reference_scorer, testing_graph
 from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.classgraph import ClassGraph
-from mlzsl.graph.embeddings.source import Embeddings
+from mlzsl.graph.embeddings.opening import open_embeddings
+from mlzsl.graph.embeddings.source import MINILM, Embeddings
 from mlzsl.graph.labels.sets import LabelSet
-from mlzsl.graph.overlap import Overlap
+from mlzsl.graph.overlap import Overlap, described_overlap
+from mlzsl.imaging.preprocessing import Fit
+from mlzsl.train.backbones.opening import open_backbone
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.datasets.synthetic.scenes import golden_scenes
 from mlzsl.train.models.model import graph_tensors
+from mlzsl.train.training.untrained import untrained_checkpoint
 
 OPSET = 20
 TOLERANCE = 1e-5  # of a score, from the PyTorch reference, in fp32
@@ -43,6 +48,7 @@ class Export:
     graph: ClassGraph
     cost: CostSheet
     seconds: float
+    overlap: str | None  # a sentence on the external classes that are labels
 
 
 def export_model(
@@ -73,6 +79,46 @@ def export_model(
     vectors = open_same_embeddings(checkpoint.embeddings, embeddings)
     sources = {"checkpoint": sha256_of_file(checkpoint_path)}
     return export_checkpoint(checkpoint, vectors, labels or checkpoint.labels, output, sources, folded)
+
+
+def export_untrained(
+    model: str,
+    labels: LabelSet,
+    output: Path,
+    backbone: str,
+    backbone_weights: Path | None = None,
+    image_size: int | None = None,
+    fit: Fit = "squash",
+    embeddings: str = MINILM,
+    folded: bool = True,
+    overlap: Overlap | None = None,
+    quiet: bool = False,
+) -> Export:
+    """Export a model that needs no training, such as training-free; see `export_checkpoint`.
+
+    Args:
+        model: its name.
+        labels: the labels to tag with.
+        output: the `.onnx` file to write.
+        backbone, backbone_weights, image_size, fit: as of `open_backbone`.
+        embeddings: as of `open_embeddings`.
+        folded: False exports the unfolded head, for comparison.
+        overlap: whether to keep external classes that are labels; None for the model's default.
+        quiet: do not log what the model is made of.
+
+    Raises:
+        UsageError: a name or file is invalid, a label has no vector, or the model has to be trained.
+        FailureError: weights cannot be downloaded, the file does not reproduce the reference, or cannot be written.
+    """
+    vectors = open_embeddings(embeddings)
+    vectors.preload(labels)
+    vectors.embed(labels, "target")  # labels without a vector are reported before weights are downloaded
+    opened = open_backbone(backbone, backbone_weights, image_size, fit, quiet)
+    checkpoint = untrained_checkpoint(model, labels, opened, vectors.source)
+    if overlap is not None:
+        checkpoint = replace(checkpoint, overlap=overlap)
+    log(f"model: {model} on {backbone} with {vectors.source.name} vectors; nothing is trained", quiet)
+    return export_checkpoint(checkpoint, vectors, labels, output, {}, folded)
 
 
 def export_checkpoint(
@@ -115,7 +161,11 @@ def export_checkpoint(
         difference = _check(candidate, images, golden)
     write_model_file(output, network, manifest, images, golden)
     return Export(
-        output, graph, _cost_sheet(checkpoint, graph, head, output, difference), time.perf_counter() - started
+        output,
+        graph,
+        _cost_sheet(checkpoint, graph, head, output, difference),
+        time.perf_counter() - started,
+        described_overlap(labels, checkpoint.backbone.external, checkpoint.overlap),
     )
 
 

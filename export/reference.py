@@ -1,7 +1,9 @@
 """The PyTorch reference: a checkpoint's model on the class graph of a label set, not folded."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ from mlzsl.graph.classgraph import ClassGraph, build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import SENTENCE, Embeddings, EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet, require_synsets
+from mlzsl.graph.overlap import SYNSETS, Overlap
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.models.model import graph_tensors
 
@@ -38,7 +41,16 @@ def testing_graph(checkpoint: Checkpoint, labels: LabelSet, embeddings: Embeddin
     known = {synset_of[label] or label_key(label) for label in checkpoint.seen}
     pairs = zip(labels.labels, labels.synsets, strict=True)
     seen = {label for label, synset in pairs if (synset or label_key(label)) in known}
-    return build_class_graph(labels, seen, checkpoint.backbone.external, embeddings, threshold=checkpoint.threshold)
+    return build_class_graph(
+        labels,
+        seen,
+        checkpoint.backbone.external,
+        embeddings,
+        checkpoint.threshold,
+        checkpoint.overlap,
+        checkpoint.most_externals,
+        edges=checkpoint.model.uses_graph,
+    )
 
 
 def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Embeddings:
@@ -68,7 +80,17 @@ def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Emb
 
 
 def manifest_graph(checkpoint: Checkpoint, manifest: Manifest, embeddings: str | None) -> ClassGraph:
-    """The class graph of a manifest's labels; arguments and errors as for `open_same_embeddings`."""
+    """The class graph of a manifest's labels; arguments and errors as for `open_same_embeddings`.
+
+    Raises:
+        UsageError: the manifest states an unknown rule for external classes that are labels.
+    """
+    overlap = manifest.graph.get("overlap", SYNSETS)
+    if overlap not in get_args(Overlap):
+        raise UsageError(
+            f"the manifest's graph.overlap is {overlap!r}; expected {' or '.join(get_args(Overlap))}: re-export it."
+        )
+    checkpoint = replace(checkpoint, overlap=overlap)
     names, synsets = zip(*((label.name, label.synset) for label in manifest.labels), strict=True)
     vectors = open_same_embeddings(checkpoint.embeddings, embeddings)
     return testing_graph(checkpoint, LabelSet("manifest", names, synsets), vectors)

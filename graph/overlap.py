@@ -47,7 +47,7 @@ def left_out(labels: LabelSet, external: LabelSet, overlap: Overlap) -> tuple[Sh
 
 def described_overlap(labels: LabelSet, external: LabelSet, overlap: Overlap) -> str | None:
     """A sentence on the external classes that are labels, and what becomes of them; None if there is none."""
-    shared = find_overlap(labels, external)
+    shared = find_overlap(labels, external) if overlap == KEEP else left_out(labels, external, overlap)
     if not shared:
         return None
     named = [f"{external.labels[each.external]} ({each.label})" for each in shared]

@@ -25,10 +25,9 @@ def combine(*options: Callable[[_Function], _Function]) -> Callable[[_Function],
 data_options = combine(
     click.option(
         "--data",
-        default="scenes",
         metavar="scenes|FOLDER|FORMAT:PATH",
         help="The photos: the synthetic set, a folder with a labels.json (file name to list of labels), or a dataset "
-        "in its own format: coco:PATH, nuswide:PATH, voc:PATH, openimages:PATH.",
+        "in its own format: coco:PATH, nuswide:PATH, voc:PATH, openimages:PATH.  [default: scenes]",
     ),
     click.option(
         "--labels",
@@ -48,6 +47,24 @@ data_options = combine(
         help="Share of the photos to evaluate on, for data without a split of its own.  [default: 0.2]",
     ),
 )
+backbone_weights_option = click.option(
+    "--backbone-weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Weights of the backbone, .safetensors or a .pth state dict.  [default: the published ones, downloaded "
+    "once or in their package]",
+)
+image_size_option = click.option(
+    "--image-size",
+    type=click.IntRange(32, 1024),
+    help="Side of the backbone's input images, in pixels.  [default: the backbone's own; 96 for small]",
+)
+fit_option = click.option(
+    "--fit",
+    type=click.Choice(["squash", "crop"]),
+    help="How a photo becomes a square: squash the whole of it, or crop its center, as the backbone's own "
+    "evaluation does.  [default: squash]",
+)
 backbone_options = combine(
     click.option(
         "--backbone",
@@ -56,24 +73,9 @@ backbone_options = combine(
         "efficientnet-lite0, -lite1, -lite2 (in the extra starter), or timm:NAME for any ImageNet classifier of timm "
         "with a linear head.  [default: small for scenes, else efficientnet-lite0]",
     ),
-    click.option(
-        "--backbone-weights",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Weights of the backbone, .safetensors or a .pth state dict.  [default: the published ones, downloaded "
-        "once or in their package]",
-    ),
-    click.option(
-        "--image-size",
-        type=click.IntRange(32, 1024),
-        help="Side of the backbone's input images, in pixels.  [default: the backbone's own; 96 for small]",
-    ),
-    click.option(
-        "--fit",
-        type=click.Choice(["squash", "crop"]),
-        help="How a photo becomes a square: squash the whole of it, or crop its center, as the backbone's own "
-        "evaluation does.  [default: squash]",
-    ),
+    backbone_weights_option,
+    image_size_option,
+    fit_option,
     click.option(
         "--pooling",
         type=click.Choice(["dense", "global"]),
@@ -123,12 +125,13 @@ training_options = combine(
 )
 
 
-def job_from_flags(flags: dict[str, Any], models: Iterable[str]) -> "Job":
+def job_from_flags(flags: dict[str, Any], models: Iterable[str], without_photos: bool = False) -> "Job":
     """Make a job of a command's flags, and refuse those that have no effect.
 
     Args:
         flags: fields of Job and TrainingConfig.
         models: that the command trains; a flag has to affect one of them.
+        without_photos: whether the command reads no photos; flags on photos then have no effect.
 
     Raises:
         UsageError: a flag that has no effect.
@@ -148,8 +151,11 @@ def job_from_flags(flags: dict[str, Any], models: Iterable[str]) -> "Job":
     if known and not any(MODELS[name].learns for name in known):
         unused = ("epochs", "batch_size", "learning_rate", "precision", "resume")
         refuse_unused(f"{with_models}, which is not trained in steps", *unused)
+    if without_photos:
+        refuse_unused("without --data", "unseen", "held_out", "seed", "device", "external_classes")
     training = {each.name: flags.pop(each.name) for each in fields(TrainingConfig) if each.name in flags}
-    scenes = flags["data"] == "scenes"
+    scenes = not without_photos and flags["data"] in (None, "scenes")
+    flags["data"] = flags["data"] or "scenes"
     flags["backbone"] = flags["backbone"] or ("small" if scenes else "efficientnet-lite0")
     flags["embeddings"] = flags["embeddings"] or (TAXONOMY if scenes else MINILM)
     return Job(training=TrainingConfig(**training), **flags)

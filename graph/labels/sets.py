@@ -55,8 +55,7 @@ class LabelSet:
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "LabelSet":
         """The labels at `rows`, in that order."""
-        labels, synsets = (tuple(each[row] for row in rows) for each in (self.labels, self.synsets))
-        return LabelSet(self.name, labels, synsets)
+        return LabelSet(self.name, tuple(self.labels[row] for row in rows), tuple(self.synsets[row] for row in rows))
 
     @property
     def sha256(self) -> str:

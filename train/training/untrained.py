@@ -1,11 +1,16 @@
 """Checkpoints of models that nothing is fitted for: a backbone, label vectors and a formula."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from mlzsl.cli.errors import UsageError
+from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import EmbeddingSource
-from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.train.backbones.backbone import GAP, Backbone
-from mlzsl.train.checkpoint import Checkpoint
+from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.models.registry import MODELS, find_model
+from mlzsl.train.training.job import SCENES_LABELS, Job, check_inputs, job_backbone, needs_synsets
 
 THRESHOLD = 0.5  # of WUP, unused: such models have no edges
 
@@ -26,10 +31,26 @@ def untrained_checkpoint(model: str, labels: LabelSet, backbone: Backbone, embed
     if chosen.fitted:
         ready = ", ".join(name for name, each in MODELS.items() if not each.fitted)
         raise UsageError(
-            f"--model {model}: has to be trained first; run mlzsl-train --model {model}, or choose {ready}, which needs "
-            "no training."
+            f"--model {model}: has to be trained first; run mlzsl-train --model {model}, or choose {ready}, "
+            "which needs no training."
         )
     untrained = chosen(chosen.config_class()).eval()
     return Checkpoint(
         untrained, backbone.with_pooling(GAP), labels, (), embeddings, THRESHOLD, {}, chosen.overlap, None
     )
+
+
+def write_untrained(job: Job, quiet: bool = False) -> Path:
+    """Write the checkpoint of a job whose model needs no photos, and return its path.
+
+    Raises:
+        UsageError: a name or file is invalid, a label has no vector, or the model has to be trained.
+        FailureError: weights cannot be downloaded, or the checkpoint cannot be written.
+    """
+    labels = load_label_set(job.labels or SCENES_LABELS, job.skip_unlinked, quiet, needed_by=needs_synsets(job))
+    embeddings = open_embeddings(job.embeddings)
+    check_inputs(job, labels, embeddings)
+    backbone = job_backbone(job, quiet)
+    checkpoint = untrained_checkpoint(job.model, labels, backbone, embeddings.source)
+    save_checkpoint(job.output, replace(checkpoint, overlap=job.overlap or checkpoint.overlap))
+    return job.output
