@@ -36,7 +36,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(folder: Path, output: str, *flags: object) -> Result:
     return run(
-        "train", "--data", folder / "photos", "--backbone", "resnet18", "--image-size", 32, "--epochs", 1,
+        "train", "--model", "RGCN-PosVAE", "--data", folder / "photos", "--backbone", "resnet18", "--image-size", 32, "--epochs", 1,
         "--backbone-weights", folder / "resnet18.safetensors", "--hidden-dim", 16, "--cache", folder / "cache",
         "-o", folder / output, "--json", *flags,
     )  # fmt: skip

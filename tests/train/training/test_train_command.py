@@ -42,7 +42,7 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(root: Path, *flags: object) -> Result:
     short = () if {"training-free", "evidence"} & set(flags) else ("--epochs", 2)
     words = [
-        "train", *short, "--data", f"coco:{root}", "--backbone", "resnet18", "--image-size", 32,
+        "train", "--model", "RGCN-PosVAE", *short, "--data", f"coco:{root}", "--backbone", "resnet18", "--image-size", 32,
         "--backbone-weights", root / "resnet18.safetensors", "--cache", root / "cache", *flags,
     ]  # fmt: skip
     return CliRunner().invoke(main, [str(word) for word in words])
@@ -51,7 +51,7 @@ def train(root: Path, *flags: object) -> Result:
 @pytest.mark.parametrize(
     ("flags", "epochs", "settings"),
     [
-        (("--model", "training-free"), 0, {"sharpness": 20.0}),
+        (("--model", "training-free"), 0, {"sharpness": 10.0}),
         (("--model", "SKG", "--hidden-dim", 8, "--steps", 2), 2, {"hidden_dim": 8, "steps": 2}),
         (("--model", "Fast0Tag"), 2, {"feature_dim": 512}),
     ],
@@ -209,3 +209,15 @@ def test_files_and_flags_are_checked_before_anything_is_generated(
     assert result.exit_code == 2, result.output
     assert sentence in result.stderr.strip().splitlines()[-1]
     assert {path.name for path in tmp_path.iterdir()} == {"damaged.txt", "lacking.txt"}
+
+
+def test_evidence_is_the_default_on_photos(coco: Path) -> None:
+    words = (
+        *("train", "--data", f"coco:{coco}", "--backbone", "resnet18", "--image-size", "32"),
+        *("--backbone-weights", coco / "resnet18.safetensors", "--cache", coco / "cache", "-o", coco / "own.safetensors"),
+    )
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert "external classes are labels, kept: " in result.stderr
+    checkpoint = load_checkpoint(coco / "own.safetensors")
+    assert (checkpoint.model.name, checkpoint.overlap, checkpoint.most_externals) == ("evidence", "keep", None)
