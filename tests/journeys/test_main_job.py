@@ -36,7 +36,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(folder: Path, output: str, *flags: object) -> Result:
     return run(
-        "train", "--model", "RGCN-PosVAE", "--data", folder / "photos", "--backbone", "resnet18", "--image-size", 32, "--epochs", 1,
+        "train", "--model", "RGCN-PosVAE", "--data", folder / "photos", "--backbone", "resnet18", "--image-size", 32,
+        "--epochs", 1,
         "--backbone-weights", folder / "resnet18.safetensors", "--hidden-dim", 16, "--cache", folder / "cache",
         "-o", folder / output, "--json", *flags,
     )  # fmt: skip
@@ -128,7 +129,7 @@ def test_weights_are_not_a_checkpoint(work: Path) -> None:
 def test_other_embeddings_than_those_of_the_training_are_refused(work: Path, tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("dog 1 2 3\n")
-    refused(run("export", work / "checkpoint.safetensors", "--embeddings", vectors), "--embeddings", "taxonomy")
+    refused(run("export", work / "checkpoint.safetensors", "--embeddings", vectors), "--embeddings", "minilm")
 
 
 def test_an_unknown_label_set_is_refused(work: Path) -> None:

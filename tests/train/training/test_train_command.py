@@ -42,7 +42,8 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(root: Path, *flags: object) -> Result:
     short = () if {"training-free", "evidence"} & set(flags) else ("--epochs", 2)
     words = [
-        "train", "--model", "RGCN-PosVAE", *short, "--data", f"coco:{root}", "--backbone", "resnet18", "--image-size", 32,
+        "train", "--model", "RGCN-PosVAE", *short, "--data", f"coco:{root}", "--backbone", "resnet18",
+        "--image-size", 32,
         "--backbone-weights", root / "resnet18.safetensors", "--cache", root / "cache", *flags,
     ]  # fmt: skip
     return CliRunner().invoke(main, [str(word) for word in words])
@@ -214,9 +215,10 @@ def test_files_and_flags_are_checked_before_anything_is_generated(
 def test_evidence_is_the_default_on_photos(coco: Path) -> None:
     words = (
         *("train", "--data", f"coco:{coco}", "--backbone", "resnet18", "--image-size", "32"),
-        *("--backbone-weights", coco / "resnet18.safetensors", "--cache", coco / "cache", "-o", coco / "own.safetensors"),
+        *("--backbone-weights", str(coco / "resnet18.safetensors"), "--cache", str(coco / "cache")),
+        *("-o", str(coco / "own.safetensors")),
     )
-    result = CliRunner().invoke(main, [str(word) for word in words])
+    result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     assert "external classes are labels, kept: " in result.stderr
     checkpoint = load_checkpoint(coco / "own.safetensors")
