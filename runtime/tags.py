@@ -12,6 +12,10 @@ from mlzsl.cli.text import escape_control_chars
 from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.imaging import DecodedPhoto, ImageInMemory
 
+# The default rule. The score lies between those of the highest F1 of training-free and of evidence on seen labels of
+# photos; the number keeps sets of thousands of labels, which have near synonyms, from giving dozens of tags
+# (benchmarks/tags.py).
+DEFAULT_SCORE = 0.25
 DEFAULT_TOP_K = 5
 
 
@@ -103,8 +107,8 @@ def choose_selection(manifest: Manifest, top_k: int | None = None, threshold: fl
     """Decide how tags are selected.
 
     `top_k` selects the best labels whatever their scores, `threshold` every label that reaches it, both together the
-    best of those. With neither, the manifest's own thresholds apply if every label has one; otherwise the best five,
-    since scores of unseen labels are lower than those of seen ones and no single threshold suits both.
+    best of those. With neither, the manifest's own thresholds apply if every label has one; otherwise the default rule:
+    the best DEFAULT_TOP_K of the labels that reach DEFAULT_SCORE, so that a photo of none of the labels gets no tag.
 
     Raises:
         UsageError: `top_k` is below 1 or `threshold` outside [0, 1].
@@ -120,7 +124,9 @@ def choose_selection(manifest: Manifest, top_k: int | None = None, threshold: fl
     own = [label.threshold for label in manifest.labels if label.threshold is not None]
     if top_k is None and len(own) == count:
         return Selection(tuple(own), None, "every label that reaches its own threshold")
-    top_k = top_k or DEFAULT_TOP_K
+    if top_k is None:
+        description = f"of the best {DEFAULT_TOP_K} labels, those that reach {DEFAULT_SCORE:g}"
+        return Selection((DEFAULT_SCORE,) * count, DEFAULT_TOP_K, description)
     return Selection(None, top_k, f"the best {min(top_k, count)} labels")
 
 

@@ -29,7 +29,7 @@ from mlzsl.runtime.tagging.journal import check_unfinished
 from mlzsl.runtime.tagging.pipeline import DEFAULT_BATCH_SIZE
 from mlzsl.runtime.tagging.result import MIN_PHOTOS_OF_SHARE, ErrorLimit, TaggingResult
 from mlzsl.runtime.tagging.tagger import Tagger
-from mlzsl.runtime.tags import Tag, Tagged
+from mlzsl.runtime.tags import DEFAULT_SCORE, DEFAULT_TOP_K, Tag, Tagged
 
 PHOTOS_SHOWN = 8
 NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
@@ -72,7 +72,8 @@ NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps a label and its score on one line
     type=FiniteFloat(0, 1),
     metavar="T",
     help="Select labels whose score reaches T; with --top-k the best K of those.  "
-    "[default: the model's own thresholds if it has them, else the best 5]",
+    f"[default: the model's own thresholds; if it has none, of the best {DEFAULT_TOP_K} labels those that reach "
+    f"{DEFAULT_SCORE}]",
 )
 @click.option(
     "--picture",

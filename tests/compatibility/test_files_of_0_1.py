@@ -149,6 +149,7 @@ def test_tags_and_the_record_of_their_run_open(work):
 
 def test_an_unfinished_job_resumes_to_byte_identical_output(work):
     arguments = ("infer", "images", "--engine", "model.onnx", "--threads", "1", "--batch-size", "4", "--quiet")
+    arguments += ("--top-k", "5")  # the default rule of 0.1
     run(*arguments, "-o", "whole.jsonl")
     folder = work / "unfinished.jsonl.unfinished"
     shutil.copytree(DATA / "unfinished", folder)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tinymodel import LABELS, manifest
 
 from mlzsl.cli.errors import UsageError
@@ -17,8 +19,30 @@ def names(model, **asked):
     return [tag.label for tag in select_tags(SCORES, model, choose_selection(model, **asked))]
 
 
-def test_without_thresholds_the_best_five_best_first_ties_in_label_order():
+def test_without_thresholds_those_of_the_best_five_that_reach_the_default_score_ties_in_label_order():
     assert names(PLAIN) == ["cat", "café", "dog", "zebra", "snowboard"]
+    assert choose_selection(PLAIN).description == "of the best 5 labels, those that reach 0.25"
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [([0.249, 0.2, 0.1, 0, 0.24, 0], []), ([0.2, 0.9, 0.1, 0.249, 0.25, 0], ["cat", "café"]), ([0.9] * 6, None)],
+    ids=["none of the labels", "two of them", "more than five"],
+)
+def test_without_thresholds_labels_of_low_scores_are_absent(scores, expected):
+    found = select_tags(np.array(scores, np.float32), PLAIN, choose_selection(PLAIN))
+    assert [tag.label for tag in found] == ([label.name for label in LABELS[:5]] if expected is None else expected)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=6, max_size=6), st.integers(0, 5), st.floats(0, 1, width=32))
+def test_a_better_score_never_loses_its_tag(scores, index, higher):
+    scores = np.array(scores, np.float32)
+    better = scores.copy()
+    better[index] = max(scores[index], np.float32(higher))
+    before, after = (
+        {tag.label for tag in select_tags(values, PLAIN, choose_selection(PLAIN))} for values in (scores, better)
+    )
+    assert LABELS[index].name not in before - after
 
 
 def test_the_models_own_thresholds_apply_if_it_has_them():

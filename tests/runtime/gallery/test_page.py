@@ -62,7 +62,7 @@ def tags_file(path: Path, photos: list[dict]) -> Path:
 
 @pytest.mark.parametrize("output", ["tags.jsonl", "tags.csv", "tags.parquet"])
 def test_every_photo_is_on_the_page_with_its_tags(here, output):
-    result = run(infer, "images", "--output", output, "--report", "gallery.html")
+    result = run(infer, "images", "--output", output, "--report", "gallery.html", "--top-k", "5")
     assert result.exit_code == 0, result.output
     assert "and gallery.html" in result.stdout
     (about,) = blocks(here / "gallery.html", "about")
@@ -73,7 +73,7 @@ def test_every_photo_is_on_the_page_with_its_tags(here, output):
     assert reason
     assert dict(about["labels"])["zebra"] is False
     assert dict(about["labels"])["dog"] is True
-    run(infer, "images", "--output", "again.jsonl")
+    run(infer, "images", "--output", "again.jsonl", "--top-k", "5")
     for line, (_, _, thumbnail, missing, pairs) in zip(
         [line for line in map(json.loads, Path("again.jsonl").read_text().splitlines()) if "tags" in line],
         entries(here / "gallery.html", "photos"),

@@ -61,8 +61,10 @@ def test_without_flags_it_tags_a_folder(here):
     assert "tags" not in tagged[2]
     scores = reference_scores(random_images(5))
     for record, expected in zip((r for r in tagged if "tags" in r), scores, strict=True):
-        best = [LABELS[index].name for index in np.argsort(-expected)[:5]]
+        best = [LABELS[index].name for index in np.argsort(-expected)[:5] if expected[index] >= 0.25]
         assert [tag["label"] for tag in record["tags"]] == best
+    rule = json.loads((here / "tags.jsonl.run.json").read_text())["selection"]
+    assert rule == {"top_k": 5, "threshold": 0.25, "rule": "of the best 5 labels, those that reach 0.25"}
     assert "openvino" in result.stderr
     assert "fp32" in result.stderr
     assert "tagged 5 photos" in result.stdout
