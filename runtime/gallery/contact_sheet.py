@@ -56,7 +56,7 @@ def draw_contact_sheet(
     """
     check_picture(target)
     drawn = photos[:MAX_PHOTOS]
-    tags = min(MAX_TAGS, max((len(photo.tags) for photo in drawn), default=0))
+    tags = min(MAX_TAGS, max((len(photo.tags) for photo in drawn), default=0)) or 1
     card_height = PADDING + THUMBNAIL_HEIGHT + NAME_HEIGHT + tags * TAG_HEIGHT + PADDING // 2
     columns = min(COLUMNS, len(drawn)) or 1
     rows = -(-len(drawn) // columns)
@@ -97,6 +97,8 @@ def _draw_card(
     sheet.paste(image, (left + (THUMBNAIL_WIDTH - image.width) // 2, top + (THUMBNAIL_HEIGHT - image.height) // 2))
     y = top + THUMBNAIL_HEIGHT + NAME_HEIGHT / 2
     _text(draw, left, y, Path(photo.name).name, FAINT, 13, THUMBNAIL_WIDTH)
+    if not photo.tags:
+        _text(draw, left, y + NAME_HEIGHT / 2 + 0.5 * TAG_HEIGHT, "no tag", FAINT, 17, THUMBNAIL_WIDTH)
     for row, tag in enumerate(photo.tags[:MAX_TAGS]):
         _draw_tag(draw, left, y + NAME_HEIGHT / 2 + (row + 0.5) * TAG_HEIGHT, tag)
 

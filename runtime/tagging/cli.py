@@ -213,7 +213,8 @@ def _print(result: TaggingResult, output: str, picture: Path | None, report: Pat
 
 
 def _table(photos: list[Tagged]) -> Table:
-    rows = ((Text(Path(photo.name).name), Text(", ").join(map(_tag_text, photo.tags))) for photo in photos)
+    tags = (Text(", ").join(map(_tag_text, photo.tags)) if photo.tags else Text("no tag", "dim") for photo in photos)
+    rows = zip((Text(Path(photo.name).name) for photo in photos), tags, strict=True)
     unseen = any(not tag.seen for photo in photos for tag in photo.tags)
     made = table(("photo", "tags"), rows, "First photos", UNSEEN_NOTE if unseen else None, left=(0, 1))
     made.columns[1].no_wrap = False

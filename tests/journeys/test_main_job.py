@@ -61,7 +61,8 @@ def test_onnx_runtime_reproduces_the_golden_scores(work: Path) -> None:
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_tags_and_verification_agree_with_the_checkpoint(work: Path, backend: str) -> None:
     tags = work / f"{backend}.jsonl"
-    tagged = run("infer", work / "photos", "--engine", work / "model.onnx", "--backend", backend, "-o", tags)
+    engine = ("--engine", work / "model.onnx", "--backend", backend)
+    tagged = run("infer", work / "photos", *engine, "--top-k", 5, "-o", tags)
     assert tagged.exit_code == 0, tagged.output
     rows = [json.loads(line) for line in tags.read_text().splitlines()]
     assert len(rows) == 24
