@@ -9,9 +9,9 @@ import onnx
 
 from mlzsl.calibration.accuracy import AccuracyDrop, Evaluator
 from mlzsl.calibration.conversion import (
+    backbone_nodes,
     convert_layers,
     convert_precision,
-    convolutional_nodes,
     nodes_from_first_weights,
 )
 from mlzsl.calibration.mixed_precision import (
@@ -96,13 +96,17 @@ def calibrate(
         quiet: show no progress.
 
     Raises:
-        UsageError: the model is not fp32, photos or record are not valid, or settings contradict each other.
+        UsageError: the model is not fp32 or cannot be quantized, photos or record are not valid, or settings contradict
+            each other.
         FailureError: values exceed the range of the precision, or the accuracy drop its limits.
     """
     started = time.perf_counter()
     manifest = read_manifest(model)
     output = output or default_output(model, settings)
     check_settings(model, manifest, output, photos, settings, check, record)
+    network = load_network(model)
+    if settings.precision in QUANTIZED:
+        _check_quantizable(model, manifest, network, settings.precision)
     earlier = None if record is None else read_record(record)
     sample = None
     if photos:
@@ -110,8 +114,21 @@ def calibrate(
         sample = sample_photos(
             photos, check, manifest, count, settings.check_count, settings.seed, settings.threads, quiet
         )
-    job = _Job(started, model, manifest, load_network(model), sample, settings, output, record, earlier, quiet)
+    job = _Job(started, model, manifest, network, sample, settings, output, record, earlier, quiet)
     return _quantize(job) if settings.precision in QUANTIZED else _convert(job)
+
+
+def _check_quantizable(model: Path, manifest: Manifest, network: Network, precision: str) -> None:
+    """Refuse networks that INT8 and FP8 would spoil or leave as they are."""
+    if any(node.op_type == "LayerNormalization" for node in network.nodes):
+        raise UsageError(
+            f"{model}: --precision {precision} quantizes convolutions that follow each other, and backbone "
+            f"{manifest.backbone} has layer normalizations, as transformers and ConvNeXt do: a few channels of their "
+            "activations are far larger than the rest, and one scale for all of them loses the rest; use --precision "
+            "bf16 on CPUs, fp16 on GPUs."
+        )
+    if not layers_of(network):
+        raise UsageError(f"{model}: has no convolution that could be quantized; use --precision fp16.")
 
 
 @dataclass(frozen=True)
@@ -145,7 +162,7 @@ class _Job:
 def _convert(job: _Job) -> Calibrated:
     precision = job.settings.precision
     # The 8 significant bits of bf16 would tie many scores of the head, which is small: it stays in fp32.
-    nodes = convolutional_nodes(job.network) if precision == "bf16" else nodes_from_first_weights(job.network)
+    nodes = backbone_nodes(job.network) if precision == "bf16" else nodes_from_first_weights(job.network)
     made = convert_precision(job.network, precision, nodes)
     return job.write(made, None if job.sample is None else job.evaluator(job.sample).measure(made))
 
@@ -153,8 +170,6 @@ def _convert(job: _Job) -> Calibrated:
 def _quantize(job: _Job) -> Calibrated:
     network, settings, sample = job.network, job.settings, job.sample
     layers = layers_of(network)
-    if not layers:
-        raise UsageError(f"{job.model}: has no convolution that could be quantized; use --precision fp16.")
     assert settings.quantized_for is not None
     scheme = QDQ_SCHEMES[settings.precision, settings.quantized_for]
     found = _ranges(job, layers)

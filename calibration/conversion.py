@@ -15,6 +15,7 @@ from mlzsl.calibration.network import Network, Node, reading, rebuilt
 from mlzsl.cli.errors import FailureError
 
 WEIGHTED = ("Conv", "MatMul", "Gemm")
+BACKBONE = ("Conv", "LayerNormalization")  # no head has them
 FUSED = ("Add", "Relu", "Clip", "MaxPool")  # follow a convolution in its precision
 HALF_PRECISIONS = {
     "fp16": (TensorProto.FLOAT16, np.dtype(np.float16)),
@@ -34,20 +35,17 @@ def nodes_from_first_weights(network: Network) -> set[str]:
     return found
 
 
-def convolutional_nodes(network: Network) -> set[str]:
-    """The names of the nodes from the first weights to the last convolution, its Add, Relu, Clip and MaxPool included.
+def backbone_nodes(network: Network) -> set[str]:
+    """The names of the nodes from the first weights up to the last convolution or layer normalization.
 
-    The nodes behind are the head.
+    The Add, Relu, Clip and MaxPool that follow are included. The nodes behind are the head.
     """
-    feeds_convolution: set[str] = set()
+    read: set[str] = set()  # tensors that a node of the backbone depends on
+    names: set[str] = set()
     for node in reversed(network.nodes):
-        if node.op_type == "Conv" or any(name in feeds_convolution for name in node.output):
-            feeds_convolution.update(node.input)
-    names = {
-        node.name
-        for node in network.nodes
-        if node.op_type == "Conv" or any(name in feeds_convolution for name in node.output)
-    }
+        if node.op_type in BACKBONE or any(name in read for name in node.output):
+            names.add(node.name)
+            read.update(node.input)
     written = {name for node in network.nodes if node.name in names for name in node.output}
     for node in network.nodes:
         if node.op_type in FUSED and all(name in written or name in network.constants for name in node.input):
@@ -57,7 +55,7 @@ def convolutional_nodes(network: Network) -> set[str]:
 
 
 def convert_layers(network: Network, layers: Collection[str], precision: str) -> onnx.ModelProto:
-    """Convert some layers and the Add, Relu, Clip and MaxPool nodes behind them; arguments as `convert_precision`."""
+    """Convert some layers and the Add, Relu, Clip and MaxPool that follow them; arguments as `convert_precision`."""
     names = set(layers)
     written = {node.output[0] for node in network.nodes if node.name in names}
     for node in network.nodes:

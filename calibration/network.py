@@ -53,7 +53,7 @@ class Network:
         return numpy_helper.to_array(self.constants[name])
 
     def past_activation(self, tensor: str) -> str:
-        """The output of the Relu or Clip that alone reads the tensor, else the tensor: what a fused kernel writes."""
+        """What a fused kernel writes: the output of the Relu or Clip that alone reads the tensor, else the tensor."""
         readers = self.readers[tensor]
         return readers[0].output[0] if len(readers) == 1 and readers[0].op_type in ("Relu", "Clip") else tensor
 

@@ -12,9 +12,9 @@ from tinymodel import random_images
 
 from mlzsl.calibration.conversion import (
     HALF_PRECISIONS,
+    backbone_nodes,
     convert_layers,
     convert_precision,
-    convolutional_nodes,
     nodes_from_first_weights,
 )
 from mlzsl.calibration.network import Network, open_network
@@ -45,7 +45,7 @@ def test_all_nodes_from_the_first_weights_are_fp16_and_inputs_and_outputs_keep_t
 
 
 def test_the_head_of_a_bf16_file_stays_fp32(network):
-    model = convert_precision(network, "bf16", convolutional_nodes(network))
+    model = convert_precision(network, "bf16", backbone_nodes(network))
     onnx.checker.check_model(model, full_check=True)
     found = types(model)
     assert found["stem"] == found["last_relu"] == TensorProto.BFLOAT16
@@ -74,7 +74,7 @@ def test_scores_with_layers_in_fp16_are_close_to_those_in_fp32(network):
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", np.float16), ("bf16", ml_dtypes.bfloat16)])
 def test_weights_are_rounded_as_numpy_rounds_them(network, precision, dtype):
-    model = convert_precision(network, precision, convolutional_nodes(network))
+    model = convert_precision(network, precision, backbone_nodes(network))
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for layer in ("stem", "skip", "last"):
         expected = network.array(f"{layer}.weight").astype(dtype)

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from tinymodel import LABELS, SIZE, broken_network, network, random_images, reference_scores, write_tiny_model
 
-from mlzsl.calibration.conversion import convert_precision, convolutional_nodes
+from mlzsl.calibration.conversion import backbone_nodes, convert_precision
 from mlzsl.calibration.network import Network
 from mlzsl.cli.errors import FailureError, MlzslError, UsageError
 from mlzsl.engines import onnxruntime as onnxruntime_engine
@@ -172,7 +172,7 @@ def test_a_bf16_file_runs_in_bf16_by_default(tmp_path):
     if not openvino_has("BF16"):
         pytest.skip("needs a CPU with bf16 arithmetic")
     fp32 = Network(onnx.load_model_from_string(network()))
-    lower = convert_precision(fp32, "bf16", convolutional_nodes(fp32)).SerializeToString()
+    lower = convert_precision(fp32, "bf16", backbone_nodes(fp32)).SerializeToString()
     model = write_tiny_model(tmp_path / "model.onnx", lower, precision="bf16")
     with closing(open_engine(model.path)) as engine:
         assert engine.execution.precision == "bf16"
