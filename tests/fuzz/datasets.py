@@ -191,7 +191,7 @@ def has_columns(content: bytes, *columns: str) -> bool:
     """Whether the footer of a Parquet file is read and has the columns."""
     try:
         return {*columns} <= {*parquet.read_schema(io.BytesIO(content)).names}
-    except (pyarrow.ArrowException, OSError):
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
         return False
 
 
