@@ -2,7 +2,8 @@
 
 `graph/data/minilm.npz` has the vectors of `sentence` for the labels of the named sets, the nouns of ImageNet-21k and
 the commonest nouns (tools/build_vectors.py), as whole numbers from −63 to 63 with a scale for each, which changes
-cosines by at most 0.006. A label that is not among them gets its vector from the sentence model, if that is installed.
+cosines by at most 0.006. A label that is not among them has the vector of another name of its synset ("traffic lights"
+that of "traffic light"), or else that of the sentence model, if that is installed.
 """
 
 import functools
@@ -47,6 +48,11 @@ class VectorTable:
             return VectorTable(rows, arrays["steps"], arrays["scales"])
 
     @functools.cached_property
+    def first_names(self) -> dict[str, str]:
+        """The first name of every synset that has a row."""
+        return {synset: name for name, synset in reversed(self.rows)}
+
+    @functools.cached_property
     def sha256(self) -> str:
         """The hash of names and vectors."""
         names = "\n".join("\t".join(pair) for pair in self.rows)
@@ -73,12 +79,14 @@ class MinilmEmbeddings:
             UsageError: some labels are not shipped, and the sentence model or the extra `text` is not installed; the
                 sentence names them.
         """
-        rows = [self._row(*pair) for pair in zip(labels.labels, labels.synsets, strict=True)]
-        shipped = [index for index, row in enumerate(rows) if row is not None]
-        others = [index for index, row in enumerate(rows) if row is None]
         vectors = np.empty((len(labels), self._table.steps.shape[1]), np.float32)
-        table_rows = [row for row in rows if row is not None]
-        vectors[shipped] = self._table.steps[table_rows] * self._table.scales[table_rows, None]
+        others = []
+        for index, (label, synset) in enumerate(zip(labels.labels, labels.synsets, strict=True)):
+            if synset and (name := self._name(label, synset)):
+                row = self._table.rows[name, synset]
+                vectors[index] = self._table.steps[row] * self._table.scales[row]
+            else:
+                others.append(index)
         if others:
             missing = [labels.labels[index] for index in others]
             if self._sentence is None:
@@ -93,12 +101,16 @@ class MinilmEmbeddings:
         return EmbeddedLabels(vectors, tuple(origin for origin in origins if origin))
 
     def find(self, label: str, synset: str | None) -> Origin | None:
-        if self._row(label, synset) is not None:
-            return Origin(MINILM, described(label, synset))
+        if name := self._name(label, synset):
+            own = name == label_key(label)
+            return Origin(MINILM, described(label, synset)) if own else Origin("synonym", name)
         return self._sentence.find(label, synset) if self._sentence else None
 
-    def _row(self, label: str, synset: str | None) -> int | None:
-        return self._table.rows.get((label_key(label), synset)) if synset else None
+    def _name(self, label: str, synset: str | None) -> str | None:
+        """The name whose shipped vector a label has: its own, or else another one of its synset."""
+        if synset and (label_key(label), synset) in self._table.rows:
+            return label_key(label)
+        return self._table.first_names.get(synset) if synset else None
 
     @functools.cached_property
     def _sentence(self) -> SentenceEmbeddings | None:

@@ -32,7 +32,7 @@ class Origin:
 
     `taxonomy`: computed from its synset. `sentence`: encoded from its name and its synset's gloss; `minilm`: such a
     vector from the package's data. `name`: the file has its whole name. `words`: the average of its words.
-    `synonym`, `hypernym`: a fallback to another name, because the file lacks some of its own words.
+    `synonym`, `hypernym`: a fallback to another name, because the source lacks its own.
     """
 
     how: How

@@ -53,7 +53,7 @@ def test_similar_labels_have_similar_vectors() -> None:
 
 @pytest.mark.usefixtures("no_model")
 def test_labels_that_are_not_shipped_are_named_with_what_to_install() -> None:
-    labels = LabelSet("mine", ("dog", "flower in a garden", "crane"), ("dog.n.01", None, "crane.n.05"))
+    labels = LabelSet("mine", ("dog", "flower in a garden", "crane"), ("dog.n.01", None, "crane.n.01"))
     with pytest.raises(UsageError, match=r"the target label\(s\) flower in a garden, crane; install .*'mlzsl\[text\]'"):
         MinilmEmbeddings().embed(labels, "target")
     assert MinilmEmbeddings().find("flower in a garden", None) is None
@@ -81,3 +81,14 @@ def test_the_source_is_named_and_needs_no_path() -> None:
     source = open_embeddings("minilm").source
     assert (source.name, source.path, source.dimension) == ("minilm", None, 384)
     assert source == MinilmEmbeddings().source
+
+
+def test_another_name_of_a_synset_has_the_vector_of_the_shipped_one_with_or_without_the_model() -> None:
+    labels = LabelSet("mine", ("traffic lights", "crane"), ("traffic_light.n.01", "crane.n.05"))
+    shipped = LabelSet("shipped", ("traffic light", "crane bird"), labels.synsets)
+    embedded = MinilmEmbeddings().embed(labels, "target")
+    np.testing.assert_array_equal(embedded.vectors, MinilmEmbeddings().embed(shipped, "target").vectors)
+    assert [(origin.how, origin.via, origin.is_fallback) for origin in embedded.origins] == [
+        ("synonym", "traffic light", True),
+        ("synonym", "crane bird", True),
+    ]

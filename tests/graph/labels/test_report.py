@@ -180,7 +180,7 @@ def test_phrases_are_reported_with_their_vectors_where_the_embeddings_have_them(
 def test_labels_that_are_not_shipped_are_errors_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlzsl.graph.embeddings.minilm.installed_sentence_embeddings", lambda: None)
     file = tmp_path / "labels.txt"
-    file.write_text("dog\nflower in a garden\ncrane\tn02012849\nabaya\tcar.n.01\n")
+    file.write_text("dog\nflower in a garden\ncrane\tcrane.n.01\nabaya\tcrane.n.02\n")
     report = report_labels(str(file), open_embeddings("minilm"))
     assert "line 2: the label 'flower in a garden' is not a noun of WordNet" in report.errors[0]
     assert [row.vector is None for row in report.rows] == [False, True, True]
