@@ -71,6 +71,12 @@ def test_it_is_restored_whole(path: Path) -> None:
             "configuration entries: x+…x+;",
         ),
         (lambda header, tensors: header.update({"\ud800": 1}), r'the text "\\ud800" is not Unicode'),
+        (
+            lambda header, tensors: header.update(
+                model="RGCN", config={"feature_dim": 2, "embedding_dim": 2, "hidden_dim": 2, "layers": 2**31}
+            ),
+            "invalid configuration entries: layers",
+        ),
         (lambda header, tensors: tensors.pop("model.offset"), "do not match the model"),
         (lambda header, tensors: tensors["model.offset"].fill_(torch.nan), "NaN or infinity"),
         (lambda header, tensors: tensors.pop("backbone.network.fc.bias"), r"1 tensor missing \(fc.bias\)"),

@@ -22,6 +22,9 @@ MODELS: dict[str, type[Model]] = {
 NAMES_IN_0_1 = {"external_score_std": "evidence_deviation"}  # of configuration fields that were renamed since
 
 
+MAX_LAYERS = 1000  # of a configuration: creating billions of layers would not end
+
+
 def find_model(name: str) -> type[Model]:
     """The class of a model.
 
@@ -47,7 +50,9 @@ def create_model(name: str, config: dict[str, Any]) -> Model:
     model_class = find_model(name)
     expected = {field.name: field.type for field in fields(model_class.config_class)}
     invalid = sorted(expected.keys() ^ config.keys()) or [
-        key for key, kind in expected.items() if not _is_positive(config[key], kind)
+        key
+        for key, kind in expected.items()
+        if not _is_positive(config[key], kind) or (key == "layers" and config[key] > MAX_LAYERS)
     ]
     if invalid:
         raise UsageError(
