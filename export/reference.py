@@ -14,11 +14,11 @@ from mlzsl.engines.artifact.manifest import Manifest
 from mlzsl.export.network import Scorer
 from mlzsl.export.unfolded_head import UnfoldedHead
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
-from mlzsl.graph.embeddings.opening import open_embeddings
-from mlzsl.graph.embeddings.source import SENTENCE, Embeddings, EmbeddingSource
+from mlzsl.graph.embeddings.source import Embeddings, EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet, require_synsets
 from mlzsl.graph.overlap import SYNSETS, Overlap
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
+from mlzsl.train.embeddings import open_embeddings
 from mlzsl.train.models.model import graph_tensors
 
 
@@ -65,7 +65,7 @@ def open_same_embeddings(trained_with: EmbeddingSource, spec: str | None) -> Emb
     """
     if spec is None:
         spec = trained_with.path or trained_with.name
-        if trained_with.path is not None and not Path(spec.removeprefix(f"{SENTENCE}:")).exists():
+        if trained_with.path is not None and not Path(spec.removeprefix(f"{trained_with.name}:")).exists():
             raise UsageError(
                 f"{spec}: no such file or folder; the checkpoint was trained with these embeddings, "
                 "say where they are with --embeddings."

@@ -22,6 +22,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "training-free": {"sharpness": 5.0, "half_cosine": 0.4},
     "evidence": {"backbone_classes": CLASSES, "seen_labels": 4, "penalty": 0.01},
+    "zero-shot": {"feature_dim": D_S},  # x and embeddings are of one space
 }  # fmt: skip
 
 
@@ -43,7 +44,8 @@ def small_graph(targets: int = 6, externals: int = 15, density: float = 0.4) -> 
 def small_batch(photos: int = 5, name: str = "RGCN") -> tuple[torch.Tensor, torch.Tensor]:
     """Features of a model's pooling, [n, F] or [n, F + C], and backbone logits [n, C] in float32."""
     generator = torch.Generator().manual_seed(9)
-    x, logits = torch.randn(photos, F, generator=generator), 3 * torch.randn(photos, CLASSES, generator=generator)
+    width = CONFIGS[name].get("feature_dim", F)
+    x, logits = torch.randn(photos, width, generator=generator), 3 * torch.randn(photos, CLASSES, generator=generator)
     if find_model(name).pooling == DENSE:
         x = torch.cat([x, (2 * torch.randn(photos, CLASSES, generator=generator)).log_softmax(dim=1)], dim=1)
     return x, logits

@@ -7,22 +7,33 @@ from mlzsl.train.models.fast0tag import Fast0Tag, squash
 from mlzsl.train.models.model import GraphTensors
 from mlzsl.train.models.training_free import TrainingFree
 from mlzsl.train.models.visual_semantic import VisualSemantic
+from mlzsl.train.models.zero_shot import ZeroShot
 
 
-class FoldedVisualSemantic(nn.Module):
-    """(x W + b) · s_y + b₀ = x (W s_y) + (b · s_y + b₀): one linear layer, F products per label."""
+class LinearHead(nn.Module):
+    """One linear layer, F products per label."""
 
     weight: Tensor  # (F, N_t)
     bias: Tensor  # (N_t,)
 
-    def __init__(self, model: VisualSemantic, graph: GraphTensors) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        unit = nn.functional.normalize(graph.target_embeddings)
-        weight, bias = model.projection.weight.T @ unit.T, unit @ model.projection.bias + model.offset
         register_constants(self, weight=weight, bias=bias)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         return (features @ self.weight + self.bias).sigmoid()
+
+
+def fold_visual_semantic(model: VisualSemantic, graph: GraphTensors) -> LinearHead:
+    """(x W + b) · s_y + b₀ = x (W s_y) + (b · s_y + b₀)."""
+    unit = nn.functional.normalize(graph.target_embeddings)
+    return LinearHead(model.projection.weight.T @ unit.T, unit @ model.projection.bias + model.offset)
+
+
+def fold_zero_shot(model: ZeroShot, graph: GraphTensors) -> LinearHead:
+    """z(y) is linear in x as it is written."""
+    weight = model.label_weights(graph).T
+    return LinearHead(weight, model.bias.expand(weight.shape[1]))
 
 
 class FoldedFast0Tag(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mlzsl.export.folding.embedding import FoldedFast0Tag, FoldedTrainingFree, FoldedVisualSemantic
+from mlzsl.export.folding.embedding import FoldedFast0Tag, FoldedTrainingFree, fold_visual_semantic, fold_zero_shot
 from mlzsl.export.folding.evidence import FoldedEvidence
 from mlzsl.export.folding.graph import fold_rgcn, fold_rgcn_posvae
 from mlzsl.export.folding.skg import FoldedSKG
@@ -23,10 +23,11 @@ from mlzsl.train.models.rgcn_xl import RGCNXL
 from mlzsl.train.models.skg import SKG
 from mlzsl.train.models.training_free import TrainingFree
 from mlzsl.train.models.visual_semantic import VisualSemantic
+from mlzsl.train.models.zero_shot import ZeroShot
 
 # By model name: (model, graph), both in float64, -> head: (features, logits) -> scores.
 FOLDINGS: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
-    VisualSemantic.name: FoldedVisualSemantic,
+    VisualSemantic.name: fold_visual_semantic,
     Fast0Tag.name: FoldedFast0Tag,
     SKG.name: FoldedSKG,
     RGCN.name: fold_rgcn,
@@ -34,6 +35,7 @@ FOLDINGS: dict[str, Callable[[Any, GraphTensors], nn.Module]] = {
     RGCNPosVAE.name: fold_rgcn_posvae,
     TrainingFree.name: FoldedTrainingFree,
     Evidence.name: FoldedEvidence,
+    ZeroShot.name: fold_zero_shot,
 }
 
 

@@ -13,17 +13,17 @@ SENTENCE: Final = "sentence"
 MINILM: Final = "minilm"
 NAMED_SOURCES = (MINILM, TAXONOMY, SENTENCE)  # the names of embeddings that need no file
 Role = Literal["target", "external"]
-How = Literal["taxonomy", "sentence", "minilm", "name", "words", "synonym", "hypernym"]
+How = Literal["taxonomy", "sentence", "minilm", "clip", "name", "words", "synonym", "hypernym"]
 
 
 @dataclass(frozen=True)
 class EmbeddingSource:
     """What vectors were made from; two sources of the same hash give the same vectors."""
 
-    name: str  # "taxonomy", "minilm", "sentence", or the file's name
+    name: str  # "taxonomy", "minilm", "sentence", "clip:NAME", or the file's name
     dimension: int
     sha256: str
-    path: str | None  # of the file; "sentence:FOLDER" for a sentence model of one's own
+    path: str | None  # of the file; "sentence:FOLDER", "clip:NAME:FILE" for a text model of one's own
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Origin:
     """How the vector of one label was found.
 
     `taxonomy`: computed from its synset. `sentence`: encoded from its name and its synset's gloss; `minilm`: such a
-    vector from the package's data. `name`: the file has its whole name. `words`: the average of its words.
-    `synonym`, `hypernym`: a fallback to another name, because the source lacks its own.
+    vector from the package's data. `clip`: encoded from its name in prompts. `name`: the file has its whole name.
+    `words`: the average of its words. `synonym`, `hypernym`: a fallback to another name, because the source lacks its
+    own.
     """
 
     how: How

@@ -15,6 +15,7 @@ from mlzsl.cli.errors import UsageError
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.imaging.preprocessing import Fit, Preprocessing
+from mlzsl.train.backbones.clip import CLIP, check_clip_name, clip_preprocessing, create_image_tower
 from mlzsl.train.backbones.resnets import LAYERS, ResNet, SmallResNet
 
 SMALL = "small"
@@ -62,8 +63,10 @@ def check_name(name: str) -> None:
             named = ", ".join(TIMM + each for each in similar)
             hint = f"did you mean {named}?" if similar else "see timm.list_models()."
             raise UsageError(f"--backbone {name}: timm has no such model; {hint}")
+    elif name.startswith(CLIP):
+        check_clip_name(name)
     elif name not in NAMES:
-        raise UsageError(f"unknown backbone {name!r}; expected one of {', '.join(NAMES)}, or timm:NAME.")
+        raise UsageError(f"unknown backbone {name!r}; expected one of {', '.join(NAMES)}, timm:NAME or clip:NAME.")
 
 
 def find_architecture(name: str, fit: Fit = "squash") -> Architecture:
@@ -85,6 +88,8 @@ def find_architecture(name: str, fit: Fit = "squash") -> Architecture:
         mean, std = (LITE_MEAN,) * 3, (LITE_STD,) * 3
         preprocessing = Preprocessing(LITE_SIZES[name], fit, "bicubic", mean, std, crop)
         return Architecture(imagenet, preprocessing, license="Apache-2.0")
+    if name.startswith(CLIP):
+        return Architecture(imagenet, clip_preprocessing(name, fit), fixed_size=True)
     return _timm_architecture(name, fit)
 
 
@@ -103,6 +108,9 @@ def create_network(name: str, num_classes: int, size: int) -> nn.Module:
     if name in (SMALL, *LAYERS):
         with torch.device("meta"):  # allocates nothing
             return SmallResNet(num_classes) if name == SMALL else ResNet(name, num_classes)
+    if name.startswith(CLIP):
+        with torch.random.fork_rng(devices=[]):
+            return create_image_tower(name, num_classes)
     import timm
 
     own = "tf_" + name.replace("-", "_") if name in LITE_SIZES else name.removeprefix(TIMM)

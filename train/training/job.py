@@ -3,13 +3,14 @@
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.text import first_of, label_finder
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
-from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import TAXONOMY, Embeddings
 from mlzsl.graph.labels.sets import UNSEEN, LabelSet, load_label_set, read_label_file
 from mlzsl.graph.overlap import Overlap
@@ -17,11 +18,13 @@ from mlzsl.imaging.labelled_folder import check_labels
 from mlzsl.imaging.preprocessing import Fit
 from mlzsl.train.backbones.architectures import check_name
 from mlzsl.train.backbones.backbone import GAP, Backbone, Pooling
+from mlzsl.train.backbones.clip import CLIP
 from mlzsl.train.backbones.opening import open_backbone
 from mlzsl.train.backbones.pretraining import pretrain_small_backbone
 from mlzsl.train.datasets.registry import default_labels, load_data
 from mlzsl.train.datasets.source import OWN_SPLIT, Source
 from mlzsl.train.datasets.synthetic.scenes import generate_scenes
+from mlzsl.train.embeddings import clip_spec, open_embeddings
 from mlzsl.train.models.model import Model
 from mlzsl.train.models.registry import create_model, find_model, settings_of
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
@@ -118,7 +121,8 @@ def open_inputs(job: Job, quiet: bool = False) -> Inputs:
     labels = load_label_set(name, job.skip_unlinked, quiet, needed_by=needs_synsets(job))
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
-    embeddings = open_embeddings(job.embeddings)
+    check_pairing(job, job.model)
+    embeddings = open_embeddings(embeddings_spec(job), quiet)
     check_inputs(job, labels, embeddings)
     return Inputs(labels, seen, embeddings, labelled_photos(job, labels, quiet))
 
@@ -242,6 +246,30 @@ def pooling_of(job: Job, model: str) -> Pooling:
     return wanted if wanted == GAP else job.pooling or wanted
 
 
+def embeddings_spec(job: Job) -> str:
+    """The job's embeddings; the text tower of a CLIP backbone has its weights from the backbone's file."""
+    own = job.embeddings == job.backbone and job.backbone.startswith(CLIP)
+    return clip_spec(job.backbone, job.backbone_weights) if own else job.embeddings
+
+
+def is_paired(job: Job, model: str) -> bool:
+    """Whether backbone and embeddings are one CLIP model, for a model that needs that."""
+    return not find_model(model).needs_clip or (job.backbone == job.embeddings and job.backbone.startswith(CLIP))
+
+
+def check_pairing(job: Job, model: str) -> None:
+    """Check that a model that compares a photo with a label by CLIP gets both from one CLIP model.
+
+    Raises:
+        UsageError: it does not, or the model is unknown.
+    """
+    if not is_paired(job, model):
+        raise UsageError(
+            f"model {model}: compares photos and labels by the two towers of one CLIP model, but --backbone is "
+            f"{job.backbone} and --embeddings {job.embeddings}; give both the same clip:NAME."
+        )
+
+
 def new_model(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingData) -> Model:
     """Create the job's model with random parameters drawn from its seed; `Model.initialize` then uses the data.
 
@@ -260,4 +288,6 @@ def new_model(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingDat
     needed = settings_of(job.model)
     config = model_class.config_class(**{name: value for name, value in known.items() if name in needed}, **settings)
     torch.manual_seed(job.training.seed)
-    return create_model(job.model, asdict(config))
+    model = create_model(job.model, asdict(config))
+    model.use_classifier(cast(nn.Linear, cast(Any, backbone.network).get_classifier()))
+    return model
