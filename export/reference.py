@@ -18,7 +18,7 @@ from mlzsl.graph.embeddings.source import Embeddings, EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet, require_synsets
 from mlzsl.graph.overlap import SYNSETS, Overlap
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
-from mlzsl.train.embeddings import open_embeddings
+from mlzsl.train.embeddings import ClipEmbeddings, open_embeddings
 from mlzsl.train.models.model import graph_tensors
 
 
@@ -37,6 +37,8 @@ def testing_graph(checkpoint: Checkpoint, labels: LabelSet, embeddings: Embeddin
     """
     if checkpoint.model.uses_graph:
         require_synsets(labels, f"model {checkpoint.model.name}")
+    if isinstance(embeddings, ClipEmbeddings):
+        embeddings.use_backbone(checkpoint.backbone)
     synset_of = dict(zip(checkpoint.labels.labels, checkpoint.labels.synsets, strict=True))
     known = {synset_of[label] or label_key(label) for label in checkpoint.seen}
     pairs = zip(labels.labels, labels.synsets, strict=True)

@@ -1,10 +1,12 @@
 """Opening label embeddings by name, with those of CLIP's text towers, which need torch."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from mlzsl.graph.embeddings.opening import open_embeddings as open_embeddings_without_torch
 from mlzsl.graph.embeddings.source import EmbeddedLabels, Embeddings, EmbeddingSource, Origin, Role
 from mlzsl.graph.labels.sets import LabelSet
+from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.backbones.clip import CLIP, ClipModel, load_clip
 
 
@@ -28,6 +30,12 @@ class ClipEmbeddings:
         """The vectors of all labels, unit length, float32 [n, F]."""
         vectors = self._model.vectors(labels.labels, self._quiet)
         return EmbeddedLabels(vectors, tuple(map(self.find, labels.labels, labels.synsets)))
+
+    def use_backbone(self, backbone: Backbone) -> None:
+        """Take the vectors of external classes from a backbone of the same model instead of encoding them again."""
+        if backbone.name == self._model.name:
+            classifier = cast(Any, backbone.network).get_classifier()
+            self._model.use_classifier(backbone.external.labels, classifier.weight.detach().cpu())
 
     def find(self, label: str, synset: str | None) -> Origin:
         return Origin("clip", label)

@@ -8,6 +8,7 @@ linear classifier on x.
 
 import difflib
 import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -30,9 +31,10 @@ TEMPLATES = ("a photo of a {}.", "a photo of the large {}.", "a photo of the sma
 METHOD = "\n".join(("clip embeddings 1", *TEMPLATES)).encode()  # what vectors depend on besides the text tower
 QUICK_GELU = "-quickgelu"  # ends the names of architectures with OpenAI's approximation of GELU
 IMAGE_TOWER = "visual."  # the names of its tensors begin with that
+SAME_VECTOR = 1e-5  # unit vectors that differ by less are of one text
 
-# What open_clip, transformers and the hub raise where files of a model cannot be had.
-UNAVAILABLE = (OSError, RuntimeError, ValueError, ImportError)
+# What open_clip, transformers and the hub raise where a file of a model cannot be had.
+UNAVAILABLE = (OSError, RuntimeError, ValueError)
 
 
 class ImageTower(nn.Module):
@@ -83,13 +85,22 @@ class ClipModel:
 
     def vectors(self, labels: Sequence[str], quiet: bool = True) -> NDArray[np.float32]:
         """t_y of each label, unit length, float32 [n, F]; no label depends on those beside it."""
-        texts = [" ".join(label.replace("_", " ").split()) for label in labels]
+        texts = [_text(label) for label in labels]
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         with progress(f"encoding labels with {self.name}", len(new), "labels", quiet or len(new) < 10) as shown:
             for text in new:
                 self._encoded[text] = self._encode(text)
                 shown.advance()
         return np.stack([self._encoded[text] for text in texts])
+
+    def use_classifier(self, labels: Sequence[str], weight: Tensor) -> None:
+        """Take t_y of the external classes from a backbone's classifier, scale × t_y, if it is of this model.
+
+        Encoding 1,000 labels takes minutes with a large text tower.
+        """
+        vectors = nn.functional.normalize(weight).numpy()
+        if vectors.shape[1] == self.dimension and np.abs(vectors[0] - self.vectors(labels[:1])[0]).max() <= SAME_VECTOR:
+            self._encoded = dict(zip(map(_text, labels), vectors, strict=True)) | self._encoded
 
     def image_tower(self, labels: Sequence[str], quiet: bool = True) -> dict[str, Tensor]:
         """The tensors of an `ImageTower` with these external classes."""
@@ -202,6 +213,9 @@ def load_clip(name: str, weights: Path | None = None) -> ClipModel:
 @functools.lru_cache(maxsize=1)
 def _load(name: str, path: Path, status: tuple[int, int] | None) -> ClipModel:
     library, config, state = _open_clip(name), _config(name), read_weights(path)
+    if {"hf_model_name", "hf_tokenizer_name"} & config["text_cfg"].keys():
+        import_optional("transformers", f"{name}: its text tower needs transformers; run pip install transformers.")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the sentence below says why they failed
     try:
         with torch.random.fork_rng(devices=[]):
             custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
@@ -210,8 +224,8 @@ def _load(name: str, path: Path, status: tuple[int, int] | None) -> ClipModel:
         tokenize = library.get_tokenizer(_split(name)[0])
     except UNAVAILABLE as error:
         raise FailureError(
-            f"{name}: its text tower needs files that could not be downloaded, or a package that is not installed "
-            f"({reason_of(error)}); choose another model of open_clip."
+            f"{name}: its text tower has files that could not be downloaded ({reason_of(error)}); choose another model "
+            "of open_clip, or download them elsewhere into the Hugging Face hub's cache."
         ) from error
     expected = model.state_dict()
     if custom:  # older files have the text tower's tensors at the top
@@ -225,6 +239,7 @@ def _load(name: str, path: Path, status: tuple[int, int] | None) -> ClipModel:
 
 def _download(name: str) -> Path:
     library, (architecture, tag) = _open_clip(name), _split(name)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the sentence below says why they failed
     try:
         if not tag:
             raise ValueError("open_clip names none")
@@ -232,7 +247,7 @@ def _download(name: str) -> Path:
     except UNAVAILABLE as error:
         raise FailureError(
             f"{name}: its weights could not be downloaded ({reason_of(error)}); download them elsewhere and name "
-            "their file with --backbone-weights."
+            f"their file: --backbone-weights FILE, or --embeddings {name}:FILE."
         ) from error
 
 
@@ -241,6 +256,10 @@ def _config(name: str) -> dict[str, Any]:
     config: dict[str, Any] = _open_clip(name).get_model_config(_split(name)[0])
     config["vision_cfg"]["timm_model_pretrained"] = config["text_cfg"]["hf_model_pretrained"] = False
     return config
+
+
+def _text(label: str) -> str:
+    return " ".join(label.replace("_", " ").split())
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from mlzsl.train.backbones import clip
 from mlzsl.train.backbones.architectures import find_architecture
 from mlzsl.train.backbones.backbone import DENSE, GLOBAL, Backbone
 from mlzsl.train.backbones.opening import open_backbone
-from mlzsl.train.embeddings import open_embeddings
+from mlzsl.train.embeddings import ClipEmbeddings, open_embeddings
 
 LABELS = LabelSet("labels", ("dog", "coffee_cup", "flower in a garden"), ("dog.n.01", "cup.n.01", "flower.n.01"))
 
@@ -126,6 +126,23 @@ def test_the_source_states_model_weights_and_file(tmp_path: Path) -> None:
     assert open_embeddings(f"clip:small-vit:{others}").source.sha256 != source.sha256
 
 
+def test_vectors_of_external_classes_are_taken_from_a_backbone_of_the_same_weights(tmp_path: Path) -> None:
+    (_, weights), (_, others) = (small_clip("small-vit", tmp_path, seed) for seed in (0, 1))
+    backbone, other = (open_backbone("clip:small-vit", path, quiet=True) for path in (weights, others))
+    imagenet = load_label_set("imagenet1k")
+    one = LabelSet("one", imagenet.labels[7:8], imagenet.synsets[7:8])
+    clip._load.cache_clear()
+    embeddings = open_embeddings(f"clip:small-vit:{weights}")
+    encoded = embeddings.embed(one, "external").vectors
+    for used in (other, backbone):
+        clip._load.cache_clear()
+        embeddings = open_embeddings(f"clip:small-vit:{weights}")
+        assert isinstance(embeddings, ClipEmbeddings)
+        embeddings.use_backbone(used)
+        assert len(embeddings._model._encoded) > 900 or used is other
+        assert np.abs(embeddings.embed(one, "external").vectors - encoded).max() <= 1e-6
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
@@ -164,6 +181,13 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Monkey
     with pytest.raises(FailureError, match=r"could not be downloaded \(Failed.*--backbone-weights") as failure:
         open_backbone("clip:ViT-B-32/laion2b_s34b_b79k")
     assert "\n" not in str(failure.value)
+
+
+def test_a_text_tower_that_needs_another_package_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    _, weights = small_clip("small-vit", tmp_path)
+    with pytest.raises(UsageError, match="its text tower needs transformers; run pip install transformers"):
+        open_backbone("clip:ViT-B-16-SigLIP/webli", weights)
 
 
 def test_a_missing_open_clip_names_the_extra() -> None:
