@@ -70,8 +70,9 @@ backbone_options = combine(
         "--backbone",
         metavar="NAME",
         help="The frozen feature extractor: small (of generated photos), resnet18, resnet34, resnet50, resnet101, "
-        "efficientnet-lite0, -lite1, -lite2 (in the extra starter), or timm:NAME for any ImageNet classifier of timm "
-        "with a linear head.  [default: small for scenes, else efficientnet-lite0]",
+        "efficientnet-lite0, -lite1, -lite2 (in the extra starter), timm:NAME for any ImageNet classifier of timm "
+        "with a linear head, or clip:NAME for the image tower of a CLIP model of open_clip (in the extra clip).  "
+        "[default: small for scenes, else efficientnet-lite0]",
     ),
     backbone_weights_option,
     image_size_option,
@@ -84,10 +85,11 @@ backbone_options = combine(
     ),
     click.option(
         "--embeddings",
-        metavar="taxonomy|minilm|sentence|FILE",
+        metavar="taxonomy|minilm|sentence|clip:NAME|FILE",
         help="Class embeddings: computed from the taxonomy, shipped vectors of all-MiniLM-L6-v2, that model itself "
-        "(sentence:FOLDER for another), or a file of vectors: text in GloVe's format, .npy, .safetensors.  "
-        "[default: taxonomy for scenes, else minilm]",
+        "(sentence:FOLDER for another), the text tower of a CLIP model (clip:NAME:FILE for weights other than the "
+        "published ones), or a file of vectors: text in GloVe's format, .npy, .safetensors.  [default: the "
+        "backbone's own text tower for zero-shot, taxonomy for scenes, else minilm]",
     ),
     click.option(
         "--cache",
@@ -157,5 +159,6 @@ def job_from_flags(flags: dict[str, Any], models: Iterable[str], without_photos:
     scenes = not without_photos and flags["data"] in (None, "scenes")
     flags["data"] = flags["data"] or "scenes"
     flags["backbone"] = flags["backbone"] or ("small" if scenes else "efficientnet-lite0")
-    flags["embeddings"] = flags["embeddings"] or (TAXONOMY if scenes else MINILM)
+    own_text = bool(known) and all(MODELS[name].needs_clip for name in known)
+    flags["embeddings"] = flags["embeddings"] or (flags["backbone"] if own_text else TAXONOMY if scenes else MINILM)
     return Job(training=TrainingConfig(**training), **flags)

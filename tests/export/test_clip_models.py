@@ -44,8 +44,8 @@ def train(photos: Path, folder: Path, architecture: str, weights: Path, model: s
     [
         ("zero-shot", "small-vit", ()),
         ("zero-shot", "small-sigmoid", ()),
-        ("evidence", "small-vit", ("--pooling", "global")),
-        ("RGCN-PosVAE", "small-resnet", ("--epochs", "1")),
+        ("evidence", "small-vit", ("--pooling", "global", "--embeddings", "clip:small-vit")),
+        ("RGCN-PosVAE", "small-resnet", ("--epochs", "1", "--embeddings", "clip:small-resnet")),
     ],
 )
 def test_trains_exports_verifies_and_builds(
@@ -53,7 +53,7 @@ def test_trains_exports_verifies_and_builds(
 ) -> None:
     _, weights = small_clip(architecture, tmp_path)
     checkpoint, exported = tmp_path / "checkpoint.safetensors", tmp_path / "model.onnx"
-    trained = train(photos, tmp_path, architecture, weights, model, "--embeddings", f"clip:{architecture}", *flags)
+    trained = train(photos, tmp_path, architecture, weights, model, *flags)
     assert trained.exit_code == 0, trained.output
     with safe_open(checkpoint, framework="np") as file:
         assert not any("text" in name or "token" in name for name in file.keys())  # noqa: SIM118
@@ -75,9 +75,9 @@ def test_trains_exports_verifies_and_builds(
 
 def test_zero_shot_gives_open_clips_scores_for_labels_of_any_kind(photos: Path, tmp_path: Path) -> None:
     _, weights = small_clip("small-sigmoid", tmp_path)
-    trained = train(photos, tmp_path, "small-sigmoid", weights, "zero-shot", "--embeddings", "clip:small-sigmoid")
+    trained = train(photos, tmp_path, "small-sigmoid", weights, "zero-shot")
     assert trained.exit_code == 0, trained.output
-    labels = LabelSet("pets", ("small dog", "cat"), ("dog.n.01", "cat.n.01"))
+    labels = LabelSet("pets", ("small dog", "cat on a sofa"), ("dog.n.01", None))
     exported = export_model(tmp_path / "checkpoint.safetensors", labels, tmp_path / "model.onnx").path
     images, _ = read_golden(exported)
     scores = open_engine(exported, backend="onnxruntime").scores(images)
@@ -94,7 +94,7 @@ def test_zero_shot_gives_open_clips_scores_for_labels_of_any_kind(photos: Path, 
 
 def test_a_moved_weights_file_is_named_at_export(photos: Path, tmp_path: Path) -> None:
     _, weights = small_clip("small-vit", tmp_path)
-    trained = train(photos, tmp_path, "small-vit", weights, "zero-shot", "--embeddings", "clip:small-vit")
+    trained = train(photos, tmp_path, "small-vit", weights, "zero-shot")
     assert trained.exit_code == 0, trained.output
     checkpoint, moved = tmp_path / "checkpoint.safetensors", tmp_path / "moved.safetensors"
     weights.rename(moved)
@@ -116,10 +116,11 @@ def test_table1_has_a_row_of_zero_shot_with_a_clip_backbone_only(photos: Path, t
         *("experiment", "table1", "--data", photos, "--cache", tmp_path / "cache", "-o", tmp_path / "results"),
         *("--seeds", "1", "--resamples", "0", "--backbone", "clip:small-vit", "--backbone-weights", weights),
     )
-    models = ("--models", "visual-semantic,zero-shot", "--epochs", "1")
-    result = mlzsl(*command, *models, "--embeddings", "clip:small-vit")
+    result = mlzsl(*command, "--models", "visual-semantic,zero-shot", "--epochs", "1", "--embeddings", "taxonomy")
     assert result.exit_code == 0, result.output
-    assert "| zero-shot | 0." in (tmp_path / "results/table1.md").read_text()
-    refused = mlzsl(*command, *models)
+    text = (tmp_path / "results/table1.md").read_text()
+    assert "| zero-shot | 0." in text
+    assert "zero-shot takes labels from the backbone's own text tower" in text
+    refused = mlzsl(*command, "--models", "zero-shot", "--backbone", "resnet18")
     assert refused.exit_code == 2
-    assert "give both the same clip:NAME" in refused.stderr
+    assert "needs a CLIP model, but --backbone is resnet18" in refused.stderr

@@ -34,7 +34,7 @@ IMAGE_TOWER = "visual."  # the names of its tensors begin with that
 SAME_VECTOR = 1e-5  # unit vectors that differ by less are of one text
 
 # What open_clip, transformers and the hub raise where a file of a model cannot be had.
-UNAVAILABLE = (OSError, RuntimeError, ValueError)
+UNAVAILABLE = (OSError, RuntimeError, ValueError, ImportError)
 
 
 class ImageTower(nn.Module):
@@ -224,8 +224,8 @@ def _load(name: str, path: Path, status: tuple[int, int] | None) -> ClipModel:
         tokenize = library.get_tokenizer(_split(name)[0])
     except UNAVAILABLE as error:
         raise FailureError(
-            f"{name}: its text tower has files that could not be downloaded ({reason_of(error)}); choose another model "
-            "of open_clip, or download them elsewhere into the Hugging Face hub's cache."
+            f"{name}: its text tower cannot be created ({reason_of(error)}); it needs files of the Hugging Face hub or "
+            "a package that is not installed: choose another model of open_clip, or install that package."
         ) from error
     expected = model.state_dict()
     if custom:  # older files have the text tower's tensors at the top

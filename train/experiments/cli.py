@@ -76,7 +76,7 @@ def main() -> None:
     cls=AliasedOption,
     aliases=("--systems",),
     metavar="NAME,NAME,…",
-    help="The rows.  [default: all models; zero-shot where --backbone and --embeddings are one CLIP model]",
+    help="The rows.  [default: all models; zero-shot for a CLIP backbone only]",
 )
 @threshold_option
 @layers_option

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.progress import log
 from mlzsl.graph.classgraph import ClassGraph, build_class_graph
+from mlzsl.graph.embeddings.source import Embeddings
 from mlzsl.imaging.photoset import PhotoSet
 from mlzsl.metrics.average_precision import Bools
 from mlzsl.train.backbones.backbone import Backbone
@@ -50,12 +51,17 @@ class ExperimentData:
     folds: tuple[Fold, ...]
     test_photos: PhotoSet
 
-    def graph(self, threshold: float) -> ClassGraph:
+    def graph(self, threshold: float, embeddings: Embeddings | None = None) -> ClassGraph:
         """The class graph of labels and external classes at a WUP threshold; it has no external class that is a label.
 
         Models share it, so that all have the same external classes, also where a model would keep those in deployment.
+
+        Args:
+            threshold: of edges.
+            embeddings: other ones than the inputs'.
         """
-        labels, seen, embeddings = self.inputs.labels, self.inputs.seen, self.inputs.embeddings
+        labels, seen = self.inputs.labels, self.inputs.seen
+        embeddings = embeddings or self.inputs.embeddings
         return build_class_graph(
             labels, seen, self.backbone.external, embeddings, threshold, most_externals=MOST_GRAPH_EXTERNALS
         )

@@ -28,7 +28,7 @@ from mlzsl.train.backbones.backbone import Backbone
 from mlzsl.train.experiments.data import ExperimentData, Fold
 from mlzsl.train.extraction.cache import load_cached, save_cached
 from mlzsl.train.models.model import GraphTensors, Model, graph_tensors
-from mlzsl.train.models.registry import config_of, settings_of
+from mlzsl.train.models.registry import config_of, find_model, settings_of
 from mlzsl.train.training.job import SETTINGS, Job, new_model, pooling_of
 from mlzsl.train.training.pipeline import score, training_data
 from mlzsl.train.training.trainer import TrainingConfig, TrainingData, train
@@ -61,9 +61,10 @@ class Experiment:
         return range(self.job.training.seed, self.job.training.seed + self.seeds)
 
     def job_of(self, model: str) -> Job:
-        """The job of a model, with the settings that the model has."""
+        """The job of a model, with the settings that the model has, and the embeddings that it needs."""
         absent = {name: None for name in SETTINGS if name not in settings_of(model)}
-        return replace(self.job, model=model, **absent)  # type: ignore[arg-type]
+        embeddings = self.job.backbone if find_model(model).needs_clip else self.job.embeddings
+        return replace(self.job, model=model, embeddings=embeddings, **absent)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

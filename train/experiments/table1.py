@@ -5,7 +5,9 @@ from pathlib import Path
 
 from mlzsl.cli.outputs import written_atomically
 from mlzsl.metrics.summary import METRIC_NAMES, chance_metrics
+from mlzsl.train.backbones.clip import CLIP
 from mlzsl.train.datasets.registry import parse_data
+from mlzsl.train.embeddings import open_embeddings
 from mlzsl.train.experiments.data import load_data
 from mlzsl.train.experiments.experiment import Estimate, Experiment, Variant, check_models, run_all
 from mlzsl.train.experiments.report import (
@@ -19,7 +21,7 @@ from mlzsl.train.experiments.report import (
     write_csv,
 )
 from mlzsl.train.models.registry import MODELS
-from mlzsl.train.training.job import SCENES, check_pairing, is_paired
+from mlzsl.train.training.job import SCENES, check_towers, embeddings_spec
 
 DATASETS = {"coco": "MS-COCO", "nuswide": "NUS-WIDE"}  # of the paper, by the format in --data
 PAPER_SETTING = "ResNet-101, 300-d GloVe vectors, seed 42"
@@ -54,22 +56,28 @@ def make_table1(
     Args:
         experiment: data, settings, seeds, folds.
         folder: created if missing.
-        models: names of `MODELS`, the rows in their order; None for all, without those that need a CLIP backbone
-            where it is none.
+        models: names of `MODELS`, the rows in their order; None for all; zero-shot only for a CLIP backbone.
         quiet: show no progress.
 
     Raises:
         UsageError: an invalid name, file or folder.
         FailureError: a training diverged, or a file cannot be written.
     """
-    possible = tuple(name for name in MODELS if is_paired(experiment.job, name))
-    left_out = ", ".join(name for name in MODELS if name not in possible) if models is None else ""
-    models = check_models(possible if models is None else models, MODELS, "--models")
-    for name in models:
-        check_pairing(experiment.job, name)
+    clip = experiment.job.backbone.startswith(CLIP)
+    left_out = [name for name in MODELS if models is None and MODELS[name].needs_clip and not clip]
+    chosen = [name for name in MODELS if name not in left_out] if models is None else models
+    models = check_models(chosen, MODELS, "--models")
+    jobs = {name: experiment.job_of(name) for name in models}
+    for job in jobs.values():
+        check_towers(job)
     data = load_data(experiment.job, experiment.folds, quiet)
     graph = data.graph(experiment.job.threshold)
-    results = run_all(experiment, data, [Variant(name, experiment.job_of(name), graph) for name in models], quiet)
+    own = {
+        name: data.graph(job.threshold, open_embeddings(embeddings_spec(job), quiet))
+        for name, job in jobs.items()
+        if job.embeddings != experiment.job.embeddings
+    }
+    results = run_all(experiment, data, [Variant(name, jobs[name], own.get(name, graph)) for name in models], quiet)
     chance = chance_metrics(data.targets(graph), graph.seen)
     format_ = "" if experiment.job.data == SCENES else parse_data(experiment.job.data)[0]
     dataset = DATASETS.get(format_, "NUS-WIDE" if data.inputs.labels.name == "nuswide81" else "MS-COCO")
@@ -95,8 +103,10 @@ def make_table1(
             of_paper = [published[name], dataset] if name in published else ["", ""]
             fields.append([model, name, *estimate_fields(result.estimates[name]), *of_paper])
     legend = f"{_legend(experiment)}The paper's figures are of {dataset} with {PAPER_SETTING}{note}."
+    if own:
+        legend += f" {', '.join(own)} takes labels from the backbone's own text tower."
     if left_out:
-        legend += f" Left out: {left_out}, which needs a CLIP model as --backbone and --embeddings."
+        legend += f" Left out: {', '.join(left_out)}, which needs a CLIP model as --backbone."
     text = "\n".join([heading, "", *(f"| {' | '.join(row)} |" for row in rows), "", legend, ""])
     files = folder / "table1.md", folder / "table1.csv"
     with written_atomically(files[0]) as temporary:

@@ -22,6 +22,7 @@ class ZeroShot(LogitModel):
 
     name = "zero-shot"
     learns = False
+    uses_graph = False
     needs_clip = True
     config_class = ModelConfig
 

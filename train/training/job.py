@@ -121,7 +121,7 @@ def open_inputs(job: Job, quiet: bool = False) -> Inputs:
     labels = load_label_set(name, job.skip_unlinked, quiet, needed_by=needs_synsets(job))
     unseen = unseen_labels(job.unseen, labels)
     seen = tuple(label for label in labels.labels if label not in unseen)
-    check_pairing(job, job.model)
+    check_towers(job)
     embeddings = open_embeddings(embeddings_spec(job), quiet)
     check_inputs(job, labels, embeddings)
     return Inputs(labels, seen, embeddings, labelled_photos(job, labels, quiet))
@@ -252,21 +252,20 @@ def embeddings_spec(job: Job) -> str:
     return clip_spec(job.backbone, job.backbone_weights) if own else job.embeddings
 
 
-def is_paired(job: Job, model: str) -> bool:
-    """Whether backbone and embeddings are one CLIP model, for a model that needs that."""
-    return not find_model(model).needs_clip or (job.backbone == job.embeddings and job.backbone.startswith(CLIP))
-
-
-def check_pairing(job: Job, model: str) -> None:
-    """Check that a model that compares a photo with a label by CLIP gets both from one CLIP model.
+def check_towers(job: Job) -> None:
+    """Check that the job's model, if it compares photos and labels by CLIP, gets both from one CLIP model.
 
     Raises:
         UsageError: it does not, or the model is unknown.
     """
-    if not is_paired(job, model):
+    if not find_model(job.model).needs_clip:
+        return
+    if not job.backbone.startswith(CLIP):
+        raise UsageError(f"model {job.model}: needs a CLIP model, but --backbone is {job.backbone}; name a clip:NAME.")
+    if job.embeddings != job.backbone:
         raise UsageError(
-            f"model {model}: compares photos and labels by the two towers of one CLIP model, but --backbone is "
-            f"{job.backbone} and --embeddings {job.embeddings}; give both the same clip:NAME."
+            f"model {job.model}: compares photos and labels by the two towers of one CLIP model, but --backbone is "
+            f"{job.backbone} and --embeddings {job.embeddings}; leave --embeddings out."
         )
 
 

@@ -85,7 +85,7 @@ def test_table1_has_all_models_with_means_deviations_and_intervals(photos: Path,
     assert list(rows[0]) == columns
     assert [(row["model"], row["measure"]) for row in rows] == [
         *(("chance", name) for name in METRIC_NAMES[:4]),
-        *((model, name) for model in MODELS for name in METRIC_NAMES),
+        *((model, name) for model in MODELS if model != "zero-shot" for name in METRIC_NAMES),
     ]
     for row in rows[4:]:
         each = [float(row["seed 42"]), float(row["seed 43"])]
@@ -104,6 +104,7 @@ def test_table1_has_all_models_with_means_deviations_and_intervals(photos: Path,
         "resnet18 at 32 px",
         "embeddings minilm",
         "2 epochs, batch size 32, learning rate 0.0005",
+        "Left out: zero-shot, which needs a CLIP model as --backbone",
     ):
         assert word in text
     assert "| chance | 0." in text

@@ -1,6 +1,7 @@
 """The model zero-shot: the formulas of SigLIP and CLIP, from the backbone's classifier."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn.functional import normalize
 from mlzsl.cli.errors import UsageError
 from mlzsl.train.models.model import ModelConfig
 from mlzsl.train.models.zero_shot import ZeroShot
-from mlzsl.train.training.job import Job, check_pairing, embeddings_spec
+from mlzsl.train.training.job import Job, check_towers, embeddings_spec
 
 CLASSES, SCALE = 40, 20.0
 
@@ -55,25 +56,17 @@ def test_a_model_without_one_compares_each_label_with_the_mean_external_class() 
             assert score == pytest.approx(float(logits.softmax(dim=0)[0]), abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "embeddings"),
-    [
-        ("resnet18", "taxonomy"),
-        ("clip:ViT-B-32/laion2b_s34b_b79k", "taxonomy"),
-        ("resnet18", "clip:ViT-B-32/laion2b_s34b_b79k"),
-        ("clip:ViT-B-16/laion2b_s34b_b88k", "clip:ViT-B-32/laion2b_s34b_b79k"),
-        ("resnet18", "resnet18"),
-    ],
-)
-def test_it_needs_both_towers_of_one_clip_model(backbone: str, embeddings: str) -> None:
-    with pytest.raises(UsageError, match=f"--backbone is {backbone} and --embeddings {embeddings}; give both the same"):
-        check_pairing(Job(backbone=backbone, embeddings=embeddings), "zero-shot")
+def test_it_needs_a_clip_backbone_and_its_own_text_tower() -> None:
+    with pytest.raises(UsageError, match=r"needs a CLIP model, but --backbone is resnet18; name a clip:NAME"):
+        check_towers(Job(model="zero-shot", backbone="resnet18", embeddings="clip:ViT-B-32/laion2b_s34b_b79k"))
+    with pytest.raises(UsageError, match=r"--backbone is clip:a and --embeddings taxonomy; leave --embeddings out"):
+        check_towers(Job(model="zero-shot", backbone="clip:a", embeddings="taxonomy"))
+    check_towers(Job(model="zero-shot", backbone="clip:a", embeddings="clip:a"))
+    check_towers(Job(model="RGCN", backbone="resnet18", embeddings="clip:a"))
 
 
-def test_the_text_tower_of_a_backbone_has_the_backbones_weights(tmp_path) -> None:
+def test_the_text_tower_of_a_backbone_has_the_backbones_weights(tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
-    job = Job(backbone="clip:a", embeddings="clip:a", backbone_weights=weights)
-    assert embeddings_spec(job) == f"clip:a:{weights}"
-    check_pairing(job, "zero-shot")
+    assert embeddings_spec(Job(backbone="clip:a", embeddings="clip:a", backbone_weights=weights)) == f"clip:a:{weights}"
     assert embeddings_spec(Job(backbone="clip:a", embeddings="clip:b", backbone_weights=weights)) == "clip:b"
     assert embeddings_spec(Job(backbone="resnet18", embeddings="taxonomy", backbone_weights=weights)) == "taxonomy"
