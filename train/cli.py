@@ -26,8 +26,8 @@ from mlzsl.train.options import (
 @command("mlzsl-train")
 @data_options
 @model_option(
-    "The model to train: visual-semantic, Fast0Tag, SKG, RGCN, RGCN-XL, RGCN-PosVAE, training-free, or evidence.  "
-    "[default: RGCN-PosVAE for scenes, else evidence]",
+    "The model to train: visual-semantic, Fast0Tag, SKG, RGCN, RGCN-XL, RGCN-PosVAE, training-free, evidence, or "
+    "zero-shot (of a CLIP backbone).  [default: RGCN-PosVAE for scenes, else evidence]",
 )
 @backbone_options
 @threshold_option
@@ -35,7 +35,7 @@ from mlzsl.train.options import (
     "--overlap",
     type=click.Choice(["keep", "leave-out"]),
     help="External classes that are labels: keep them, or leave them out, as the paper does.  [default: keep for "
-    "training-free and evidence, else leave-out]",
+    "training-free, evidence and zero-shot, else leave-out]",
 )
 @click.option(
     "--external-classes",
