@@ -22,8 +22,8 @@ CHECKPOINT = Path("checkpoint.safetensors")
 @click.option(
     "--model",
     metavar="NAME",
-    help="A model that needs no training, instead of a checkpoint: training-free.  [default: where there is no "
-    "checkpoint.safetensors]",
+    help="A model that needs no training, instead of a checkpoint: training-free, or zero-shot (of a CLIP "
+    "backbone).  [default: training-free where there is no checkpoint.safetensors]",
 )
 @click.option(
     "--labels",
@@ -36,18 +36,18 @@ CHECKPOINT = Path("checkpoint.safetensors")
     "--embeddings",
     metavar="NAME|FILE",
     help="The embeddings of the training, if their file was moved, or those of --model.  [default: those in the "
-    "checkpoint, or minilm]",
+    "checkpoint, or minilm; the backbone's own text tower for zero-shot]",
 )
 @click.option(
     "--overlap",
     type=click.Choice(["keep", "leave-out"]),
     help="External classes that are labels: keep what the backbone knows of them, or leave them out.  [default: as in "
-    "training; keep for training-free]",
+    "training; keep for training-free and zero-shot]",
 )
 @click.option(
     "--backbone",
     metavar="NAME",
-    help="Of --model: resnet18, resnet34, resnet50, resnet101, efficientnet-lite0, -lite1, -lite2, or timm:NAME.  "
+    help="Of --model: resnet18, resnet34, resnet50, resnet101, efficientnet-lite0, -lite1, -lite2, timm:NAME or clip:NAME.  "
     "[default: efficientnet-lite0]",
 )
 @backbone_weights_option
@@ -125,7 +125,7 @@ def main(
             backbone_weights=backbone_weights,
             image_size=image_size,
             fit=fit or "squash",
-            embeddings=embeddings or "minilm",
+            embeddings=embeddings,
             folded=not unfolded,
             overlap=overlap,
             quiet=quiet,

@@ -24,7 +24,6 @@ from mlzsl.export.network import Scorer, example_images, without_batch_norm
 from mlzsl.export.reference import open_same_embeddings, reference_scorer, testing_graph
 from mlzsl.export.unfolded_head import unfolded_head
 from mlzsl.graph.classgraph import ClassGraph
-from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import MINILM, Embeddings
 from mlzsl.graph.labels.sets import LabelSet
 from mlzsl.graph.overlap import Overlap, described_overlap
@@ -32,7 +31,10 @@ from mlzsl.imaging.preprocessing import Fit
 from mlzsl.train.backbones.opening import open_backbone
 from mlzsl.train.checkpoint import Checkpoint, load_checkpoint
 from mlzsl.train.datasets.synthetic.scenes import golden_scenes
+from mlzsl.train.embeddings import open_embeddings
 from mlzsl.train.models.model import graph_tensors
+from mlzsl.train.models.registry import find_model
+from mlzsl.train.training.job import Job, check_towers, embeddings_spec
 from mlzsl.train.training.untrained import untrained_checkpoint
 
 OPSET = 20
@@ -89,7 +91,7 @@ def export_untrained(
     backbone_weights: Path | None = None,
     image_size: int | None = None,
     fit: Fit = "squash",
-    embeddings: str = MINILM,
+    embeddings: str | None = None,
     folded: bool = True,
     overlap: Overlap | None = None,
     quiet: bool = False,
@@ -101,7 +103,7 @@ def export_untrained(
         labels: the labels to tag with.
         output: the `.onnx` file to write.
         backbone, backbone_weights, image_size, fit: as of `open_backbone`.
-        embeddings: as of `open_embeddings`.
+        embeddings: as of `open_embeddings`; None for minilm, for zero-shot the backbone's own text tower.
         folded: False exports the unfolded head, for comparison.
         overlap: whether to keep external classes that are labels; None for the model's default.
         quiet: do not log what the model is made of.
@@ -110,7 +112,11 @@ def export_untrained(
         UsageError: a name or file is invalid, a label has no vector, or the model has to be trained.
         FailureError: weights cannot be downloaded, the file does not reproduce the reference, or cannot be written.
     """
-    vectors = open_embeddings(embeddings)
+    own_text = find_model(model).needs_clip
+    spec = embeddings or (backbone if own_text else MINILM)
+    job = Job(model=model, backbone=backbone, backbone_weights=backbone_weights, embeddings=spec)
+    check_towers(job)
+    vectors = open_embeddings(embeddings_spec(job), quiet)
     vectors.preload(labels)
     vectors.embed(labels, "target")  # labels without a vector are reported before weights are downloaded
     opened = open_backbone(backbone, backbone_weights, image_size, fit, quiet)

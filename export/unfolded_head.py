@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from mlzsl.train.models.layers import RelationalGCN, TargetEncoder
 from mlzsl.train.models.model import GraphTensors, Model
-from mlzsl.train.models.rgcn import RGCN
+from mlzsl.train.models.rgcn import RGCN, RGCNXL
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
-from mlzsl.train.models.rgcn_xl import RGCNXL
 from mlzsl.train.models.skg import SKG
 
 

@@ -1,7 +1,6 @@
 """Opening label embeddings by name, with those of CLIP's text towers, which need torch."""
 
 from pathlib import Path
-from typing import Any, cast
 
 from mlzsl.graph.embeddings.opening import open_embeddings as open_embeddings_without_torch
 from mlzsl.graph.embeddings.source import EmbeddedLabels, Embeddings, EmbeddingSource, Origin, Role
@@ -34,8 +33,7 @@ class ClipEmbeddings:
     def use_backbone(self, backbone: Backbone) -> None:
         """Take the vectors of external classes from a backbone of the same model instead of encoding them again."""
         if backbone.name == self._model.name:
-            classifier = cast(Any, backbone.network).get_classifier()
-            self._model.use_classifier(backbone.external.labels, classifier.weight.detach().cpu())
+            self._model.use_classifier(backbone.external.labels, backbone.classifier.weight.detach().cpu())
 
     def find(self, label: str, synset: str | None) -> Origin:
         return Origin("clip", label)

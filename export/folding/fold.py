@@ -17,9 +17,8 @@ from mlzsl.train.models.evidence import Evidence
 from mlzsl.train.models.fast0tag import Fast0Tag
 from mlzsl.train.models.model import GraphTensors, Model
 from mlzsl.train.models.registry import config_of, create_model
-from mlzsl.train.models.rgcn import RGCN
+from mlzsl.train.models.rgcn import RGCN, RGCNXL
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE
-from mlzsl.train.models.rgcn_xl import RGCNXL
 from mlzsl.train.models.skg import SKG
 from mlzsl.train.models.training_free import TrainingFree
 from mlzsl.train.models.visual_semantic import VisualSemantic

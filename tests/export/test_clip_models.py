@@ -110,6 +110,28 @@ def test_a_moved_weights_file_is_named_at_export(photos: Path, tmp_path: Path) -
     assert found.exit_code == 0, found.output
 
 
+@pytest.mark.parametrize("architecture", ["small-vit", "small-sigmoid"])
+def test_it_needs_no_photos(architecture: str, tmp_path: Path) -> None:
+    _, weights = small_clip(architecture, tmp_path)
+    clip = ("--model", "zero-shot", "--backbone", f"clip:{architecture}", "--backbone-weights", weights)
+    (tmp_path / "labels.txt").write_text("coffee cup\nflower in a garden\ncat\n")
+    labels = ("--labels", tmp_path / "labels.txt")
+    checkpoint, files = tmp_path / "checkpoint.safetensors", [tmp_path / "trained.onnx", tmp_path / "direct.onnx"]
+    for command in (
+        ("train", *clip, *labels, "-o", checkpoint),
+        ("export", checkpoint, "-o", files[0]),
+        ("export", *clip, *labels, "-o", files[1]),
+    ):
+        result = mlzsl(*command)
+        assert result.exit_code == 0, result.output
+    (images, golden), (_, others) = map(read_golden, files)
+    assert np.array_equal(golden, others)
+    assert golden.shape == (len(images), 3)
+    refused = mlzsl("export", "--model", "zero-shot", *labels, "-o", files[1])
+    assert refused.exit_code == 2
+    assert "needs a CLIP model, but --backbone is efficientnet-lite0" in refused.stderr
+
+
 def test_table1_has_a_row_of_zero_shot_with_a_clip_backbone_only(photos: Path, tmp_path: Path) -> None:
     _, weights = small_clip("small-vit", tmp_path)
     command = (

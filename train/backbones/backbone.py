@@ -75,7 +75,7 @@ class Backbone(nn.Module):
         self.pooling = pooling
         self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
         self.normalize = Normalize(preprocessing.mean, preprocessing.std)
-        self.feature_dim: int = cast(Any, network).get_classifier().in_features
+        self.feature_dim: int = self.classifier.in_features
         self.num_features = self.feature_dim + (0 if pooling == GAP else len(external))
         self.train(False)
         if pooling == DENSE and not self.has_dense_logits:
@@ -100,6 +100,11 @@ class Backbone(nn.Module):
     def with_pooling(self, pooling: Pooling) -> "Backbone":
         """The same network with another pooling."""
         return Backbone(self.name, self.network, self.external, self.preprocessing, pooling, self.license)
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The layer from x to the logits of the external classes."""
+        return cast(nn.Linear, cast(Any, self.network).get_classifier())
 
     @cached_property
     def has_dense_logits(self) -> bool:

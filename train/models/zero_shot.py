@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mlzsl.graph.overlap import KEEP
 from mlzsl.train.models.model import GraphTensors, LogitModel, ModelConfig
 
 
@@ -22,7 +23,9 @@ class ZeroShot(LogitModel):
 
     name = "zero-shot"
     learns = False
+    fitted = False
     uses_graph = False
+    overlap = KEEP
     needs_clip = True
     config_class = ModelConfig
 

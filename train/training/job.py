@@ -3,10 +3,8 @@
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from torch import nn
 
 from mlzsl.cli.errors import UsageError
 from mlzsl.cli.text import first_of, label_finder
@@ -288,5 +286,5 @@ def new_model(job: Job, backbone: Backbone, graph: ClassGraph, data: TrainingDat
     config = model_class.config_class(**{name: value for name, value in known.items() if name in needed}, **settings)
     torch.manual_seed(job.training.seed)
     model = create_model(job.model, asdict(config))
-    model.use_classifier(cast(nn.Linear, cast(Any, backbone.network).get_classifier()))
+    model.use_classifier(backbone.classifier)
     return model

@@ -4,13 +4,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlzsl.cli.errors import UsageError
-from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.embeddings.source import EmbeddingSource
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
 from mlzsl.train.backbones.backbone import GAP, Backbone
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
-from mlzsl.train.models.registry import MODELS, find_model
-from mlzsl.train.training.job import SCENES_LABELS, Job, check_inputs, job_backbone, needs_synsets
+from mlzsl.train.embeddings import open_embeddings
+from mlzsl.train.models.registry import MODELS, find_model, settings_of
+from mlzsl.train.training.job import (
+    SCENES_LABELS,
+    Job,
+    check_inputs,
+    check_towers,
+    embeddings_spec,
+    job_backbone,
+    needs_synsets,
+)
 
 THRESHOLD = 0.5  # of WUP, unused: such models have no edges
 
@@ -34,9 +42,12 @@ def untrained_checkpoint(model: str, labels: LabelSet, backbone: Backbone, embed
             f"--model {model}: has to be trained first; run mlzsl-train --model {model}, or choose {ready}, "
             "which needs no training."
         )
-    untrained = chosen(chosen.config_class()).eval()
+    sizes = {"feature_dim": backbone.feature_dim, "embedding_dim": embeddings.dimension}
+    config = chosen.config_class(**{name: size for name, size in sizes.items() if name in settings_of(model)})
+    untrained = chosen(config)
+    untrained.use_classifier(backbone.classifier)
     return Checkpoint(
-        untrained, backbone.with_pooling(GAP), labels, (), embeddings, THRESHOLD, {}, chosen.overlap, None
+        untrained.eval(), backbone.with_pooling(GAP), labels, (), embeddings, THRESHOLD, {}, chosen.overlap, None
     )
 
 
@@ -48,7 +59,8 @@ def write_untrained(job: Job, quiet: bool = False) -> Path:
         FailureError: weights cannot be downloaded, or the checkpoint cannot be written.
     """
     labels = load_label_set(job.labels or SCENES_LABELS, job.skip_unlinked, quiet, needed_by=needs_synsets(job))
-    embeddings = open_embeddings(job.embeddings)
+    check_towers(job)
+    embeddings = open_embeddings(embeddings_spec(job), quiet)
     check_inputs(job, labels, embeddings)
     backbone = job_backbone(job, quiet)
     checkpoint = untrained_checkpoint(job.model, labels, backbone, embeddings.source)
