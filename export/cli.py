@@ -47,8 +47,8 @@ CHECKPOINT = Path("checkpoint.safetensors")
 @click.option(
     "--backbone",
     metavar="NAME",
-    help="Of --model: resnet18, resnet34, resnet50, resnet101, efficientnet-lite0, -lite1, -lite2, timm:NAME or clip:NAME.  "
-    "[default: efficientnet-lite0]",
+    help="Of --model: resnet18, resnet34, resnet50, resnet101, efficientnet-lite0, -lite1, -lite2, timm:NAME or "
+    "clip:NAME.  [default: efficientnet-lite0]",
 )
 @backbone_weights_option
 @image_size_option
