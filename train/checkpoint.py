@@ -6,6 +6,7 @@ record. Nothing is unpickled.
 """
 
 import json
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,9 +112,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     header, tensors = _read(path)
     try:
-        model = create_model(header.model, header.config)
+        # On the meta device nothing is allocated, whatever widths the configuration states; torch warns of widths of 0.
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            model = create_model(header.model, header.config)
         backbone = Backbone.from_config(header.backbone, _part(tensors, "backbone."))
-        model.load_state_dict(_part(tensors, "model."), strict=True)
+        model.load_state_dict(_part(tensors, "model."), strict=True, assign=True)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     except RuntimeError as error:
