@@ -63,24 +63,29 @@ def draw_contact_sheet(
     width = max(GAP + columns * (CARD_WIDTH + GAP), MIN_WIDTH)
     sheet = Image.new("RGB", (width, HEADER + rows * (card_height + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
+    mark = any(label.seen for label in manifest.labels)  # otherwise every tag would be marked
     _draw_header(draw, width, manifest)
     with contextlib.closing(MemberReader(path_column)) as members:
         for index, photo in enumerate(drawn):
             row, column = divmod(index, columns)
             left, top = GAP + column * (CARD_WIDTH + GAP), HEADER + row * (card_height + GAP)
             draw.rounded_rectangle((left, top, left + CARD_WIDTH, top + card_height), 10, CARD, FRAME)
-            _draw_card(sheet, draw, left + PADDING, top + PADDING, photo, _thumbnail(photo.path, members))
+            _draw_card(sheet, draw, left + PADDING, top + PADDING, photo, _thumbnail(photo.path, members), mark)
     with written_atomically(target) as temporary:
         sheet.save(temporary, quality=92)
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, width: int, manifest: Manifest) -> None:
-    unseen, middle = sum(not label.seen for label in manifest.labels), HEADER / 2
+    seen, middle = sum(label.seen for label in manifest.labels), HEADER / 2
     _text(draw, GAP, middle, f"{manifest.model} on {manifest.backbone}", INK, 22)
     x: float = width - GAP
+    if not seen:
+        count = f"{len(manifest.labels)} labels, no training photos"
+        _text(draw, x - draw.textlength(count, _font(15)), middle, count, INK, 15)
+        return
     legend = {
-        UNSEEN: f"{UNSEEN_NOTE} ({unseen} labels)",
-        SEEN: f"seen in training ({len(manifest.labels) - unseen} labels)",
+        UNSEEN: f"{UNSEEN_NOTE} ({len(manifest.labels) - seen} labels)",
+        SEEN: f"seen in training ({seen} labels)",
     }
     for colour, text in legend.items():
         x -= draw.textlength(text, _font(15))
@@ -91,7 +96,7 @@ def _draw_header(draw: ImageDraw.ImageDraw, width: int, manifest: Manifest) -> N
 
 
 def _draw_card(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, photo: Tagged, image: Image.Image
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, photo: Tagged, image: Image.Image, mark: bool
 ) -> None:
     draw.rectangle((left, top, left + THUMBNAIL_WIDTH - 1, top + THUMBNAIL_HEIGHT - 1), PAPER)
     sheet.paste(image, (left + (THUMBNAIL_WIDTH - image.width) // 2, top + (THUMBNAIL_HEIGHT - image.height) // 2))
@@ -100,12 +105,12 @@ def _draw_card(
     if not photo.tags:
         _text(draw, left, y + NAME_HEIGHT / 2 + 0.5 * TAG_HEIGHT, "no tag", FAINT, 17, THUMBNAIL_WIDTH)
     for row, tag in enumerate(photo.tags[:MAX_TAGS]):
-        _draw_tag(draw, left, y + NAME_HEIGHT / 2 + (row + 0.5) * TAG_HEIGHT, tag)
+        _draw_tag(draw, left, y + NAME_HEIGHT / 2 + (row + 0.5) * TAG_HEIGHT, tag, mark)
 
 
-def _draw_tag(draw: ImageDraw.ImageDraw, left: int, y: float, tag: Tag) -> None:
+def _draw_tag(draw: ImageDraw.ImageDraw, left: int, y: float, tag: Tag, mark: bool) -> None:
     """One line, its middle at y: the label, a bar as long as the score, the score."""
-    name, ink, colour = (tag.label, INK, SEEN) if tag.seen else (f"{tag.label} *", UNSEEN, UNSEEN)
+    name, ink, colour = (tag.label, INK, SEEN) if tag.seen or not mark else (f"{tag.label} *", UNSEEN, UNSEEN)
     _text(draw, left, y, name, ink, 17, THUMBNAIL_WIDTH - BAR_WIDTH - SCORE_WIDTH - 10)
     bar = left + THUMBNAIL_WIDTH - SCORE_WIDTH - BAR_WIDTH
     draw.rounded_rectangle((bar, y - 4, bar + BAR_WIDTH, y + 4), 4, TRACK)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 from tinymodel import manifest
 
@@ -56,6 +57,13 @@ def test_unseen_labels_are_marked(tmp_path):
     assert with_unseen[100:].sum() > 50
     assert without[100:].sum() == 0
     assert without[:100].sum() > 50  # the legend
+
+
+def test_nothing_is_marked_where_every_label_is_unseen(tmp_path):
+    unseen = manifest(labels=tuple(replace(label, seen=False) for label in manifest().labels))
+    draw_contact_sheet([Tagged(photo(tmp_path, "a.png", (40, 30)).path, TAGS[1:2])], tmp_path / "tagged.png", unseen)
+    with Image.open(tmp_path / "tagged.png") as image:
+        assert not (np.asarray(image.convert("RGB")) == (0xD9, 0x62, 0x2B)).all(axis=2).any()
 
 
 def test_odd_names_and_no_tags_at_all(tmp_path):
