@@ -26,7 +26,7 @@ from mlzsl.runtime.bench.compare import Comparison, compare_on_photos, report_co
 from mlzsl.runtime.bench.stages import measure_stages
 from mlzsl.runtime.report import print_parts
 from mlzsl.train.backbones.opening import open_backbone
-from mlzsl.train.backbones.resnets import ResNet
+from mlzsl.train.backbones.resnets import LAYERS, ResNet
 from mlzsl.train.checkpoint import Checkpoint, save_checkpoint
 from mlzsl.train.models.rgcn_posvae import RGCNPosVAE, RGCNPosVAEConfig
 
@@ -77,7 +77,7 @@ def networks(folder: Path, backbone: str, weights: Path | None, labels: str) -> 
     path = folder / f"{stem}.safetensors"
     if not path.exists():
         torch.manual_seed(0)
-        if weights is None:
+        if weights is None and backbone in LAYERS:  # others have theirs in a package
             weights = folder / f"{backbone}.random.safetensors"
             save_file(random_backbone(backbone).state_dict(), weights)
         network = open_backbone(backbone, weights, quiet=True)
