@@ -112,10 +112,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     header, tensors = _read(path)
     try:
-        # On the meta device nothing is allocated, whatever widths the configuration states; torch warns of widths of 0.
-        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-            model = create_model(header.model, header.config)
-        backbone = Backbone.from_config(header.backbone, _part(tensors, "backbone."))
+        with warnings.catch_warnings(action="ignore"):  # of widths of 0
+            with torch.device("meta"):  # allocates nothing, whatever widths the configuration states
+                model = create_model(header.model, header.config)
+            backbone = Backbone.from_config(header.backbone, _part(tensors, "backbone."))
         model.load_state_dict(_part(tensors, "model."), strict=True, assign=True)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
