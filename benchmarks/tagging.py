@@ -144,7 +144,7 @@ def compare_default(
         [
             f"From JPEG files to scores: {len(paths)} photos in batches of {batch}, median of {repeats} interleaved "
             f"repeats, {cores} cores",
-            ratio_table(rates, list(taggers), repeats),
+            ratio_table(rates, list(taggers)),
         ],
         console,
     )
@@ -164,7 +164,7 @@ def interleaved(runs: dict[str, Tag], paths: Sequence[str], repeats: int, batch:
     return rates
 
 
-def ratio_table(rates: dict[str, list[float]], models: Sequence[str], repeats: int) -> Table:
+def ratio_table(rates: dict[str, list[float]], models: Sequence[str]) -> Table:
     """A row for each run: its rate, and the ratio of each model file's rate to it, taken within each repeat."""
     rows = []
     for name, measured in rates.items():
