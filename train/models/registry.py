@@ -1,6 +1,5 @@
 """The models by name, as `--model` and the checkpoint header name them."""
 
-import math
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -24,6 +23,7 @@ NAMES_IN_0_1 = {"external_score_std": "evidence_deviation"}  # of configuration 
 
 
 MAX_LAYERS = 1000  # of a configuration: creating billions of layers would not end
+MAX_NUMBER = 2**24  # of a configuration: products of widths stay below 2⁶³
 
 
 def find_model(name: str) -> type[Model]:
@@ -70,4 +70,4 @@ def config_of(model: Model) -> dict[str, Any]:
 
 def _is_positive(value: Any, kind: Any) -> bool:
     number = (int, float) if kind is float else int
-    return isinstance(value, number) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, number) and not isinstance(value, bool) and 0 < value <= MAX_NUMBER

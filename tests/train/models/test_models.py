@@ -356,6 +356,7 @@ def test_resuming_as_another_model_is_refused(tmp_path: Path) -> None:
         ("SKGs", {}, "unknown model 'SKGs'; expected one of visual-semantic, Fast0Tag, SKG, RGCN"),
         ("SKG", {"steps": 0}, "invalid configuration entries: steps"),
         ("SKG", {"steps": True}, "invalid configuration entries: steps"),
+        ("SKG", {"hidden_dim": 2**63}, "invalid configuration entries: hidden_dim"),
         ("training-free", {"sharpness": math.inf}, "invalid configuration entries: sharpness"),
         ("RGCN", {"vae_weight": 1.0}, "invalid configuration entries: vae_weight"),
     ],
