@@ -6,8 +6,9 @@ project2, whose output is added to project's, and last.
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-from tinymodel import LABELS, SIZE
+from onnx import TensorProto, helper
+from residualmodel import checked_model
+from tinymodel import LABELS
 
 LAYERS = ("stem", "expand", "depthwise", "project", "expand2", "depthwise2", "project2", "last")
 DEPTHWISE = ("depthwise", "depthwise2")
@@ -62,13 +63,4 @@ def lite_network(layer_norm: bool = False) -> onnx.ModelProto:
         helper.make_node("Add", ["products", "offset"], ["logits"]),
         helper.make_node("Sigmoid", ["logits"], ["scores"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "lite",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", len(LABELS)])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    return checked_model("lite", nodes, constants)

@@ -55,12 +55,17 @@ def residual_network() -> onnx.ModelProto:
         helper.make_node("Add", ["products", "offset"], ["logits"]),
         helper.make_node("Sigmoid", ["logits"], ["scores"]),
     ]
+    return checked_model("residual", nodes, constants)
+
+
+def checked_model(name: str, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """A network from uint8 images to the scores of LABELS, which has passed onnx's checker."""
     graph = helper.make_graph(
         nodes,
-        "residual",
+        name,
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, 3])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", len(LABELS)])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        [numpy_helper.from_array(value, constant) for constant, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
