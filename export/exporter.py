@@ -171,7 +171,7 @@ def export_checkpoint(
         graph,
         _cost_sheet(checkpoint, graph, head, output, difference),
         time.perf_counter() - started,
-        described_overlap(labels, checkpoint.backbone.external, checkpoint.overlap),
+        described_overlap(graph.shared, checkpoint.backbone.external, checkpoint.overlap),
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mlzsl.cli.errors import UsageError
 from mlzsl.graph.embeddings.source import Embeddings, Origin
 from mlzsl.graph.labels.sets import LabelSet
-from mlzsl.graph.overlap import LEAVE_OUT, Overlap, SharedClass, left_out
+from mlzsl.graph.overlap import KEEP, LEAVE_OUT, Overlap, SharedClass, shared_classes
 from mlzsl.graph.taxonomy import Taxonomy
 from mlzsl.graph.wup import wup_adjacency
 
@@ -31,7 +31,8 @@ class ClassGraph:
     adjacency: NDArray[np.bool_] | None  # A, [N, N], symmetric, with self-connections; None without edges
     threshold: float  # an edge connects classes whose WUP similarity is greater
     sources: dict[str, str]  # names and hashes: label set, external label set, taxonomy, embeddings
-    left_out: tuple[SharedClass, ...] = ()  # external classes that are labels
+    shared: tuple[SharedClass, ...] = ()  # external classes that are labels
+    left_out: tuple[SharedClass, ...] = ()  # those of them that are not nodes
 
     @property
     def nodes(self) -> int:
@@ -125,8 +126,9 @@ def build_class_graph(
         raise UsageError(f"{', '.join(unknown)}: seen, but not in the label set {labels.name}.")
     taxonomy = Taxonomy.shipped()
     seen = set(seen)
-    shared = left_out(labels, external, overlap)
-    kept = np.setdiff1d(np.arange(len(external)), [each.external for each in shared])
+    shared = shared_classes(labels, external, overlap)
+    left_out = () if overlap == KEEP else shared
+    kept = np.setdiff1d(np.arange(len(external)), [each.external for each in left_out])
     rest = external.take(kept)
     embeddings.preload(labels, rest)
     target_vectors = embeddings.embed(labels, "target")
@@ -160,7 +162,8 @@ def build_class_graph(
             "embeddings": embeddings.source.name,
             "embeddings_sha256": embeddings.source.sha256,
         },
-        left_out=shared,
+        shared=shared,
+        left_out=left_out,
     )
 
 

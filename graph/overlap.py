@@ -4,6 +4,7 @@ A backbone that knows "computer keyboard" has seen photos of the label "keyboard
 evidence there is; in an experiment on unseen labels it is a leak.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,16 +39,13 @@ class SharedClass:
     how: Literal["synset", "name", "vector"]
 
 
-def left_out(labels: LabelSet, external: LabelSet, overlap: Overlap) -> tuple[SharedClass, ...]:
-    """The external classes that a class graph of `labels` does not have."""
-    if overlap == KEEP:
-        return ()
-    return tuple(each for each in find_overlap(labels, external) if overlap == LEAVE_OUT or each.how == "synset")
+def shared_classes(labels: LabelSet, external: LabelSet, overlap: Overlap) -> tuple[SharedClass, ...]:
+    """The external classes that are labels by the rule of `overlap`, whether it keeps them or leaves them out."""
+    return tuple(each for each in find_overlap(labels, external) if overlap != SYNSETS or each.how == "synset")
 
 
-def described_overlap(labels: LabelSet, external: LabelSet, overlap: Overlap) -> str | None:
+def described_overlap(shared: Sequence[SharedClass], external: LabelSet, overlap: Overlap) -> str | None:
     """A sentence on the external classes that are labels, and what becomes of them; None if there is none."""
-    shared = find_overlap(labels, external) if overlap == KEEP else left_out(labels, external, overlap)
     if not shared:
         return None
     named = [f"{external.labels[each.external]} ({each.label})" for each in shared]

@@ -6,7 +6,7 @@ import pytest
 from mlzsl.graph.classgraph import build_class_graph
 from mlzsl.graph.embeddings.opening import open_embeddings
 from mlzsl.graph.labels.sets import LabelSet, load_label_set
-from mlzsl.graph.overlap import KEEP, LEAVE_OUT, SYNSETS, find_overlap, left_out
+from mlzsl.graph.overlap import KEEP, LEAVE_OUT, SYNSETS, find_overlap, shared_classes
 
 
 def test_imagenets_classes_that_are_labels_of_coco() -> None:
@@ -39,7 +39,7 @@ def test_the_class_graph_has_the_other_classes(overlap: object, count: int) -> N
     labels, external = load_label_set("coco80"), load_label_set("imagenet1k")
     graph = build_class_graph(labels, (), external, open_embeddings("minilm"), overlap=overlap, edges=False)
     assert len(graph.externals) == 1000 - count
-    assert graph.left_out == left_out(labels, external, overlap)
+    assert graph.left_out == (() if overlap == KEEP else shared_classes(labels, external, overlap))
     shared = {each.external for each in graph.left_out}
     assert [index for index in range(1000) if index not in shared] == graph.external_logits.tolist()
     assert (graph.adjacency, graph.edges, graph.nodes) == (None, 0, 1080 - count)

@@ -73,7 +73,7 @@ def run(job: Job, quiet: bool = False, processes: Processes = SINGLE_PROCESS) ->
             f"{len(graph.externals):,} external classes{edges}",
             quiet,
         )
-        if sentence := described_overlap(inputs.labels, backbone.external, job.overlap or model_class.overlap):
+        if sentence := described_overlap(graph.shared, backbone.external, job.overlap or model_class.overlap):
             log(sentence, quiet)
         for sentence in graph.fallbacks():
             log(f"note: {sentence}", quiet)
